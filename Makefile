@@ -1,0 +1,50 @@
+# benchfarm: two commands from a fresh clone, `make run` and `make test`. Needs Python 3.11 and nothing else.
+
+PYTHON ?= python3.11
+VENV   := .venv
+BIN    := $(VENV)/bin
+# Default Linux wheels of torch are CUDA builds: about 5 GB with their libraries, all from PyPI.
+# A machine that reaches PyTorch's own index can have the CPU build: make install TORCH_BACKEND=cpu
+TORCH_BACKEND ?=
+MODEL  ?= torchvision/mobilenet_v3_small
+
+.PHONY: run test unit install lint bench constraints clean
+
+run: $(VENV)/.installed
+	$(BIN)/benchfarm run $(MODEL)
+
+test: $(VENV)/.installed
+	$(BIN)/python -m pytest tests/unit tests/integration tests/acceptance
+
+unit: $(VENV)/.installed
+	$(BIN)/python -m pytest tests/unit
+
+lint: $(VENV)/.installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(VENV)/.installed
+	$(BIN)/python benchmarks/startup.py
+	$(BIN)/python benchmarks/overhead.py
+	$(BIN)/python benchmarks/agreement.py
+
+install: $(VENV)/.installed
+
+# Bytecode is compiled at install: base imports cost 1.0 s without it, 0.3 s with it.
+$(VENV)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt uv
+	VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv pip install --compile-bytecode --constraint constraints.txt \
+		$(if $(TORCH_BACKEND),--torch-backend $(TORCH_BACKEND)) --editable '.[all,dev]'
+	touch $@
+
+# Pins what pyproject.toml admits today.
+constraints: $(VENV)/.installed
+	$(BIN)/uv pip compile --quiet --python-version 3.11 --all-extras --no-header --no-annotate --no-emit-index-url \
+		--upgrade pyproject.toml --output-file constraints.txt
+	$(BIN)/uv pip freeze --quiet | grep '^uv==' >> constraints.txt
+
+clean:
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,38 @@
+"""The command line as a whole: each noun has a file of its own, imported when it is used."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from benchfarm import __version__
+from benchfarm.cli import db, devices, doctor, jobs, models, results, run
+
+app = typer.Typer(
+    name="benchfarm",
+    help="Benchmark machine-learning models on real hardware: how fast, how hot, how hungry and how right.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("run")(run.run)
+app.add_typer(models.app, name="models")
+app.add_typer(devices.app, name="devices")
+app.add_typer(jobs.app, name="jobs")
+app.add_typer(results.app, name="results")
+app.command("doctor")(doctor.doctor)
+app.add_typer(db.app, name="db")
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"benchfarm {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.", callback=_print_version, is_eager=True)] = False,
+) -> None:
+    """Benchmark machine-learning models on real hardware: how fast, how hot, how hungry and how right."""

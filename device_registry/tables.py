@@ -1,0 +1,72 @@
+"""Tables of hosts and devices, and the column types that every table shares."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import JSON, DateTime, ForeignKey, Integer, String, Text
+from sqlalchemy.engine import Dialect
+from sqlalchemy.types import TypeDecorator
+from sqlmodel import Field, SQLModel
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """A point in time, always aware and always UTC (SQLite has no time zones of its own)."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Refuse naive times; hand SQLite plain UTC."""
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError("naive datetime: every time in the database is UTC")
+        value = value.astimezone(UTC)
+        return value.replace(tzinfo=None) if dialect.name == "sqlite" else value
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Give back an aware UTC time."""
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+def utc_now() -> datetime:
+    """The current time, aware, in UTC."""
+    return datetime.now(UTC)
+
+
+class Host(SQLModel, table=True):
+    """A machine that runs an agent."""
+
+    id: int | None = Field(default=None, primary_key=True)
+    #: Stable identity of the machine.
+    key: str = Field(sa_type=String(200), unique=True)
+    name: str = Field(sa_type=String(200))
+    #: The agent's whole HostDescription, as JSON.
+    description: dict[str, Any] = Field(sa_type=JSON)
+    agent_version: str = Field(sa_type=String(50))
+    last_seen_at: datetime = Field(sa_type=UtcDateTime)  # type: ignore[call-overload]
+
+
+class Device(SQLModel, table=True):
+    """A thing that is measured. Whether it is busy is not stored: that is its live attempt's row."""
+
+    id: int | None = Field(default=None, primary_key=True)
+    #: Stable identity: outlives cables and ports.
+    key: str = Field(sa_type=String(200), unique=True)
+    name: str = Field(sa_type=String(200), index=True)
+    kind: str = Field(sa_type=String(50))
+    driver: str = Field(sa_type=String(50))
+    host_id: int = Field(sa_type=Integer, sa_column_args=[ForeignKey("host.id")])
+    attributes: dict[str, Any] = Field(sa_type=JSON)
+    #: First fact: online, offline, unauthorized, ...
+    presence: str = Field(sa_type=String(50))
+    #: Second fact: enabled, draining, maintenance or quarantined; and who said so.
+    admin: str = Field(default="enabled", sa_type=String(50))
+    admin_by: str | None = Field(default=None, sa_type=Text)
+    #: Third fact: cooling until then.
+    not_before: datetime | None = Field(default=None, sa_type=UtcDateTime)  # type: ignore[call-overload]
+    last_seen_at: datetime = Field(sa_type=UtcDateTime)  # type: ignore[call-overload]

@@ -1,0 +1,3 @@
+"""What others read: tables and documents. Reads only."""
+
+from __future__ import annotations

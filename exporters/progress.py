@@ -1,0 +1,101 @@
+"""A run as it goes: a live view on a terminal, plain lines elsewhere. Always on standard error."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+from types import TracebackType
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from exporters.numbers import duration
+from scheduler.status import JobStatus, RunStatus
+
+_DONE = ("succeeded", "failed", "cancelled")
+_VERB = {"convert": "converted", "measure": "measured"}
+
+
+class RunProgress:
+    """Shows states of a run. While the local CPU measures, the terminal changes at most once a second."""
+
+    def __init__(self) -> None:
+        """Nothing is shown before `__enter__`."""
+        self._console = Console(stderr=True)
+        self._live: Live | None = None
+        self._told: set[int] = set()
+        self._saying = ""
+        self._shown_at = 0.0
+
+    def __enter__(self) -> RunProgress:
+        if self._console.is_terminal:
+            self._live = Live(console=self._console, auto_refresh=False, transient=True)
+            self._live.__enter__()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._live is not None:
+            self._live.__exit__(kind, error, trace)
+
+    def say(self, text: str) -> None:
+        """Tell of something slow that is not a job."""
+        self._saying = text
+        if self._live is not None:
+            self._live.update(Text(text + " ..."), refresh=True)
+        else:
+            self._console.print(text, style="dim", highlight=False)
+
+    def observe(self, status: RunStatus) -> None:
+        """Show a state of the run."""
+        for job in status.jobs:
+            if job.state in _DONE and job.id not in self._told:
+                self._told.add(job.id)
+                self._tell(job, status)
+        if self._live is not None and time.monotonic() - self._shown_at >= 1.0:
+            self._shown_at = time.monotonic()
+            self._live.update(_view(status, self._saying), refresh=True)
+
+    def _tell(self, job: JobStatus, status: RunStatus) -> None:
+        done = sum(other.state in _DONE for other in status.jobs)
+        head = f"[{done}/{len(status.jobs)}] "
+        if job.state == "succeeded":
+            line = Text(f"{head}{_VERB[job.kind]} {job.title}", style="default")
+            if job.took_s is not None:
+                line.append(f" in {duration(job.took_s)}", style="dim")
+        else:
+            word = "unsupported" if job.failure_code == "unsupported" else job.state
+            line = Text(f"{head}{word}: {job.title}: {job.failure_message or ''}", style="yellow" if word == "unsupported" else "red")
+        if job.retries:
+            line.append(f" (try {job.retries + 1})", style="dim")
+        self._console.print(line, highlight=False, soft_wrap=True)
+
+
+def _view(status: RunStatus, saying: str) -> RenderableType:
+    now = datetime.now(UTC)
+    done = sum(job.state in _DONE for job in status.jobs)
+    total = max(len(status.jobs), 1)
+    head = Table.grid(padding=(0, 1))
+    left = f"about {duration(status.left_s)} left" if status.left_s else "finishing"
+    head.add_row(Text(f"run {status.run_id}"), ProgressBar(total=total, completed=done, width=30), Text(f"{done}/{total} jobs, {left}"))
+    lines: list[RenderableType] = [head]
+    running = [job for job in status.jobs if job.state == "running"]
+    for job in running:
+        for_s = (now - job.since).total_seconds() if job.since else 0
+        lines.append(Text(f"  {'converting' if job.kind == 'convert' else 'measuring'} {job.title} ({duration(for_s)})"))
+    if not running:
+        waiting = f"  waits for {', '.join(status.others_running)} of another run" if status.others_running else f"  {saying}"
+        lines.append(Text(waiting, style="dim"))
+    queued = sum(job.state == "queued" for job in status.jobs)
+    blocked = [job for job in status.jobs if job.state == "blocked"]
+    measuring = any(job.kind == "measure" for job in running)
+    waits = []
+    if queued:
+        waits.append(f"{queued} wait for " + ("the measurement: the host stays quiet" if measuring else "a place"))
+    if blocked:
+        waits.append(f"{len(blocked)} wait for their artifact")
+    if waits:
+        lines.append(Text("  " + "; ".join(waits), style="dim"))
+    return Group(*lines)

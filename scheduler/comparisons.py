@@ -1,0 +1,203 @@
+"""Rows that compare: one per case and device of a run, from its repeats; speed-ups against the fp32 eager baseline."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, select
+
+from device_registry.registry import devices
+from scheduler.ingest import artifacts, point_of, results
+from scheduler.queue import sweep_runs
+from scheduler.states import jobs
+from workers.statistics import bootstrap_median_interval, bootstrap_ratio_interval
+
+#: Fewer repeats give no interval between processes, no rank and no verdict on a ratio.
+LEAST_REPEATS = 5
+
+
+@dataclass(frozen=True)
+class RunResults:
+    """What a run yielded."""
+
+    results: list[dict[str, Any]]
+    failed: list[dict[str, Any]]
+    unsupported: list[dict[str, Any]]
+
+
+def run_results(connection: Connection, run_id: int) -> RunResults:
+    """Everything a run has to show, by case and device."""
+    request = connection.execute(select(sweep_runs).where(sweep_runs.c.id == run_id)).one()
+    failed_jobs = connection.execute(
+        select(jobs, devices.c.name.label("device"))
+        .outerjoin(devices, devices.c.id == jobs.c.device_id)
+        .where(jobs.c.sweep_run_id == run_id, jobs.c.state.in_(("failed", "cancelled")))
+        .order_by(jobs.c.position)
+    ).all()
+    unsupported = [_with_artifact(connection, entry) for entry in request.unsupported]
+    failed = []
+    for row in failed_jobs:
+        entry = _failed_entry(row)
+        if row.failure_code != "unsupported":
+            failed.append(entry)
+        elif (listed := {key: entry[key] for key in ("model", "runtime", "recipe", "device", "why")}) not in unsupported:
+            unsupported.append(listed)
+    rows = [_case_row(connection, case) for case in _cases(connection, run_id)]
+    _add_speedups(rows)
+    for row in rows:
+        del row["_valid"]
+    rows.sort(key=lambda row: (row["model"], row["device"], row["threads"], row["p50_ms"]))
+    return RunResults(rows, failed, unsupported)
+
+
+def latest_results(connection: Connection, limit: int) -> list[dict[str, Any]]:
+    """Rows of the latest runs, newest run first."""
+    found: list[dict[str, Any]] = []
+    for run_id in connection.execute(select(sweep_runs.c.id).order_by(sweep_runs.c.id.desc())).scalars():
+        found += [{"run": run_id, **row} for row in run_results(connection, run_id).results]
+        if len(found) >= limit:
+            break
+    return found[:limit]
+
+
+def _cases(connection: Connection, run_id: int) -> list[list[Any]]:
+    rows = connection.execute(
+        select(results, devices.c.name.label("device"), jobs.c.payload, jobs.c.needs_key)
+        .join(devices, devices.c.id == results.c.device_id)
+        .join(jobs, jobs.c.id == results.c.job_id)
+        .where(results.c.sweep_run_id == run_id, results.c.stale.is_(False))
+        .order_by(results.c.id)
+    )
+    cases: dict[tuple[str, int], list[Any]] = {}
+    for row in rows:
+        cases.setdefault((row.case_key, row.device_id), []).append(row)
+    return list(cases.values())
+
+
+def _case_row(connection: Connection, repeats: Sequence[Any]) -> dict[str, Any]:
+    """One row: what is told of a case is told by the repeat nearest to its median; latency by all that count."""
+    p50_ms, verdict, _ = point_of([(row.p50_ms, row.verdict) for row in repeats])
+    counted = [row for row in repeats if row.verdict == verdict]
+    typical = min(counted, key=lambda row: abs(row.p50_ms - p50_ms))
+    report = typical.document
+    measured = report["result"]["measurement"]
+    timings, runtime, task = measured["timings"], measured["runtime"], typical.payload["measure"]
+    valid = [row.p50_ms for row in repeats if row.verdict == "valid"]
+    artifact = connection.execute(select(artifacts.c.bytes, artifacts.c.provenance).where(artifacts.c.key == typical.needs_key)).first()
+    energy = report["energy"] or {}
+    flags = sorted({flag for row in repeats for flag in row.document["judgement"]["flags"]} | set(_label_flags(runtime, task)))
+    return {
+        "model": task["model"],
+        "weights": task["weights"],
+        "runtime": task["runtime"],
+        "format": task["format"],
+        "recipe": task["recipe"],
+        "precision": runtime["precision"],
+        "compute_unit": runtime["compute_unit"],
+        "quantised_flop_share": runtime["quantised_flop_share"],
+        "device": typical.device,
+        "threads": task["options"]["threads"],
+        "batch": task["options"]["batch"],
+        "mode": task["options"]["mode"],
+        "p50_ms": p50_ms,
+        "p50_ci_ms": list(bootstrap_median_interval(valid)) if len(valid) >= LEAST_REPEATS else None,
+        "p90_ms": _median(counted, "p90_ms"),
+        "p95_ms": _median(counted, "p95_ms"),
+        "p99_ms": _median(counted, "p99_ms"),
+        "iqr_over_median": timings["iqr_over_median"],
+        "first_minute_p50_ms": timings["first_minute_p50_ms"],
+        "last_minute_p50_ms": timings["last_minute_p50_ms"],
+        "verdict": verdict,
+        "reasons": report["judgement"]["reasons"],
+        "flags": flags,
+        "artifact_sha256": typical.artifact_sha256,
+        "artifact_bytes": artifact.bytes if artifact is not None else None,
+        "load_ms": measured["load_cold_ms"],
+        "load_warm_ms": measured["load_warm_ms"],
+        "imports_ms": measured["imports_ms"],
+        "first_inference_ms": measured["first_inference_ms"],
+        "peak_rss_bytes": measured["peak_rss_bytes"],
+        "rss_after_imports_bytes": measured["rss_after_imports_bytes"],
+        "throughput_per_s": measured["throughput_per_s"],
+        "energy_per_inference_mj": energy.get("energy_per_inference_mj"),
+        "energy_quality": energy.get("quality"),
+        "energy_why": energy.get("why"),
+        "fidelity": measured["fidelity"],
+        "speedup": None,
+        "speedup_ci": None,
+        "environment": {**report["environment"], **(artifact.provenance["versions"] if artifact is not None else {})},
+        "processes": [_process(row) for row in repeats],
+        "case": typical.case_key,
+        "_valid": valid,
+    }
+
+
+def _process(row: Any) -> dict[str, Any]:
+    timings = row.document["result"]["measurement"]["timings"]
+    return {
+        "job": row.job_id,
+        "p50_ms": row.p50_ms,
+        "p50_within_ci_ms": timings["p50_within_ci_ms"],
+        "iterations": timings["iterations"],
+        "converged": timings["converged"],
+        "verdict": row.verdict,
+        "wall_s": row.document["wall_s"],
+        "child_s": row.document["child_s"],
+        "gate_waited_s": (row.document["gate_before"] or {}).get("waited_s"),
+    }
+
+
+def _label_flags(runtime: dict[str, Any], task: dict[str, Any]) -> list[str]:
+    share = runtime["quantised_flop_share"]
+    if task["recipe"].startswith("int8") and share is not None and share < 0.5:
+        return [f"int8 (partial {share:.0%})"]
+    return []
+
+
+def _median(rows: Sequence[Any], name: str) -> float | None:
+    values = [row.document["result"]["measurement"]["timings"][name] for row in rows]
+    known = [value for value in values if value is not None]
+    return statistics.median(known) if known else None
+
+
+def _add_speedups(rows: list[dict[str, Any]]) -> None:
+    """Against eager torch in fp32 on the same device, threads and batch; for a model file, against the file itself."""
+    for row in rows:
+        same = [other for other in rows if all(other[k] == row[k] for k in ("model", "device", "threads", "batch", "mode"))]
+        baseline = next((o for o in same if o["runtime"] == "torch" and o["recipe"] == "fp32"), None)
+        baseline = baseline or next((o for o in same if o["recipe"] == "original"), None)
+        if baseline is None:
+            continue
+        row["speedup"] = baseline["p50_ms"] / row["p50_ms"]
+        if baseline is not row and min(len(baseline["_valid"]), len(row["_valid"])) >= LEAST_REPEATS:
+            row["speedup_ci"] = list(bootstrap_ratio_interval(baseline["_valid"], row["_valid"]))
+
+
+def _failed_entry(row: Any) -> dict[str, Any]:
+    task = row.payload.get("measure") or row.payload["convert"]
+    return {
+        "job": row.id,
+        "kind": row.kind,
+        "model": row.payload["model"],
+        "runtime": task.get("runtime", "conversion"),
+        "recipe": task["recipe"],
+        "device": row.device or "",
+        "repeat": row.repeat_no,
+        "state": row.state,
+        "cause": row.failure_cause,
+        "code": row.failure_code or row.state,
+        "why": row.failure_message or row.state,
+    }
+
+
+def _with_artifact(connection: Connection, entry: dict[str, Any]) -> dict[str, Any]:
+    """What cannot be measured here may have been converted for another host: say so."""
+    shown = {key: value for key, value in entry.items() if key != "artifact_key"}
+    if (key := entry.get("artifact_key")) is not None:
+        stored = connection.execute(select(artifacts.c.sha256, artifacts.c.bytes).where(artifacts.c.key == key)).first()
+        if stored is not None:
+            shown |= {"artifact_sha256": stored.sha256, "artifact_bytes": stored.bytes}
+    return shown

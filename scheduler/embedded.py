@@ -1,0 +1,182 @@
+"""The farm inside one command: a database, a store, and a dispatcher while the command waits for its run."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from sqlalchemy import Engine
+
+from device_registry.database import reading, writing
+from device_registry.errors import UsageError
+from device_registry.registry import list_devices, record_hello
+from device_registry.selectors import parse_selector
+from device_registry.tables import utc_now
+from scheduler import queue
+from scheduler.dispatcher import ATTEMPT_LEASE_S, Dispatcher
+from scheduler.executors.executor import Executor
+from scheduler.leases import DispatcherLease, LeaseLostError
+from scheduler.plan import Request, plan
+from scheduler.queue import Submitted
+from scheduler.schema import open_database
+from scheduler.status import RunStatus, run_is_done, run_status
+from workers.agent import AGENT_VERSION
+from workers.artifacts import ArtifactStore
+from workers.host import describe_host, discover_devices
+from workers.spool import sweep_ray_sessions
+
+ExecutorName = Literal["ray", "local"]
+_IDLE_S = 0.25
+_FOLLOW_PERIOD_S = 3.0
+_OBSERVE_PERIOD_S = 1.0
+
+
+class HomeError(UsageError):
+    """The data directory cannot be used."""
+
+
+@dataclass(frozen=True)
+class Home:
+    """The data directory."""
+
+    path: Path
+    database_url: str
+    store_url: str
+
+    def prepare(self) -> None:
+        """Make the folder.
+
+        Raises:
+            HomeError: it cannot be written.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
+            probe = self.path / f".probe-{os.getpid()}"
+            probe.write_bytes(b"1")
+            probe.unlink()
+        except OSError as error:
+            raise HomeError(
+                f"the data directory {self.path} cannot be written ({error.strerror}); set BENCHFARM_HOME to another"
+            ) from error
+
+
+class EmbeddedFarm:
+    """What `benchfarm run` works with."""
+
+    def __init__(self, home: Home) -> None:
+        """Open (and if need be create) the database and the store.
+
+        Raises:
+            BenchfarmError: the data directory or the database cannot be used.
+        """
+        home.prepare()
+        self.home = home
+        self.engine: Engine = open_database(home.database_url)
+        self.store = ArtifactStore(home.store_url, home.path / "cache")
+
+    def register_this_host(self) -> int:
+        """Put this host and its devices into the registry; returns the host's id."""
+        with writing(self.engine) as connection:
+            return record_hello(connection, describe_host(), discover_devices(), AGENT_VERSION, utc_now())
+
+    def submit(self, request: Request) -> Submitted:
+        """Validate, plan and insert a request.
+
+        Raises:
+            UsageError: something named cannot be.
+        """
+        selector = parse_selector(request.selector)
+        host_id = self.register_this_host()
+        with reading(self.engine) as connection:
+            found = [device for device in list_devices(connection, selector) if device.presence == "online"]
+            known = [device.name for device in list_devices(connection)]
+        if not found:
+            raise UsageError(f"no device matches {request.selector!r}; known devices: {', '.join(known) or 'none'}")
+        made = plan(request, found)
+        with writing(self.engine) as connection:
+            return queue.submit(
+                connection, made, request, self.store, owner=getpass.getuser(), this_host_id=host_id, pid=os.getpid(), now=utc_now()
+            )
+
+    def work(
+        self, run_id: int, executor: ExecutorName, observe: Callable[[RunStatus], None], say: Callable[[str], None]
+    ) -> None:
+        """Wait until a run is done; dispatch while nobody else does.
+
+        Args:
+            run_id: the run to wait for.
+            executor: what carries attempts, should this process become the dispatcher.
+            observe: called about once a second with the state of the run.
+            say: called with a sentence when something slow begins.
+
+        Raises:
+            KeyboardInterrupt: after running children were ended and the run was put to rest.
+            BenchfarmError: the agent died, or the database went away.
+        """
+        lease = DispatcherLease()
+        dispatcher: Dispatcher | None = None
+        carrier: Executor | None = None
+        next_follow = next_observe = 0.0
+        following = False
+        try:
+            while True:
+                if time.monotonic() >= next_follow:
+                    with writing(self.engine) as connection:
+                        queue.follow(connection, run_id, utc_now())
+                        leads = dispatcher is not None or lease.acquire(connection, utc_now())
+                    next_follow = time.monotonic() + (_FOLLOW_PERIOD_S if leads else _OBSERVE_PERIOD_S)
+                    if leads and dispatcher is None:
+                        say("bringing up the farm")
+                        carrier = self._bring_up(executor)
+                        dispatcher = Dispatcher(self.engine, carrier, lease)
+                        dispatcher.join_hosts()
+                    elif not leads and not following:
+                        following = True
+                        say("another benchfarm runs on this data directory: following it")
+                changed = False
+                if dispatcher is None:
+                    time.sleep(_IDLE_S)
+                else:
+                    changed = dispatcher.tick(may_claim=lambda connection: not run_is_done(connection, run_id))
+                if changed or time.monotonic() >= next_observe:
+                    with reading(self.engine) as connection:
+                        status = run_status(connection, run_id, utc_now())
+                    observe(status)
+                    next_observe = time.monotonic() + _OBSERVE_PERIOD_S
+                    if status.done:
+                        return
+        finally:
+            self._take_down(run_id, dispatcher, carrier, lease)
+
+    def _bring_up(self, executor: ExecutorName) -> Executor:
+        sweep_ray_sessions(self.home.path / "spool")
+        if executor == "local":
+            from scheduler.executors.local import LocalExecutor
+
+            return LocalExecutor(self.home.path, self.home.store_url, ATTEMPT_LEASE_S)
+        from scheduler.executors.ray_cluster import EmbeddedRayExecutor
+
+        return EmbeddedRayExecutor(self.home.path, self.home.store_url, ATTEMPT_LEASE_S)
+
+    def _take_down(self, run_id: int, dispatcher: Dispatcher | None, carrier: Executor | None, lease: DispatcherLease) -> None:
+        """Children first, then the rows, then Ray: whatever of this is cut short, the next command heals."""
+        try:
+            if dispatcher is not None:
+                try:
+                    dispatcher.stop()
+                except LeaseLostError:
+                    pass  # whoever took over has the rows now
+            with writing(self.engine) as connection:
+                lease.release(connection)
+                if not run_is_done(connection, run_id):
+                    queue.abandon(connection, run_id, utc_now())
+        finally:
+            if carrier is not None:
+                carrier.close()
+
+

@@ -1,0 +1,3 @@
+"""Executors carry attempts to hosts."""
+
+from __future__ import annotations

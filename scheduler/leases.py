@@ -1,0 +1,74 @@
+"""There is one dispatcher at a time: a row says who, and until when."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from datetime import datetime, timedelta
+
+from sqlalchemy import Connection, insert, select, update
+from sqlalchemy.exc import IntegrityError
+
+from device_registry.database import table_of
+from device_registry.errors import BenchfarmError
+from scheduler.tables import Lease
+from workers.devices.cpu import machine_key
+from workers.processes import is_alive, read_process
+
+leases = table_of(Lease)
+
+DISPATCHER = "dispatcher"
+#: A dispatcher that does not renew within this is replaced.
+LEASE_S = 20.0
+
+
+class LeaseLostError(BenchfarmError):
+    """Another dispatcher took over."""
+
+
+class DispatcherLease:
+    """This process's claim to the role; the holder's name differs for every claim."""
+
+    def __init__(self) -> None:
+        """Make a claim; nothing is taken yet."""
+        self.holder = f"{os.getpid()}-{secrets.token_hex(6)}"
+        me = read_process(os.getpid())
+        self._values = {"host_key": machine_key(), "pid": os.getpid(), "pid_started": me.started if me else 0.0}
+
+    def acquire(self, connection: Connection, now: datetime) -> bool:
+        """Take the lease if it is free, run out, or held by a process of this host that is dead."""
+        until = now + timedelta(seconds=LEASE_S)
+        row = connection.execute(select(leases).where(leases.c.role == DISPATCHER)).first()
+        values = {"holder": self.holder, "until": until, **self._values}
+        if row is None:
+            try:
+                with connection.begin_nested():
+                    connection.execute(insert(leases).values(role=DISPATCHER, **values))
+            except IntegrityError:
+                return False
+            return True
+        dead = row.host_key == self._values["host_key"] and not is_alive(row.pid, row.pid_started)
+        if row.until > now and not dead:
+            return False
+        taken = connection.execute(
+            update(leases).where(leases.c.role == DISPATCHER, leases.c.holder == row.holder).values(**values)
+        )
+        return taken.rowcount == 1
+
+    def renew(self, connection: Connection, now: datetime) -> None:
+        """Hold it longer.
+
+        Raises:
+            LeaseLostError: somebody else has it.
+        """
+        renewed = connection.execute(
+            update(leases)
+            .where(leases.c.role == DISPATCHER, leases.c.holder == self.holder)
+            .values(until=now + timedelta(seconds=LEASE_S))
+        )
+        if renewed.rowcount != 1:
+            raise LeaseLostError
+
+    def release(self, connection: Connection) -> None:
+        """Give it up, so that a waiting dispatcher takes it at once."""
+        connection.execute(leases.delete().where(leases.c.role == DISPATCHER, leases.c.holder == self.holder))

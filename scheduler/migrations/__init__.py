@@ -1,0 +1,3 @@
+"""Migrations of every table, for SQLite and PostgreSQL."""
+
+from __future__ import annotations

@@ -1,0 +1,3 @@
+"""One file per schema revision."""
+
+from __future__ import annotations

@@ -1,0 +1,379 @@
+"""The queue is a table: submitting is inserting, claiming is one transaction."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Connection, Row, exists, insert, or_, select, update
+from sqlalchemy.exc import IntegrityError
+
+from device_registry.database import table_of
+from device_registry.errors import UsageError
+from device_registry.tables import Host
+from scheduler.placement import Assignment, Wanted
+from scheduler.plan import CONVERT_DEADLINE_S, MEASURE_ALLOWANCE_S, Plan, PlannedConversion, PlannedMeasurement, Request
+from scheduler.states import LIVE_ATTEMPT, OPEN_JOB, attempts, change_attempt, change_job, jobs, record
+from scheduler.tables import Artifact, SweepRun
+from workers.artifacts import ArtifactStore
+from workers.contract import ConvertTask, Limits, MeasureTask, Order, from_dict, to_dict
+from workers.measure import SUSTAINED_SECONDS
+
+sweep_runs = table_of(SweepRun)
+artifacts = table_of(Artifact)
+hosts = table_of(Host)
+
+#: Tries of a job that fails for the infrastructure's sake.
+MOST_ATTEMPTS = 3
+#: A follower says so often that it still waits; after the second span its run is nobody's.
+FOLLOW_S = 15.0
+#: How many jobs a tick looks at.
+_LOOK_AHEAD = 200
+#: Share of a host's memory that one child may take.
+_MEMORY_SHARE = 0.8
+
+
+@dataclass(frozen=True)
+class Submitted:
+    """What submitting did."""
+
+    sweep_run_id: int
+    resumed: bool
+    #: Conversions whose artifact stands already.
+    reused: int
+
+
+def submit(
+    connection: Connection, made: Plan, request: Request, store: ArtifactStore, *, owner: str, this_host_id: int, pid: int, now: datetime
+) -> Submitted:
+    """Insert the jobs of a plan, or take up again what an interrupted run of the same request left."""
+    follow = {"followed_until": now + timedelta(seconds=FOLLOW_S), "follower_pid": pid}
+    if (left := _interrupted(connection, made.digest, now)) is not None:
+        connection.execute(update(sweep_runs).where(sweep_runs.c.id == left).values(**follow))
+        record(connection, "run", left, None, "resumed", who=owner, why="the same request again", now=now)
+        return Submitted(left, resumed=True, reused=0)
+    run_id = int(
+        connection.execute(
+            insert(sweep_runs).values(
+                request=to_dict(replace(request, environment={})),
+                request_digest=made.digest,
+                unsupported=made.unsupported,
+                owner=owner,
+                created_at=now,
+                **follow,
+            )
+        ).inserted_primary_key[0]
+    )
+    record(connection, "run", run_id, None, "submitted", who=owner, why=None, now=now)
+    standing = _standing(connection, store, owner, now)
+    position = 0
+    reused = 0
+    for conversion in made.conversions:
+        if conversion.variant.key in standing:
+            reused += 1
+        else:
+            _insert_conversion(connection, run_id, conversion, request, standing, position, this_host_id, owner, now)
+        position += 1
+    for measurement in made.measurements:
+        _insert_measurement(connection, run_id, measurement, request, standing, position, owner, now)
+        position += 1
+    for conversion in made.spare_conversions:
+        if conversion.variant.key not in standing:
+            _insert_conversion(connection, run_id, conversion, request, standing, position, this_host_id, owner, now)
+        position += 1
+    return Submitted(run_id, resumed=False, reused=reused)
+
+
+def follow(connection: Connection, run_id: int, now: datetime) -> None:
+    """Say that somebody still waits for a run, and take over conversions it needs from runs that nobody waits for."""
+    connection.execute(
+        update(sweep_runs).where(sweep_runs.c.id == run_id).values(followed_until=now + timedelta(seconds=FOLLOW_S))
+    )
+    needed = select(jobs.c.needs_key).where(jobs.c.sweep_run_id == run_id, jobs.c.state == "blocked")
+    orphaned = select(sweep_runs.c.id).where(sweep_runs.c.followed_until <= now)
+    connection.execute(
+        update(jobs)
+        .where(
+            jobs.c.kind == "convert",
+            jobs.c.state.in_(OPEN_JOB),
+            jobs.c.makes_key.in_(needed),
+            jobs.c.sweep_run_id.in_(orphaned),
+        )
+        .values(sweep_run_id=run_id)
+    )
+
+
+def abandon(connection: Connection, run_id: int, now: datetime) -> None:
+    """Nobody waits for a run any more: its open jobs rest until the same request is made again."""
+    connection.execute(update(sweep_runs).where(sweep_runs.c.id == run_id).values(followed_until=now, follower_pid=None))
+    record(connection, "run", run_id, None, "interrupted", who="follower", why=None, now=now)
+
+
+def candidates(connection: Connection, now: datetime) -> list[Wanted]:
+    """The first queued jobs of runs that are alive."""
+    rows = connection.execute(
+        select(jobs.c.id, jobs.c.kind, jobs.c.priority, jobs.c.position, jobs.c.device_id, jobs.c.host_id)
+        .join(sweep_runs, sweep_runs.c.id == jobs.c.sweep_run_id)
+        .where(
+            jobs.c.state == "queued",
+            or_(jobs.c.not_before.is_(None), jobs.c.not_before <= now),
+            or_(sweep_runs.c.followed_until.is_(None), sweep_runs.c.followed_until > now),
+        )
+        .order_by(jobs.c.priority.desc(), jobs.c.sweep_run_id, jobs.c.position)
+        .limit(_LOOK_AHEAD)
+    )
+    # Runs go in the order they came; within one, by position.
+    return [
+        Wanted(job_id=row.id, kind=row.kind, priority=row.priority, position=index, device_id=row.device_id, host_id=row.host_id)
+        for index, row in enumerate(rows)
+    ]
+
+
+def claim(
+    connection: Connection, assignments: Sequence[Assignment], *, who: str, lease_until: datetime, own_pids: Sequence[int], now: datetime
+) -> list[tuple[int, Order]]:
+    """Lease each assignment: an attempt row with a token, and the job running. Returns (host id, order) pairs."""
+    claimed = []
+    for assignment in assignments:
+        row = connection.execute(select(jobs).where(jobs.c.id == assignment.job_id)).one()
+        change_job(connection, row.id, "queued", "running", who=who, why=None, now=now, attempts=row.attempts + 1)
+        token = secrets.token_hex(16)
+        attempt_id = int(
+            connection.execute(
+                insert(attempts).values(
+                    job_id=row.id,
+                    host_id=assignment.place.host_id,
+                    device_id=assignment.place.device_id,
+                    place=assignment.place.key,
+                    token=token,
+                    state="leased",
+                    lease_until=lease_until,
+                    started_at=now,
+                )
+            ).inserted_primary_key[0]
+        )
+        record(connection, "attempt", attempt_id, None, "leased", who=who, why=assignment.place.key, now=now)
+        claimed.append((assignment.place.host_id, _order(connection, row, attempt_id, token, assignment.place.key, own_pids)))
+    return claimed
+
+
+def requeue(connection: Connection, job_id: int, *, who: str, why: str, now: datetime, counted: bool) -> bool:
+    """Queue a running job again; after `MOST_ATTEMPTS` counted tries it fails. Returns whether it was queued."""
+    tries = connection.execute(select(jobs.c.attempts).where(jobs.c.id == job_id)).scalar_one()
+    if counted and tries >= MOST_ATTEMPTS:
+        fail_job(connection, job_id, "running", "infrastructure", "gave_up", f"after {tries} tries: {why}", who=who, now=now)
+        return False
+    # Two quick tries, then a pause: what is broken for a moment has time to mend.
+    later = now + timedelta(seconds=2.0 ** (tries - 1)) if counted else None
+    change_job(
+        connection, job_id, "running", "queued", who=who, why=why, now=now, not_before=later, attempts=tries if counted else tries - 1
+    )
+    return True
+
+
+def fail_job(connection: Connection, job_id: int, before: str, cause: str, code: str, message: str, *, who: str, now: datetime) -> None:
+    """Fail a job, and with a conversion all that waits for its artifact."""
+    values = {"failure_cause": cause, "failure_code": code, "failure_message": message}
+    change_job(connection, job_id, before, "failed", who=who, why=message, now=now, **values)
+    makes = connection.execute(select(jobs.c.makes_key).where(jobs.c.id == job_id)).scalar_one()
+    if makes is None:
+        return
+    waiting = connection.execute(select(jobs.c.id).where(jobs.c.needs_key == makes, jobs.c.state == "blocked")).scalars().all()
+    for waiting_id in waiting:
+        fail_job(connection, waiting_id, "blocked", cause, code, message, who=who, now=now)
+
+
+def unblock(connection: Connection, key: str, *, who: str, now: datetime) -> None:
+    """Queue all that waited for an artifact."""
+    for job_id in connection.execute(select(jobs.c.id).where(jobs.c.needs_key == key, jobs.c.state == "blocked")).scalars().all():
+        change_job(connection, job_id, "blocked", "queued", who=who, why="its artifact stands", now=now)
+
+
+def remake(connection: Connection, sha256: str, run_id: int, *, who: str, now: datetime) -> None:
+    """Forget a damaged stored file with every artifact that needs it, and queue the conversions that make them again."""
+    rows = [row for row in connection.execute(select(artifacts)) if sha256 in (row.sha256, *row.companions.values())]
+    for row in rows:
+        connection.execute(artifacts.delete().where(artifacts.c.id == row.id))
+        record(connection, "artifact", row.id, "standing", "damaged", who=who, why=sha256, now=now)
+    for row in rows:
+        maker = connection.execute(select(jobs).where(jobs.c.makes_key == row.key).order_by(jobs.c.id.desc()).limit(1)).first()
+        if maker is None or maker.state in OPEN_JOB:
+            continue
+        state = "queued" if maker.needs_key is None or stands(connection, maker.needs_key) else "blocked"
+        fresh = {name: value for name, value in maker._mapping.items() if name != "id"}
+        fresh |= {"state": state, "sweep_run_id": run_id, "attempts": 0, "not_before": None, "created_at": now, "changed_at": now}
+        fresh |= {"failure_cause": None, "failure_code": None, "failure_message": None}
+        job_id = int(connection.execute(insert(jobs).values(**fresh)).inserted_primary_key[0])
+        record(connection, "job", job_id, None, state, who=who, why="its artifact was damaged", now=now)
+
+
+def stands(connection: Connection, key: str) -> bool:
+    """Whether an artifact of this key is known."""
+    return connection.execute(select(artifacts.c.id).where(artifacts.c.key == key)).first() is not None
+
+
+def cancel_job(connection: Connection, job_id: int, *, who: str, now: datetime) -> int | None:
+    """Cancel a job; returns the live attempt that must be ended, if there is one.
+
+    Raises:
+        UsageError: no such job, or it is finished.
+    """
+    row = connection.execute(select(jobs).where(jobs.c.id == job_id)).first()
+    if row is None:
+        raise UsageError(f"no job {job_id}")
+    if row.state not in OPEN_JOB:
+        raise UsageError(f"job {job_id} is {row.state} already")
+    change_job(connection, job_id, row.state, "cancelled", who=who, why="cancelled by the user", now=now)
+    if row.makes_key is not None:
+        waiting = select(jobs.c.id).where(jobs.c.needs_key == row.makes_key, jobs.c.state == "blocked")
+        for waiting_id in connection.execute(waiting).scalars().all():
+            cancel_job(connection, waiting_id, who=who, now=now)
+    live = connection.execute(
+        select(attempts.c.id, attempts.c.state).where(attempts.c.job_id == job_id, attempts.c.state.in_(LIVE_ATTEMPT))
+    ).first()
+    if live is None:
+        return None
+    change_attempt(connection, live.id, live.state, "cancelled", who=who, why="its job was cancelled", now=now)
+    return int(live.id)
+
+
+def _interrupted(connection: Connection, request_digest: str, now: datetime) -> int | None:
+    """The latest run of the same request that still has open jobs and that nobody waits for."""
+    open_jobs = exists().where(jobs.c.sweep_run_id == sweep_runs.c.id, jobs.c.state.in_(OPEN_JOB))
+    found = connection.execute(
+        select(sweep_runs.c.id)
+        .where(sweep_runs.c.request_digest == request_digest, sweep_runs.c.followed_until <= now, open_jobs)
+        .order_by(sweep_runs.c.id.desc())
+        .limit(1)
+    ).scalar_one_or_none()
+    return None if found is None else int(found)
+
+
+def _standing(connection: Connection, store: ArtifactStore, who: str, now: datetime) -> set[str]:
+    """Keys of artifacts whose bytes are in the store; rows whose bytes are gone are dropped."""
+    standing = set()
+    for row in connection.execute(select(artifacts)):
+        if all(store.has(sha256) for sha256 in (row.sha256, *row.companions.values())):
+            standing.add(row.key)
+        else:
+            connection.execute(artifacts.delete().where(artifacts.c.id == row.id))
+            record(connection, "artifact", row.id, "standing", "missing", who=who, why=row.sha256, now=now)
+    return standing
+
+
+def _insert_conversion(
+    connection: Connection,
+    run_id: int,
+    conversion: PlannedConversion,
+    request: Request,
+    standing: set[str],
+    position: int,
+    this_host_id: int,
+    owner: str,
+    now: datetime,
+) -> None:
+    variant = conversion.variant
+    blocked = variant.parent is not None and variant.parent not in standing
+    values = {
+        "sweep_run_id": run_id,
+        "kind": "convert",
+        "state": "blocked" if blocked else "queued",
+        "priority": 0,
+        "position": position,
+        "host_id": this_host_id if conversion.on_this_host else None,
+        "title": f"{variant.format} {variant.recipe} of {conversion.model}",
+        "needs_key": variant.parent,
+        "makes_key": variant.key,
+        "repeat_no": 0,
+        "attempts": 0,
+        "payload": {
+            "convert": to_dict(conversion.task),
+            "model": conversion.model,
+            "deadline_s": CONVERT_DEADLINE_S,
+            "environment": request.environment if variant.parent is None else {},
+        },
+        "created_at": now,
+        "changed_at": now,
+    }
+    try:
+        with connection.begin_nested():
+            job_id = int(connection.execute(insert(jobs).values(**values)).inserted_primary_key[0])
+    except IntegrityError:
+        # Another run is making the same artifact; should nobody wait for that run any more, it becomes ours.
+        connection.execute(
+            update(jobs)
+            .where(
+                jobs.c.makes_key == variant.key,
+                jobs.c.state.in_(OPEN_JOB),
+                jobs.c.sweep_run_id.in_(select(sweep_runs.c.id).where(sweep_runs.c.followed_until <= now)),
+            )
+            .values(sweep_run_id=run_id, position=position)
+        )
+        return
+    record(connection, "job", job_id, None, values["state"], who=owner, why=None, now=now)
+
+
+def _insert_measurement(
+    connection: Connection,
+    run_id: int,
+    measurement: PlannedMeasurement,
+    request: Request,
+    standing: set[str],
+    position: int,
+    owner: str,
+    now: datetime,
+) -> None:
+    task = measurement.task
+    longest_s = SUSTAINED_SECONDS if task.options.mode == "sustained" else 0.0
+    state = "queued" if measurement.variant.key in standing else "blocked"
+    values = {
+        "sweep_run_id": run_id,
+        "kind": "measure",
+        "state": state,
+        "priority": 0,
+        "position": position,
+        "device_id": measurement.device.id,
+        "title": f"{task.model} on {task.runtime} {task.recipe}, {measurement.device.name}",
+        "case_key": measurement.case_key,
+        "repeat_no": measurement.repeat_no,
+        "needs_key": measurement.variant.key,
+        "attempts": 0,
+        "payload": {
+            "measure": to_dict(task),
+            "model": task.model,
+            "deadline_s": max(task.options.max_seconds, longest_s) + MEASURE_ALLOWANCE_S,
+            "gate": request.gate,
+            "gate_timeout_s": request.gate_timeout_s,
+        },
+        "created_at": now,
+        "changed_at": now,
+    }
+    job_id = int(connection.execute(insert(jobs).values(**values)).inserted_primary_key[0])
+    record(connection, "job", job_id, None, state, who=owner, why=None, now=now)
+
+
+def _order(connection: Connection, row: Row[Any], attempt_id: int, token: str, place: str, own_pids: Sequence[int]) -> Order:
+    inputs = {}
+    if row.needs_key is not None:
+        artifact = connection.execute(select(artifacts).where(artifacts.c.key == row.needs_key)).one()
+        inputs = {"artifact": artifact.sha256, **artifact.companions}
+    host = connection.execute(
+        select(hosts.c.description).join(attempts, attempts.c.host_id == hosts.c.id).where(attempts.c.id == attempt_id)
+    ).scalar_one()
+    payload = row.payload
+    return Order(
+        attempt_id=attempt_id,
+        token=token,
+        place=place,
+        limits=Limits(deadline_s=payload["deadline_s"], memory_bytes=int(host["memory_bytes"] * _MEMORY_SHARE)),
+        convert=from_dict(ConvertTask, payload["convert"]) if "convert" in payload else None,
+        measure=from_dict(MeasureTask, payload["measure"]) if "measure" in payload else None,
+        inputs=inputs,
+        gate=payload.get("gate", "wait"),
+        gate_timeout_s=payload.get("gate_timeout_s", 60.0),
+        own_pids=tuple(own_pids),
+        environment=payload.get("environment", {}),
+    )

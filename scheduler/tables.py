@@ -1,0 +1,222 @@
+"""Tables of jobs, attempts, events, results, artifacts, series, points and telemetry.
+
+Invariants are partial unique indexes, not comments: see the `__table_args__`.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import JSON, BigInteger, ForeignKey, Index, Integer, String, Text, UniqueConstraint, text
+from sqlmodel import Field, SQLModel
+
+from device_registry.tables import UtcDateTime
+
+_LIVE_ATTEMPT = text("state IN ('leased', 'running')")
+_LIVE_CONVERT = text("kind = 'convert' AND state IN ('blocked', 'queued', 'running')")
+
+
+def _reference(target: str) -> list[Any]:
+    return [ForeignKey(target)]
+
+
+class SweepRun(SQLModel, table=True):
+    """One run of a matrix: a `benchfarm run`, or a sweep at its due time."""
+
+    __tablename__ = "sweep_run"
+    __table_args__ = (UniqueConstraint("schedule", "due_at", name="one_run_per_due_time"),)
+
+    id: int | None = Field(default=None, primary_key=True)
+    schedule: str | None = Field(default=None, sa_type=String(200))
+    due_at: datetime | None = Field(default=None, sa_type=UtcDateTime)  # type: ignore[call-overload]
+    #: What was asked for, and its digest: the same request resumes what an interrupted one left.
+    request: dict[str, Any] = Field(sa_type=JSON)
+    request_digest: str = Field(sa_type=String(64), index=True)
+    #: What the matrix contained that cannot be had: [{model, runtime, recipe, device, why}].
+    unsupported: list[dict[str, Any]] = Field(sa_type=JSON)
+    owner: str = Field(sa_type=String(200))
+    created_at: datetime = Field(sa_type=UtcDateTime)  # type: ignore[call-overload]
+    #: A run that somebody waits for is worked on until then, renewed by who waits; NULL: worked on until done.
+    followed_until: datetime | None = Field(default=None, sa_type=UtcDateTime)  # type: ignore[call-overload]
+    follower_pid: int | None = Field(default=None)
+
+
+class Job(SQLModel, table=True):
+    """Wanted work."""
+
+    __table_args__ = (
+        Index("job_by_order", "state", "priority", "position"),
+        Index("job_by_run", "sweep_run_id", "state"),
+        Index("job_by_need", "needs_key", "state"),
+        Index("one_live_convert_per_artifact", "makes_key", unique=True, sqlite_where=_LIVE_CONVERT, postgresql_where=_LIVE_CONVERT),
+    )
+
+    id: int | None = Field(default=None, primary_key=True)
+    sweep_run_id: int = Field(sa_type=Integer, sa_column_args=_reference("sweep_run.id"))
+    kind: str = Field(sa_type=String(20))
+    state: str = Field(sa_type=String(20))
+    priority: int = Field(default=0)
+    #: Order within the run: conversions first, then measurements in random order.
+    position: int
+    #: Pinned to a device (measure) or a host (the canonical program of a user's own file or code).
+    device_id: int | None = Field(default=None, sa_type=Integer, sa_column_args=_reference("device.id"))
+    host_id: int | None = Field(default=None, sa_type=Integer, sa_column_args=_reference("host.id"))
+    #: What people read in lists: "onnx int8-static of torchvision/resnet18".
+    title: str = Field(sa_type=Text)
+    case_key: str | None = Field(default=None, sa_type=String(64), index=True)
+    repeat_no: int = Field(default=0)
+    #: Keys of the artifact it waits for and of the one it makes.
+    needs_key: str | None = Field(default=None, sa_type=String(64))
+    makes_key: str | None = Field(default=None, sa_type=String(64))
+    #: ConvertTask or MeasureTask of workers.contract, with limits and gate: {"convert"|"measure", ...}.
+    payload: dict[str, Any] = Field(sa_type=JSON)
+    attempts: int = Field(default=0)
+    not_before: datetime | None = Field(default=None, sa_type=UtcDateTime)  # type: ignore[call-overload]
+    failure_cause: str | None = Field(default=None, sa_type=String(20))
+    failure_code: str | None = Field(default=None, sa_type=String(50))
+    failure_message: str | None = Field(default=None, sa_type=Text)
+    created_at: datetime = Field(sa_type=UtcDateTime)  # type: ignore[call-overload]
+    changed_at: datetime = Field(sa_type=UtcDateTime)  # type: ignore[call-overload]
+
+
+class Attempt(SQLModel, table=True):
+    """One try of a job at one place under one lease, with a fencing token."""
+
+    __table_args__ = (
+        Index("one_live_attempt_per_place", "place", unique=True, sqlite_where=_LIVE_ATTEMPT, postgresql_where=_LIVE_ATTEMPT),
+        Index("one_live_attempt_per_device", "device_id", unique=True, sqlite_where=_LIVE_ATTEMPT, postgresql_where=_LIVE_ATTEMPT),
+        Index("one_live_attempt_per_job", "job_id", unique=True, sqlite_where=_LIVE_ATTEMPT, postgresql_where=_LIVE_ATTEMPT),
+    )
+
+    id: int | None = Field(default=None, primary_key=True)
+    job_id: int = Field(sa_type=Integer, sa_column_args=_reference("job.id"), index=True)
+    host_id: int = Field(sa_type=Integer, sa_column_args=_reference("host.id"))
+    device_id: int | None = Field(default=None, sa_type=Integer, sa_column_args=_reference("device.id"))
+    #: Device key, or "slot:HOST:n".
+    place: str = Field(sa_type=String(200))
+    token: str = Field(sa_type=String(32))
+    state: str = Field(sa_type=String(20))
+    lease_until: datetime = Field(sa_type=UtcDateTime)  # type: ignore[call-overload]
+    started_at: datetime = Field(sa_type=UtcDateTime)  # type: ignore[call-overload]
+    finished_at: datetime | None = Field(default=None, sa_type=UtcDateTime)  # type: ignore[call-overload]
+    message: str | None = Field(default=None, sa_type=Text)
+    log_sha256: str | None = Field(default=None, sa_type=String(64))
+
+
+class Event(SQLModel, table=True):
+    """A change of state: what, who, when, why."""
+
+    __table_args__ = (Index("event_by_entity", "entity", "entity_id"),)
+
+    id: int | None = Field(default=None, primary_key=True)
+    at: datetime = Field(sa_type=UtcDateTime)  # type: ignore[call-overload]
+    who: str = Field(sa_type=String(200))
+    entity: str = Field(sa_type=String(20))
+    entity_id: int
+    before: str | None = Field(default=None, sa_type=String(20))
+    after: str = Field(sa_type=String(20))
+    why: str | None = Field(default=None, sa_type=Text)
+
+
+class Artifact(SQLModel, table=True):
+    """The bytes of a variant, found by the key of the recipe that made them."""
+
+    id: int | None = Field(default=None, primary_key=True)
+    #: Digest of everything the bytes depend on: one artifact per key.
+    key: str = Field(sa_type=String(64), unique=True)
+    sha256: str = Field(sa_type=String(64), index=True)
+    bytes: int = Field(sa_type=BigInteger)
+    format: str = Field(sa_type=String(20))
+    recipe: str = Field(sa_type=String(200))
+    model: str = Field(sa_type=Text)
+    #: Role (examples, calibration) to sha256; a converted artifact shares its program's.
+    companions: dict[str, str] = Field(sa_type=JSON)
+    #: Versions, seconds, facts of the conversion.
+    provenance: dict[str, Any] = Field(sa_type=JSON)
+    created_at: datetime = Field(sa_type=UtcDateTime)  # type: ignore[call-overload]
+
+
+class Result(SQLModel, table=True):
+    """The one document a finished measure attempt yields, and the columns that are searched."""
+
+    id: int | None = Field(default=None, primary_key=True)
+    attempt_id: int = Field(sa_type=Integer, sa_column_args=_reference("attempt.id"), unique=True)
+    job_id: int = Field(sa_type=Integer, sa_column_args=_reference("job.id"), index=True)
+    sweep_run_id: int = Field(sa_type=Integer, sa_column_args=_reference("sweep_run.id"), index=True)
+    device_id: int = Field(sa_type=Integer, sa_column_args=_reference("device.id"))
+    case_key: str = Field(sa_type=String(64), index=True)
+    #: Came after its lease was lost: kept, never counted.
+    stale: bool = Field(default=False)
+    verdict: str = Field(sa_type=String(20))
+    p50_ms: float
+    artifact_sha256: str = Field(sa_type=String(64))
+    #: The agent's Report (workers.contract) without telemetry, which has rows of its own.
+    document: dict[str, Any] = Field(sa_type=JSON)
+    created_at: datetime = Field(sa_type=UtcDateTime)  # type: ignore[call-overload]
+
+
+class Series(SQLModel, table=True):
+    """Points that may be compared over time."""
+
+    id: int | None = Field(default=None, primary_key=True)
+    #: Digest of everything that makes it one series.
+    key: str = Field(sa_type=String(64), unique=True)
+    device_id: int = Field(sa_type=Integer, sa_column_args=_reference("device.id"))
+    model: str = Field(sa_type=Text)
+    format: str = Field(sa_type=String(20))
+    recipe: str = Field(sa_type=String(200))
+    runtime: str = Field(sa_type=String(50))
+    options: dict[str, Any] = Field(sa_type=JSON)
+    metric: str = Field(sa_type=String(50))
+    statistic: str = Field(sa_type=String(50))
+    unit: str = Field(sa_type=String(20))
+    protocol_version: str = Field(sa_type=String(20))
+    #: Kept at ingest: looking for it later costs seconds over a million points.
+    latest_valid_point_id: int | None = Field(default=None)
+
+
+class Point(SQLModel, table=True):
+    """One case on one device in one run: the median of its repeats' process medians."""
+
+    __table_args__ = (UniqueConstraint("series_id", "sweep_run_id", name="one_point_per_run"),)
+
+    id: int | None = Field(default=None, primary_key=True)
+    series_id: int = Field(sa_type=Integer, sa_column_args=_reference("series.id"))
+    sweep_run_id: int = Field(sa_type=Integer, sa_column_args=_reference("sweep_run.id"))
+    value: float
+    repeats: int
+    verdict: str = Field(sa_type=String(20))
+    artifact_sha256: str = Field(sa_type=String(64))
+    #: Fingerprint of conversion and run environment: a change begins a new epoch.
+    environment_digest: str = Field(sa_type=String(64))
+    at: datetime = Field(sa_type=UtcDateTime)  # type: ignore[call-overload]
+
+
+class Telemetry(SQLModel, table=True):
+    """One reading of one sensor during an attempt."""
+
+    __table_args__ = (Index("telemetry_by_device", "device_id", "at"),)
+
+    id: int | None = Field(default=None, primary_key=True)
+    attempt_id: int = Field(sa_type=Integer, sa_column_args=_reference("attempt.id"), index=True)
+    device_id: int | None = Field(default=None, sa_type=Integer, sa_column_args=_reference("device.id"))
+    at: datetime = Field(sa_type=UtcDateTime)  # type: ignore[call-overload]
+    sensor: str = Field(sa_type=String(50))
+    domain: str = Field(sa_type=String(100))
+    quantity: str = Field(sa_type=String(50))
+    unit: str = Field(sa_type=String(20))
+    value: float | None = Field(default=None)
+    quality: str = Field(sa_type=String(20))
+
+
+class Lease(SQLModel, table=True):
+    """Who acts in a role of which there is only one, and until when."""
+
+    role: str = Field(sa_type=String(50), primary_key=True)
+    holder: str = Field(sa_type=String(64))
+    host_key: str = Field(sa_type=String(200))
+    pid: int
+    #: With the pid an identity: a holder that died on this host is replaced at once.
+    pid_started: float
+    until: datetime = Field(sa_type=UtcDateTime)  # type: ignore[call-overload]

@@ -1,0 +1,99 @@
+"""The artifact store: bytes by sha256 behind an fsspec URL, digest checked at every load."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import uuid
+from pathlib import Path
+from typing import Any
+
+import fsspec
+
+from workers.errors import AttemptError, Cause
+
+
+class ArtifactCorruptError(AttemptError):
+    """The bytes in the store are missing or are not those that the name promises."""
+
+    def __init__(self, sha256: str, why: str) -> None:
+        super().__init__(Cause.INFRASTRUCTURE, "artifact_corrupt", f"artifact {sha256[:12]} in the store {why}")
+        self.sha256 = sha256
+
+
+class ArtifactStore:
+    """Content-addressed files. Local stores are read in place; others through a cache folder on this host."""
+
+    def __init__(self, url: str, cache: Path) -> None:
+        """Open a store.
+
+        Args:
+            url: an fsspec URL (`file:///...`, `s3://bucket/prefix`).
+            cache: folder for copies of remote artifacts.
+        """
+        self._files: Any
+        self._files, root = fsspec.core.url_to_fs(url)
+        self._root = root.rstrip("/")
+        self._cache = cache
+        self._local = "file" in self._files.protocol
+
+    def put(self, path: Path, sha256: str) -> None:
+        """Store a file under its digest; a digest that is there already is left alone. Atomic on local stores."""
+        target = self._address(sha256)
+        if self._files.exists(target):
+            return
+        self._files.makedirs(target.rpartition("/")[0], exist_ok=True)
+        if self._local:
+            partial = f"{target}.{uuid.uuid4().hex}.part"
+            try:
+                shutil.copyfile(path, partial)
+                Path(partial).replace(target)
+            finally:
+                Path(partial).unlink(missing_ok=True)
+        else:
+            self._files.put_file(str(path), target)
+
+    def put_bytes(self, data: bytes, folder: Path) -> str:
+        """Store bytes; returns their digest. `folder` holds them for a moment."""
+        sha256 = hashlib.sha256(data).hexdigest()
+        path = folder / f"{sha256}.tmp"
+        path.write_bytes(data)
+        try:
+            self.put(path, sha256)
+        finally:
+            path.unlink()
+        return sha256
+
+    def fetch(self, sha256: str) -> Path:
+        """A local file with these bytes, digest checked now.
+
+        Raises:
+            ArtifactCorruptError: missing, or damaged (it is deleted then, so that it can be made again).
+        """
+        target = self._address(sha256)
+        if not self._files.exists(target):
+            raise ArtifactCorruptError(sha256, "is missing")
+        path = Path(target)
+        if not self._local:
+            path = self._cache / sha256
+            if not path.exists():
+                self._cache.mkdir(parents=True, exist_ok=True)
+                partial = path.with_name(f"{sha256}.{os.getpid()}.part")
+                self._files.get_file(target, str(partial))
+                partial.replace(path)
+        with path.open("rb") as file:
+            actual = hashlib.file_digest(file, "sha256").hexdigest()
+        if actual != sha256:
+            path.unlink(missing_ok=True)
+            if not self._local:
+                self._files.rm_file(target)
+            raise ArtifactCorruptError(sha256, "is damaged: its digest is another")
+        return path
+
+    def has(self, sha256: str) -> bool:
+        """Whether a file of this name is there (its bytes are checked at load)."""
+        return bool(self._files.exists(self._address(sha256)))
+
+    def _address(self, sha256: str) -> str:
+        return f"{self._root}/{sha256[:2]}/{sha256}"

@@ -1,0 +1,465 @@
+"""Documents that cross a process border: orders to the runner, results from it, reports of the agent.
+
+Frozen standard-library dataclasses, strict JSON in and out. Units are in the names; `None` means absent, never 0.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import types
+import typing
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal, TypeVar, Union
+
+SCHEMA_VERSION = 1
+#: Changes with every rule of docs/measurement.md: results of different protocols are never one series.
+PROTOCOL_VERSION = "1"
+
+Mode = Literal["burst", "sustained", "offline"]
+Verdict = Literal["interrupted", "contaminated", "throttled", "unusable", "not_converged", "valid"]
+Quality = Literal["ok", "partial", "stale", "unsupported", "no_permission", "implausible"]
+GatePolicy = Literal["wait", "strict", "none"]
+
+
+class ContractError(ValueError):
+    """A document does not follow the contract."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """How a case is run. Listed once, here; part of the series' identity."""
+
+    #: Threads the runtime may use.
+    threads: int = 1
+    #: CPUs the process is bound to; None: wherever the system puts it.
+    affinity: tuple[int, ...] | None = None
+    batch: int = 1
+    mode: Mode = "burst"
+    #: Target rate of inferences; None: back to back.
+    rate_hz: float | None = None
+    #: The timed part lasts at least this long.
+    min_seconds: float = 3.0
+    #: Cap on the timed part.
+    max_seconds: float = 60.0
+    #: Highest percentile wanted; 99 raises the least number of iterations to 662.
+    percentile: int = 90
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelRequest:
+    """Which program to make, for a model source."""
+
+    name: str
+    #: What the source runs on: random (seeded) or pretrained.
+    weights: Literal["random", "pretrained"] = "random"
+    seed: int = 0
+    batch: int = 1
+    #: The user allowed code of the model to run (factories).
+    allow_code: bool = False
+    #: Folders that a factory's modules are found in.
+    search_path: tuple[str, ...] = ()
+    #: The user's calibration inputs (.npz); None: the source makes them.
+    calibration: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConvertTask:
+    """Make one artifact: from a model request (the canonical program) or from another artifact."""
+
+    #: "module:Class" of the model source or converter.
+    entry: str
+    format: str
+    recipe: str
+    #: Set for a model source.
+    model: ModelRequest | None = None
+    #: Set for a converter: what the input artifact is.
+    input_format: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeasureTask:
+    """Measure one artifact on one runtime."""
+
+    runtime: str
+    #: "module:Class" of the runtime.
+    entry: str
+    format: str
+    recipe: str
+    model: str
+    weights: str
+    #: What the runtime shall compute on: cpu, cuda:UUID, mps, ...
+    compute_unit: str
+    options: Options = field(default_factory=Options)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """What a child may use."""
+
+    deadline_s: float
+    memory_bytes: int
+    file_bytes: int = 64 * 2**30
+
+
+@dataclass(frozen=True, kw_only=True)
+class Order:
+    """One attempt for one place, as the executor hands it to an agent and the agent to the runner."""
+
+    attempt_id: int
+    token: str
+    #: Key of the device or slot it runs at.
+    place: str
+    limits: Limits
+    convert: ConvertTask | None = None
+    measure: MeasureTask | None = None
+    #: Role (artifact, examples, calibration) to sha256 in the artifact store. The agent adds the local paths.
+    inputs: dict[str, str] = field(default_factory=dict)
+    #: Role to file or folder on this host, digest checked; filled by the agent.
+    paths: dict[str, str] = field(default_factory=dict)
+    gate: GatePolicy = "wait"
+    gate_timeout_s: float = 60.0
+    #: Processes of our own that are no foreign load (dispatcher, followers).
+    own_pids: tuple[int, ...] = ()
+    #: Whose words the child may add to its environment (caches of pretrained weights).
+    environment: dict[str, str] = field(default_factory=dict)
+    schema_version: int = SCHEMA_VERSION
+
+
+@dataclass(frozen=True, kw_only=True)
+class Failure:
+    """Why an attempt has no result."""
+
+    cause: str
+    code: str
+    message: str
+    #: The stored file that was missing or damaged.
+    artifact_sha256: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredFile:
+    """A file by its digest; `path` only until it is in the store."""
+
+    sha256: str
+    bytes: int
+    path: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Conversion:
+    """What a convert attempt made."""
+
+    artifact: StoredFile
+    #: examples (inputs and reference outputs), calibration.
+    companions: dict[str, StoredFile]
+    format: str
+    recipe: str
+    seconds: float
+    imports_ms: float
+    #: Versions of the packages that took part.
+    versions: dict[str, str]
+    #: Named facts: weights, parameters, flops, inputs.
+    facts: dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class WarmUp:
+    """How the warm-up went."""
+
+    runs: int
+    seconds: float
+    #: The medians of the last two stretches were within 2 %.
+    stable: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Timings:
+    """Summary of the timed part. Percentiles without the samples for them are None."""
+
+    iterations: int
+    #: Inferences per timed iteration; above 1 the percentiles above the median are absent.
+    inner_iterations: int
+    elapsed_s: float
+    converged: bool
+    p50_ms: float
+    #: 95 % order-statistic interval over the iterations of this process: it understates the truth between processes.
+    p50_within_ci_ms: tuple[float, float] | None
+    mean_ms: float
+    min_ms: float
+    max_ms: float
+    mad_ms: float
+    iqr_over_median: float
+    p90_ms: float | None
+    p95_ms: float | None
+    p99_ms: float | None
+    #: Beyond 1.5 and 3 interquartile ranges; counted, never dropped.
+    outliers_mild: int
+    outliers_extreme: int
+    #: Median of the last fifth over that of the first fifth, and Mann-Whitney's p (None below 30 at each end).
+    drift_ratio: float | None
+    drift_p: float | None
+    #: Sustained mode: medians of the first and the last minute.
+    first_minute_p50_ms: float | None = None
+    last_minute_p50_ms: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fidelity:
+    """Outputs against the fp32 reference, over all example inputs."""
+
+    #: Signal-to-noise ratio; None where the outputs are identical (no noise at all).
+    snr_db: float | None
+    identical: bool
+    cosine: float | None
+    #: Share of examples with the same largest output; None where the output is no classification.
+    top1_agreement: float | None
+    examples: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class RuntimeFacts:
+    """What the runtime says of itself, read back after loading."""
+
+    name: str
+    version: str
+    options: dict[str, Any]
+    #: The arithmetic that really ran.
+    precision: str
+    compute_unit: str
+    #: Where the two above come from.
+    evidence: str
+    #: Share of the multiply-accumulates done in integers; None where the runtime does not tell.
+    quantised_flop_share: float | None = None
+    #: Share of the graph that a delegate took; None where there is no delegate or it does not tell.
+    delegated_share: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measurement:
+    """What a measure attempt saw inside the child."""
+
+    runtime: RuntimeFacts
+    imports_ms: float
+    load_cold_ms: float
+    load_warm_ms: float
+    #: None where the runtime compiles nothing apart from its load.
+    compile_ms: float | None
+    first_inference_ms: float
+    warm_up: WarmUp
+    timings: Timings
+    throughput_per_s: float
+    rss_after_imports_bytes: int | None
+    peak_rss_bytes: int | None
+    fidelity: Fidelity | None
+    #: When the timed part began and ended, epoch seconds: what sensors are cut to.
+    timed_from: float
+    timed_to: float
+    #: Per-iteration nanoseconds, raw little-endian int64; None on summary runtimes.
+    raw: StoredFile | None
+    #: Every n-th iteration is kept in raw.
+    raw_stride: int = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """The one document that the runner writes."""
+
+    attempt_id: int
+    token: str
+    started_at: float
+    finished_at: float
+    failure: Failure | None = None
+    conversion: Conversion | None = None
+    measurement: Measurement | None = None
+    #: Versions of the runtime's side of the environment.
+    environment: dict[str, str] = field(default_factory=dict)
+    protocol_version: str = PROTOCOL_VERSION
+    schema_version: int = SCHEMA_VERSION
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """One value of one sensor, with its quality. A value is None unless the quality is ok or partial."""
+
+    sensor: str
+    domain: str
+    quantity: str
+    unit: str
+    value: float | None
+    quality: Quality
+    #: Epoch seconds.
+    at: float
+    why: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Energy:
+    """Energy over the timed part, or why there is none."""
+
+    quality: Quality
+    source: str | None = None
+    energy_mj: float | None = None
+    window_s: float | None = None
+    idle_power_mw: float | None = None
+    energy_per_inference_mj: float | None = None
+    why: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ForeignLoad:
+    """CPU time of processes that are not ours, as a share of one core, over a window."""
+
+    share_of_core: float | None
+    window_s: float
+    #: Who used most of it: "name (pid), share".
+    culprits: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class GateReading:
+    """The state of the device before or after a run."""
+
+    passed: bool
+    #: Check to "ok", "unknown" or what is wrong.
+    checks: dict[str, str]
+    foreign_load: ForeignLoad
+    waited_s: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judgement:
+    """The verdict on a measurement, with its reasons, and flags that do not change it."""
+
+    verdict: Verdict
+    reasons: tuple[str, ...] = ()
+    flags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """What an agent tells of one finished attempt: the runner's document and what was seen from outside."""
+
+    attempt_id: int
+    token: str
+    result: Result
+    judgement: Judgement | None = None
+    gate_before: GateReading | None = None
+    gate_after: GateReading | None = None
+    energy: Energy | None = None
+    telemetry: tuple[Reading, ...] = ()
+    #: sha256 of the log in the artifact store.
+    log_sha256: str | None = None
+    #: Environment of host, device and runtime: what the epoch is made of.
+    environment: dict[str, str] = field(default_factory=dict)
+    #: Seconds from start to report, and the part that was the child's own.
+    wall_s: float | None = None
+    child_s: float | None = None
+    schema_version: int = SCHEMA_VERSION
+
+
+Document = TypeVar("Document")
+
+
+def to_dict(document: Any) -> dict[str, Any]:
+    """A document as plain JSON data."""
+    return typing.cast("dict[str, Any]", dataclasses.asdict(document))
+
+
+def from_dict(kind: type[Document], data: Any) -> Document:
+    """Read a document strictly: unknown, missing and mistyped fields are refused.
+
+    Raises:
+        ContractError: with the path of the first field that is wrong.
+    """
+    return typing.cast("Document", _decode(kind, data, kind.__name__))
+
+
+def write_document(document: Any, path: Path) -> None:
+    """Write a document atomically: readers see the whole or nothing."""
+    partial = path.with_name(path.name + ".part")
+    with partial.open("w", encoding="utf-8") as file:
+        json.dump(to_dict(document), file, allow_nan=False)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
+
+
+def read_document(kind: type[Document], path: Path) -> Document:
+    """Read a document from a file.
+
+    Raises:
+        ContractError: the file is not such a document.
+        OSError: the file cannot be read.
+    """
+    try:
+        data = json.loads(path.read_bytes())
+    except ValueError as error:
+        raise ContractError(f"{path.name}: not JSON: {error}") from error
+    return from_dict(kind, data)
+
+
+@cache
+def _hints(kind: type) -> dict[str, Any]:
+    return typing.get_type_hints(kind)
+
+
+def _decode(kind: Any, data: Any, where: str) -> Any:
+    origin = typing.get_origin(kind)
+    if kind is Any:
+        return data
+    if origin in (Union, types.UnionType):
+        return _decode_union(typing.get_args(kind), data, where)
+    if origin is Literal:
+        if data not in typing.get_args(kind):
+            raise ContractError(f"{where}: {data!r} is none of {', '.join(map(str, typing.get_args(kind)))}")
+        return data
+    if dataclasses.is_dataclass(kind):
+        return _decode_dataclass(typing.cast("type[Any]", kind), data, where)
+    if origin is tuple:
+        return _decode_tuple(typing.get_args(kind), data, where)
+    if origin is dict:
+        if not isinstance(data, dict):
+            raise ContractError(f"{where}: expected an object")
+        value_kind = typing.get_args(kind)[1]
+        return {str(key): _decode(value_kind, value, f"{where}.{key}") for key, value in data.items()}
+    if kind is float and isinstance(data, int) and not isinstance(data, bool):
+        return float(data)
+    if not isinstance(data, kind) or (isinstance(data, bool) and kind is not bool):
+        raise ContractError(f"{where}: expected {kind.__name__}, got {type(data).__name__}")
+    return data
+
+
+def _decode_union(kinds: tuple[Any, ...], data: Any, where: str) -> Any:
+    if data is None and type(None) in kinds:
+        return None
+    others = [kind for kind in kinds if kind is not type(None)]
+    return _decode(others[0], data, where)  # the contract has no unions but "or None"
+
+
+def _decode_tuple(kinds: tuple[Any, ...], data: Any, where: str) -> tuple[Any, ...]:
+    if not isinstance(data, list | tuple):
+        raise ContractError(f"{where}: expected a list")
+    if len(kinds) == 2 and kinds[1] is Ellipsis:
+        return tuple(_decode(kinds[0], item, f"{where}[{index}]") for index, item in enumerate(data))
+    if len(data) != len(kinds):
+        raise ContractError(f"{where}: expected {len(kinds)} items, got {len(data)}")
+    return tuple(_decode(kind, item, f"{where}[{i}]") for i, (kind, item) in enumerate(zip(kinds, data, strict=True)))
+
+
+def _decode_dataclass(kind: type[Any], data: Any, where: str) -> Any:
+    if not isinstance(data, dict):
+        raise ContractError(f"{where}: expected an object")
+    hints = _hints(kind)
+    if unknown := sorted(set(data) - set(hints)):
+        raise ContractError(f"{where}: unknown field {unknown[0]}")
+    if "schema_version" in hints and data.get("schema_version", SCHEMA_VERSION) != SCHEMA_VERSION:
+        raise ContractError(f"{where}: schema version {data['schema_version']}, this code reads {SCHEMA_VERSION}")
+    values = {name: _decode(hint, data[name], f"{where}.{name}") for name, hint in hints.items() if name in data}
+    try:
+        return kind(**values)
+    except TypeError as error:
+        raise ContractError(f"{where}: {error}") from error

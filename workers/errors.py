@@ -1,0 +1,72 @@
+"""Failures have a cause, and the cause decides what happens next (docs/design.md, "State")."""
+
+from __future__ import annotations
+
+import errno
+from enum import StrEnum
+
+
+class Cause(StrEnum):
+    """Who or what a failed attempt failed for."""
+
+    INFRASTRUCTURE = "infrastructure"  # host lost, disk full: the job is queued again, a bounded number of times
+    DEVICE = "device"  # too hot, gate timed out: the job waits, the device may be quarantined
+    MODEL = "model"  # does not convert, runtime crashed, out of memory: a recorded result, never retried
+    USER = "user"  # bad input: refused at submit, or recorded when only the child could see it
+    BUG = "bug"  # ours: failed, loud
+
+
+class AttemptError(Exception):
+    """An attempt failed for a known reason. `code` is for programs, `message` is one sentence for people."""
+
+    def __init__(self, cause: Cause, code: str, message: str) -> None:
+        super().__init__(message)
+        self.cause = cause
+        self.code = code
+        self.message = message
+
+
+class UnsupportedError(AttemptError):
+    """The combination cannot be had here. Kept apart from failures in every table."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(Cause.MODEL, "unsupported", message)
+
+
+class BadModelError(AttemptError):
+    """The model the user gave cannot be read, or would run code."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(Cause.USER, "bad_model", message)
+
+
+def classify(error: BaseException, doing: str) -> AttemptError:
+    """Translate any exception of a backend into a classified failure.
+
+    Args:
+        error: what was raised.
+        doing: what the child was at, for the sentence, e.g. "converting to onnx fp16".
+    """
+    if isinstance(error, AttemptError):
+        return error
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return AttemptError(Cause.INFRASTRUCTURE, "disk_full", f"no space left while {doing}")
+    if is_out_of_memory(error):
+        return AttemptError(Cause.MODEL, "out_of_memory", f"out of memory while {doing}")
+    text = first_line(error)
+    return AttemptError(Cause.MODEL, "raised", f"{type(error).__name__} while {doing}: {text}")
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an exception of any runtime says that memory ran out."""
+    text = str(error).casefold()
+    return isinstance(error, MemoryError) or any(
+        sign in text for sign in ("bad_alloc", "not enough memory", "out of memory", "failed to allocate memory")
+    )
+
+
+def first_line(error: BaseException, limit: int = 240) -> str:
+    """The first line that says something, cut to `limit` characters."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    text = lines[0] if lines else "no message"
+    return text if len(text) <= limit else text[: limit - 1] + "…"

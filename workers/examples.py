@@ -1,0 +1,85 @@
+"""Example inputs with their reference outputs, and calibration inputs: `.npz` files without pickles."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from workers.errors import AttemptError, Cause
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Stacked examples: each input has shape (examples, *input shape), in the order the program takes them."""
+
+    inputs: dict[str, Array]
+    #: Reference outputs, each (examples, *output shape); empty for calibration data and where there is no reference.
+    outputs: tuple[Array, ...] = ()
+
+    def __len__(self) -> int:
+        return len(next(iter(self.inputs.values())))
+
+    def input_at(self, index: int) -> dict[str, Array]:
+        """The inputs of one example."""
+        return {name: stack[index] for name, stack in self.inputs.items()}
+
+    def each(self) -> Iterator[dict[str, Array]]:
+        """The inputs of each example."""
+        return (self.input_at(index) for index in range(len(self)))
+
+    def save(self, path: Path) -> None:
+        """Write as `.npz`; order is kept in the names."""
+        arrays = {f"input:{index}:{name}": stack for index, (name, stack) in enumerate(self.inputs.items())}
+        arrays |= {f"output:{index}": stack for index, stack in enumerate(self.outputs)}
+        with path.open("wb") as file:
+            np.savez(file, **arrays)  # type: ignore[arg-type]  # the stubs confuse names with options
+
+
+def load_examples(path: Path) -> Examples:
+    """Read what `Examples.save` wrote."""
+    inputs: dict[str, Array] = {}
+    outputs = []
+    with np.load(path, allow_pickle=False) as archive:
+        for key in archive.files:
+            role, _, name = key.partition(":")
+            if role == "input":
+                inputs[name.partition(":")[2]] = archive[key]
+            else:
+                outputs.append(archive[key])
+    return Examples(inputs, tuple(outputs))
+
+
+def load_user_calibration(path: Path, like: Examples) -> Examples:
+    """Read a user's calibration file: one array per input, by name or in order, with a leading axis of examples.
+
+    Raises:
+        AttemptError: the file cannot be read or does not fit the model's inputs.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in archive.files}
+    except (OSError, ValueError, EOFError) as error:
+        raise AttemptError(Cause.USER, "bad_calibration", f"calibration file {path.name} cannot be read: {error}") from error
+    if set(arrays) != set(like.inputs):
+        if len(arrays) != len(like.inputs):
+            wanted = ", ".join(like.inputs)
+            raise AttemptError(Cause.USER, "bad_calibration", f"calibration file {path.name} must hold the inputs {wanted}")
+        arrays = dict(zip(like.inputs, arrays.values(), strict=True))
+    inputs = {}
+    for name, stack in like.inputs.items():
+        given = arrays[name]
+        if given.shape[1:] != stack.shape[1:] or len(given) == 0:
+            raise AttemptError(
+                Cause.USER,
+                "bad_calibration",
+                f"calibration input {name} has shape {given.shape}; it needs (examples, {', '.join(map(str, stack.shape[1:]))})",
+            )
+        inputs[name] = given.astype(stack.dtype)
+    return Examples(inputs)

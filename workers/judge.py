@@ -1,0 +1,70 @@
+"""The verdict on one measurement: first rule that applies wins (docs/measurement.md, "Measuring one attempt", rule 10)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from workers.contract import Energy, GateReading, Judgement, Measurement, Reading, Verdict
+
+#: CPU time of foreign processes that contaminates a measurement, as a share of one core.
+FOREIGN_LOAD_LIMIT = 0.10
+_DRIFT_LIMIT = 1.03
+_DRIFT_P = 0.001
+_UNUSABLE_IQR = 0.25
+_NOISY_IQR = 0.10
+#: Host time that the hypervisor gave to others, as a share of one core, that deserves a flag.
+_STEAL_LIMIT = 0.05
+
+
+def judge(
+    measurement: Measurement, before: GateReading, after: GateReading, telemetry: Sequence[Reading], energy: Energy
+) -> Judgement:
+    """Judge one finished measurement by what the child and the agent saw."""
+    timings = measurement.timings
+    flags = []
+    if timings.iqr_over_median > _NOISY_IQR:
+        flags.append("noisy")
+    if not measurement.warm_up.stable:
+        flags.append("warm_up_unstable")
+    if (steal := _mean(telemetry, "steal")) is not None and steal > _STEAL_LIMIT:
+        flags.append("cpu_stolen")
+    if before.foreign_load.share_of_core is None or after.foreign_load.share_of_core is None:
+        flags.append("foreign_load_unknown")
+    if energy.quality == "partial":
+        flags.append("energy_partial")
+    verdict, reasons = _verdict(measurement, before, after, telemetry)
+    return Judgement(verdict=verdict, reasons=tuple(reasons), flags=tuple(flags))
+
+
+def _verdict(
+    measurement: Measurement, before: GateReading, after: GateReading, telemetry: Sequence[Reading]
+) -> tuple[Verdict, list[str]]:
+    timings = measurement.timings
+    busy = [
+        f"{when} {gate.foreign_load.share_of_core:.0%} of a core went to "
+        + (", ".join(gate.foreign_load.culprits) or "short-lived processes")
+        for when, gate in (("before the run", before), ("during the run", after))
+        if gate.foreign_load.share_of_core is not None and gate.foreign_load.share_of_core > FOREIGN_LOAD_LIMIT
+    ]
+    if busy:
+        return "contaminated", busy
+    throttled = [f"{reading.sensor}: {reading.value:g} throttle events" for reading in _throttle_events(telemetry)]
+    if timings.drift_ratio is not None and timings.drift_p is not None:
+        if timings.drift_ratio > _DRIFT_LIMIT and timings.drift_p < _DRIFT_P:
+            throttled.append(f"the last fifth was {timings.drift_ratio - 1:.1%} slower than the first")
+    if throttled:
+        return "throttled", throttled
+    if timings.iqr_over_median > _UNUSABLE_IQR:
+        return "unusable", [f"the middle half spans {timings.iqr_over_median:.0%} of the median"]
+    if not timings.converged:
+        return "not_converged", [f"the interval of the median was not within 1 % after {timings.elapsed_s:.0f} s"]
+    return "valid", []
+
+
+def _throttle_events(telemetry: Sequence[Reading]) -> list[Reading]:
+    return [r for r in telemetry if r.quantity == "throttle_events" and r.value is not None and r.value > 0]
+
+
+def _mean(telemetry: Sequence[Reading], quantity: str) -> float | None:
+    values = [reading.value for reading in telemetry if reading.quantity == quantity and reading.value is not None]
+    return sum(values) / len(values) if values else None

@@ -1,0 +1,204 @@
+"""Model files: `.onnx`, `.tflite`, `.pt2`, `.mlpackage`. The file itself is the artifact, its own runtime the reference.
+
+Its recipe is called `original`: benchfarm promises nothing about arithmetic that somebody else chose; the result says
+what the runtime reads back.
+"""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from workers.contract import ModelRequest
+from workers.errors import AttemptError, BadModelError, Cause, UnsupportedError, first_line
+from workers.examples import Array, Examples
+from workers.models.source import (
+    CALIBRATION_EXAMPLES,
+    FIDELITY_EXAMPLES,
+    Made,
+    ModelSource,
+    Resolved,
+    UnknownModelError,
+    file_digest,
+    images,
+    write_examples,
+)
+
+_FORMATS = {".onnx": "onnx", ".tflite": "tflite", ".pt2": "pt2", ".mlpackage": "mlpackage"}
+
+
+class ModelFile(ModelSource):
+    """A path that ends in one of the formats' suffixes."""
+
+    def names(self) -> list[str]:
+        """Files cannot be listed."""
+        return []
+
+    def resolve(self, request: ModelRequest) -> Resolved | None:
+        """See `ModelSource.resolve`."""
+        path = Path(request.name).expanduser().absolute()
+        kind = _FORMATS.get(path.suffix.lower())
+        if kind is None:
+            if ":" in request.name or (not path.exists() and not request.name.startswith((".", "/", "~"))):
+                return None  # a name for another source, or unknown to all
+            suffixes = " ".join(_FORMATS)
+            raise UnknownModelError(f"{request.name}: not a model file benchfarm knows ({suffixes})")
+        if not path.exists():
+            raise UnknownModelError(f"no such file: {request.name}")
+        try:
+            size = path.stat().st_size if path.is_file() else 1
+            digest = file_digest(path)
+        except OSError as error:
+            raise UnknownModelError(f"cannot read {request.name}: {error.strerror}") from error
+        if size == 0:
+            raise UnknownModelError(f"{request.name} is empty")
+        identity: dict[str, Any] = {"sha256": digest}
+        if external := sorted(path.parent.glob(path.name + "*data*")) if kind == "onnx" else []:
+            identity["external"] = {file.name: file_digest(file) for file in external}
+        return Resolved(path.name, kind, "original", identity, replace(request, name=str(path)))
+
+    def materialise(self, request: ModelRequest, folder: Path) -> Made:
+        """Check the file, take it into the store, and record its own runtime's outputs as the reference."""
+        path = Path(request.name)
+        take = {".onnx": _take_onnx, ".tflite": _take_tflite, ".pt2": _take_pt2, ".mlpackage": _take_mlpackage}
+        return take[path.suffix.lower()](path, request, folder)
+
+
+def _take_onnx(path: Path, request: ModelRequest, folder: Path) -> Made:
+    import onnx
+    import onnxruntime
+
+    try:
+        model = onnx.load(path)  # refuses external data outside the model's folder
+        onnx.checker.check_model(model, full_check=False)
+    except Exception as error:
+        raise BadModelError(f"{path.name} is not a valid ONNX model: {first_line(error)}") from error
+    artifact = folder / "model.onnx"
+    onnx.save(model, artifact)  # one file, external data inside
+    session_options = onnxruntime.SessionOptions()
+    try:
+        session = onnxruntime.InferenceSession(str(artifact), session_options, providers=["CPUExecutionProvider"])
+    except Exception as error:
+        raise BadModelError(f"onnxruntime does not load {path.name}: {first_line(error)}") from error
+    from workers.runtimes.onnx_runtime import numpy_dtype
+
+    specs = {item.name: (item.shape, numpy_dtype(item.type)) for item in session.get_inputs()}
+    examples, calibration = _make_examples(specs, request)
+    outputs = [session.run(None, example) for example in examples.each()]
+    return _made(artifact, request, folder, examples, outputs, calibration, {"opset": model.opset_import[0].version})
+
+
+def _take_tflite(path: Path, request: ModelRequest, folder: Path) -> Made:
+    from ai_edge_litert.interpreter import Interpreter
+
+    artifact = folder / "model.tflite"
+    shutil.copyfile(path, artifact)
+    if artifact.read_bytes()[4:8] != b"TFL3":
+        raise BadModelError(f"{path.name} is not a TFLite flatbuffer")
+    try:
+        interpreter = Interpreter(str(artifact), num_threads=1)
+        interpreter.allocate_tensors()
+    except Exception as error:
+        raise BadModelError(f"LiteRT does not load {path.name}: {first_line(error)}") from error
+    details = interpreter.get_input_details()
+    specs = {item["name"]: (item["shape"].tolist(), np.dtype(item["dtype"])) for item in details}
+    examples, calibration = _make_examples(specs, request)
+    outputs = []
+    for example in examples.each():
+        for item, value in zip(details, example.values(), strict=True):
+            interpreter.set_tensor(item["index"], value)
+        interpreter.invoke()
+        outputs.append([interpreter.get_tensor(item["index"]).copy() for item in interpreter.get_output_details()])
+    return _made(artifact, request, folder, examples, outputs, calibration, {})
+
+
+def _take_pt2(path: Path, request: ModelRequest, folder: Path) -> Made:
+    import torch
+
+    from workers.models.torch_export import load_program
+
+    try:
+        program = load_program(path)
+        module = program.module()
+        example = program.example_inputs[0] if program.example_inputs else None
+    except AttemptError:
+        raise
+    except Exception as error:
+        raise BadModelError(f"torch does not load {path.name}: {first_line(error)}") from error
+    if not example or not all(isinstance(value, torch.Tensor) for value in example):
+        raise BadModelError(f"{path.name} carries no example inputs; export it with tensors as inputs")
+    specs = {f"input_{i}": (list(value.shape), value.numpy().dtype) for i, value in enumerate(example)}
+    examples, calibration = _make_examples(specs, request)
+    artifact = folder / "model.pt2"
+    shutil.copyfile(path, artifact)
+    outputs = []
+    with torch.no_grad():
+        for values in examples.each():
+            result = module(*(torch.from_numpy(value) for value in values.values()))
+            outputs.append([item.numpy() for item in (result if isinstance(result, tuple | list) else [result])])
+    return _made(artifact, request, folder, examples, outputs, calibration, {})
+
+
+def _take_mlpackage(path: Path, request: ModelRequest, folder: Path) -> Made:
+    import coremltools
+
+    try:
+        model = coremltools.models.MLModel(str(path), skip_model_load=True)
+        spec = model.get_spec()
+    except Exception as error:
+        raise BadModelError(f"coremltools does not read {path.name}: {first_line(error)}") from error
+    kinds = {65568: np.dtype(np.float32), 65552: np.dtype(np.float16), 131104: np.dtype(np.int32)}  # MLMultiArrayDataType
+    specs = {}
+    for item in spec.description.input:
+        array = item.type.multiArrayType
+        if item.type.WhichOneof("Type") != "multiArrayType" or array.dataType not in kinds:
+            raise UnsupportedError(f"{path.name}: input {item.name} is no array of numbers; benchfarm cannot make one")
+        specs[item.name] = (list(array.shape), kinds[array.dataType])
+    examples, calibration = _make_examples(specs, request)
+    artifact = folder / "model.mlpackage"
+    shutil.copytree(path, artifact)
+    return _made(artifact, request, folder, examples, [], calibration, {"reference": "none: Core ML runs on a Mac only"})
+
+
+def _made(
+    artifact: Path, request: ModelRequest, folder: Path, examples: Examples, outputs: list[Any], calibration: Examples, facts: dict[str, Any]
+) -> Made:
+    stacks = tuple(np.stack([np.asarray(row[i]) for row in outputs]) for i in range(len(outputs[0]))) if outputs else ()
+    examples = Examples(examples.inputs, stacks)
+    examples_path, calibration_path = write_examples(folder, request, examples, calibration)
+    described = {name: [str(stack.dtype), *stack.shape[1:]] for name, stack in examples.inputs.items()}
+    return Made(artifact, examples_path, calibration_path, {"weights": "of the file", "inputs": described, **facts})
+
+
+def _make_examples(specs: dict[str, tuple[list[Any], np.dtype[Any]]], request: ModelRequest) -> tuple[Examples, Examples]:
+    """Seeded inputs of the model's shapes; a free first dimension becomes the batch, any other free one is 1."""
+    shapes = {}
+    for name, (shape, dtype) in specs.items():
+        sizes = [size if isinstance(size, int) and size > 0 else (request.batch if i == 0 else 1) for i, size in enumerate(shape)]
+        if request.batch != 1 and (not sizes or sizes[0] != request.batch):
+            raise AttemptError(
+                Cause.USER, "fixed_batch", f"{Path(request.name).name}: input {name} has the fixed shape {sizes}, not a batch of {request.batch}"
+            )
+        shapes[name] = (tuple(sizes), dtype)
+
+    def make(seed: int, count: int) -> Examples:
+        generator = np.random.default_rng(seed)
+        return Examples({name: _values(generator, count, shape, dtype) for name, (shape, dtype) in shapes.items()})
+
+    return make(request.seed, FIDELITY_EXAMPLES), make(request.seed + 1, CALIBRATION_EXAMPLES)
+
+
+def _values(generator: np.random.Generator, count: int, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+    if np.issubdtype(dtype, np.floating):
+        if len(shape) == 4 and shape[1] == 3 and min(shape[2:]) >= 8:
+            return images(generator, count, shape).astype(dtype)
+        return generator.standard_normal(size=(count, *shape)).astype(dtype)
+    if dtype == np.bool_:
+        return generator.integers(0, 2, size=(count, *shape)).astype(dtype)
+    info = np.iinfo(dtype)
+    low, high = (info.min, info.max + 1) if info.bits == 8 else (0, 1000)  # ids must fit unknown vocabularies
+    return generator.integers(low, high, size=(count, *shape)).astype(dtype)

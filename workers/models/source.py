@@ -1,0 +1,117 @@
+"""The seam of model sources: from a name to the one canonical program, example inputs and a fidelity reference."""
+
+from __future__ import annotations
+
+import hashlib
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from device_registry.errors import UsageError
+from workers.contract import ModelRequest
+from workers.examples import Array, Examples, load_user_calibration
+
+#: Examples whose outputs are compared for fidelity, and examples for calibration.
+FIDELITY_EXAMPLES = 8
+CALIBRATION_EXAMPLES = 32
+
+
+class UnknownModelError(UsageError):
+    """No model of that name."""
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """What is known of a model before anything heavy is imported."""
+
+    #: Name as people write it, normalised.
+    name: str
+    format: str
+    recipe: str
+    #: Everything the canonical program depends on; part of its artifact's key.
+    identity: dict[str, Any]
+    #: The request as the child shall get it: paths absolute.
+    request: ModelRequest
+
+
+@dataclass(frozen=True)
+class Made:
+    """Files that a source or a converter made, in the attempt's folder."""
+
+    artifact: Path
+    examples: Path | None = None
+    calibration: Path | None = None
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+class ModelSource(ABC):
+    """Knows a family of models. One file and one registration each; constructing one imports nothing heavy."""
+
+    packages: ClassVar[tuple[str, ...]] = ()
+    extra: ClassVar[str] = ""
+
+    @abstractmethod
+    def names(self) -> list[str]:
+        """Names it can list; empty where they cannot be listed (files, factories)."""
+
+    @abstractmethod
+    def resolve(self, request: ModelRequest) -> Resolved | None:
+        """What the request means to this source; None when the name is not of its kind.
+
+        Raises:
+            UnknownModelError: the name is of its kind, and there is no such model.
+        """
+
+    @abstractmethod
+    def materialise(self, request: ModelRequest, folder: Path) -> Made:
+        """Make the canonical program and its examples. Runs in a child; may import anything."""
+
+
+def write_examples(folder: Path, request: ModelRequest, examples: Examples, calibration: Examples | None) -> tuple[Path, Path]:
+    """Write examples and calibration inputs; the user's own calibration file wins over the source's."""
+    if request.calibration is not None:
+        calibration = load_user_calibration(Path(request.calibration), examples)
+    examples_path, calibration_path = folder / "examples.npz", folder / "calibration.npz"
+    examples.save(examples_path)
+    (calibration or Examples(examples.inputs)).save(calibration_path)
+    return examples_path, calibration_path
+
+
+def file_digest(path: Path) -> str:
+    """sha256 of a file's bytes; of a folder, of its files' names and bytes in order."""
+    digest = hashlib.sha256()
+    files = [path] if path.is_file() else sorted(item for item in path.rglob("*") if item.is_file())
+    for file in files:
+        if file != path:
+            digest.update(f"{file.relative_to(path).as_posix()}\0{file.stat().st_size}\0".encode())
+        with file.open("rb") as stream:
+            while block := stream.read(1 << 20):
+                digest.update(block)
+    return digest.hexdigest()
+
+
+def images(generator: np.random.Generator, count: int, shape: tuple[int, ...]) -> Array:
+    """Seeded images, shape (count, batch, channels, height, width), float32, in the range of normalised photographs.
+
+    Smooth random fields with a little noise: natural images are dominated by low frequencies, and white noise would
+    calibrate quantisers to a range that photographs never have.
+    """
+    batch, channels, height, width = shape
+    coarse = generator.uniform(0, 1, size=(count, batch, channels, 8, 8)).astype(np.float32)
+    rows, columns = np.linspace(0, 7, height), np.linspace(0, 7, width)
+    field_ = _interpolate(_interpolate(coarse, rows, axis=-2), columns, axis=-1)
+    field_ = np.clip(field_ + generator.normal(0, 0.05, size=field_.shape), 0, 1)
+    mean = np.array([0.485, 0.456, 0.406]).reshape(3, 1, 1)  # ImageNet's statistics, as torchvision's presets use
+    std = np.array([0.229, 0.224, 0.225]).reshape(3, 1, 1)
+    return np.asarray((field_ - mean) / std, dtype=np.float32)
+
+
+def _interpolate(values: Array, at: Array, axis: int) -> Array:
+    low = np.minimum(at.astype(np.int64), values.shape[axis] - 2)
+    shape = [1] * values.ndim
+    shape[axis] = len(at)
+    weight = (at - low).reshape(shape).astype(np.float32)
+    return np.asarray(np.take(values, low, axis) * (1 - weight) + np.take(values, low + 1, axis) * weight)

@@ -1,0 +1,100 @@
+"""From a torch module to the canonical `.pt2`: shared by every source of torch models. Runs in a child only."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from workers.contract import ModelRequest
+from workers.errors import AttemptError, Cause, first_line
+from workers.examples import Array, Examples
+from workers.models.source import CALIBRATION_EXAMPLES, FIDELITY_EXAMPLES, Made, write_examples
+
+if TYPE_CHECKING:
+    import torch
+
+#: Makes the stacked inputs of so many examples: name to (count, *input shape).
+MakeInputs = Callable[[np.random.Generator, int], dict[str, Array]]
+
+
+def export_canonical(module: torch.nn.Module, make_inputs: MakeInputs, request: ModelRequest, folder: Path, facts: dict[str, Any]) -> Made:
+    """Export a module once, with example inputs and the fp32 outputs of eager torch as the fidelity reference.
+
+    Raises:
+        AttemptError: the module cannot be exported.
+    """
+    import torch
+
+    module = module.eval()
+    inputs = make_inputs(np.random.default_rng(request.seed), FIDELITY_EXAMPLES)
+    calibration = Examples(make_inputs(np.random.default_rng(request.seed + 1), CALIBRATION_EXAMPLES))
+    if request.weights == "random":
+        _calibrate_batch_norms(module, calibration)
+    examples = Examples(inputs)
+    try:
+        with torch.no_grad():
+            program = torch.export.export(module, tuple(_tensors(examples.input_at(0))))
+            references = [_outputs(module(*_tensors(example))) for example in examples.each()]
+    except Exception as error:
+        raise AttemptError(Cause.MODEL, "does_not_export", f"torch cannot export {request.name}: {first_line(error)}") from error
+    artifact = folder / "model.pt2"
+    torch.export.save(program, artifact)
+    examples = Examples(inputs, tuple(np.stack(stack) for stack in zip(*references, strict=True)))
+    examples_path, calibration_path = write_examples(folder, request, examples, calibration)
+    facts = {
+        "weights": f"random, seed {request.seed}" if request.weights == "random" else "pretrained",
+        "parameters": sum(parameter.numel() for parameter in module.parameters()),
+        "inputs": {name: [str(stack.dtype), *stack.shape[1:]] for name, stack in inputs.items()},
+        **facts,
+    }
+    return Made(artifact, examples_path, calibration_path, facts)
+
+
+def load_program(path: Path) -> torch.export.ExportedProgram:
+    """Load a `.pt2` after every part of it that could run code was refused (see `workers.models.pt2_safety`)."""
+    import torch
+
+    from workers.models.pt2_safety import refuse_code
+
+    refuse_code(path)
+    return torch.export.load(path)
+
+
+def _calibrate_batch_norms(module: torch.nn.Module, calibration: Examples) -> None:
+    """Give batch norms the statistics of seeded inputs.
+
+    A fresh network's batch norms divide by 1 whatever the activations' size, so that after fifty layers the outputs
+    are near 1e-13 and fidelity would compare noise with noise.
+    """
+    import torch
+
+    norms = [layer for layer in module.modules() if isinstance(layer, torch.nn.modules.batchnorm._BatchNorm)]
+    if not norms:
+        return
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # cumulative average over the passes below
+        norm.train()
+    with torch.no_grad():
+        module(*_tensors({name: stack[:16].reshape(-1, *stack.shape[2:]) for name, stack in calibration.inputs.items()}))
+    for norm in norms:
+        norm.eval()
+
+
+def _tensors(example: dict[str, Array]) -> list[torch.Tensor]:
+    import torch
+
+    return [torch.from_numpy(np.ascontiguousarray(value)) for value in example.values()]
+
+
+def _outputs(result: Any) -> list[Array]:
+    """Flatten a module's result to arrays in order."""
+    import torch
+
+    if isinstance(result, torch.Tensor):
+        return [result.numpy()]
+    values: Sequence[Any] = list(result.values()) if isinstance(result, dict) else list(result)
+    return [array for value in values for array in _outputs(value)]

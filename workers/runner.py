@@ -1,0 +1,304 @@
+"""One attempt, one process: `python -m workers.runner ATTEMPT_DIR` reads order.json and writes result.json.
+
+Needs the standard library, numpy and the runtime: no database, no Ray, no pydantic. All that libraries print goes to
+the attempt's log, for the agent hands this process a log as its stdout and stderr.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import resource
+import shutil
+import sys
+import time
+import traceback
+from contextlib import suppress
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from workers.contract import (
+    ConvertTask,
+    Conversion,
+    Failure,
+    Fidelity,
+    Measurement,
+    MeasureTask,
+    Order,
+    Result,
+    RuntimeFacts,
+    StoredFile,
+    read_document,
+    write_document,
+)
+from workers.errors import AttemptError, Cause, UnsupportedError, classify
+
+if TYPE_CHECKING:
+    from workers.converters.converter import Converter
+    from workers.examples import Examples
+    from workers.models.source import Made, ModelSource
+    from workers.runtimes.runtime import LoadedModel, Runtime
+
+#: Raw iterations kept per result.
+RAW_LIMIT = 65_536
+#: Below this share of integer FLOPs an int8 label says how partial it is.
+WHOLE_SHARE = 0.5
+#: What the arithmetic of a recipe promises; recipes not listed promise none (`original`, weights only).
+PROMISES = {"fp32": "fp32", "bf16": "bf16", "fp16": "fp16"}
+
+
+def main(folder: Path) -> int:
+    """Run the order in a folder. Returns 0 when a result document stands, whatever it says."""
+    order = read_document(Order, folder / "order.json")
+    started_at = time.time()
+    doing = "starting"
+    outcome: dict[str, Any] = {}
+    try:
+        _limit(order)
+        if order.convert is not None:
+            doing = f"making {order.convert.format} {order.convert.recipe}"
+            outcome["conversion"] = convert(order, order.convert, folder)
+        elif order.measure is not None:
+            doing = f"measuring {order.measure.recipe} on {order.measure.runtime}"
+            outcome["measurement"], outcome["environment"] = measure(order, order.measure, folder)
+    except Exception as error:  # the border of the process: whatever a backend raises becomes a classified failure
+        traceback.print_exc()
+        failure = classify(error, doing)
+        outcome = {"failure": Failure(cause=failure.cause, code=failure.code, message=failure.message)}
+    result = Result(
+        attempt_id=order.attempt_id, token=order.token, started_at=started_at, finished_at=time.time(), **outcome
+    )
+    write_document(result, folder / "result.json")
+    return 0
+
+
+def convert(order: Order, task: ConvertTask, folder: Path) -> Conversion:
+    """Make one artifact with its companions."""
+    out = folder / "out"
+    out.mkdir()
+    began = time.perf_counter()
+    backend = _load_entry(task.entry)
+    for package in backend.packages:
+        with suppress(ImportError):  # scikit-learn and its like import under another name; they are no slow part
+            import_module(package.replace("-", "_"))
+    imports_ms = (time.perf_counter() - began) * 1e3
+    began = time.perf_counter()
+    made = _make(backend, task, order, out)
+    artifact = made.artifact
+    if artifact.is_dir():
+        from workers.bundle import pack
+
+        packed = artifact.with_name(artifact.name + ".tar")
+        pack(artifact, packed)
+        shutil.rmtree(artifact)
+        artifact = packed
+    companions = {
+        role: _stored(path, folder) for role, path in (("examples", made.examples), ("calibration", made.calibration)) if path
+    }
+    return Conversion(
+        artifact=_stored(artifact, folder),
+        companions=companions,
+        format=task.format,
+        recipe=task.recipe,
+        seconds=time.perf_counter() - began,
+        imports_ms=imports_ms,
+        versions=_versions(backend.packages),
+        facts=made.facts,
+    )
+
+
+def _make(backend: Any, task: ConvertTask, order: Order, out: Path) -> Made:
+    from workers.converters.converter import ConversionInput
+
+    if task.model is not None:
+        source: ModelSource = backend
+        return source.materialise(task.model, out)
+    converter: Converter = backend
+    return converter.convert(
+        ConversionInput(
+            artifact=Path(order.paths["artifact"]),
+            format=task.format,
+            recipe=task.recipe,
+            examples=Path(order.paths["examples"]),
+            calibration=Path(order.paths["calibration"]),
+            folder=out,
+        )
+    )
+
+
+def measure(order: Order, task: MeasureTask, folder: Path) -> tuple[Measurement, dict[str, str]]:
+    """Measure one artifact (docs/measurement.md, "Measuring one attempt"): load cold, first inference, warm-up, timed part."""
+    import numpy as np
+
+    from workers.examples import load_examples
+    from workers.measure import summarise, timed_part, warm_up
+
+    if task.options.affinity is not None:
+        _bind_to_cpus(task.options.affinity)
+    artifact = Path(order.paths["artifact"])
+    examples = load_examples(Path(order.paths["examples"]))
+    runtime: Runtime = _load_entry(task.entry)
+    _, imports_ms = _timed(runtime.import_library)
+    rss_after_imports = _memory("VmRSS")
+    evicted = _evict_pages(artifact)
+    model, load_cold_ms = _timed(lambda: runtime.load(artifact, task))
+    first_input = examples.input_at(0)
+    run = model.bind(first_input)
+    _, first_inference_ms = _timed(run)
+
+    warmed, expected_ns = warm_up(run)
+    timed_from = time.time()
+    timed = timed_part(run, task.options, expected_ns)
+    timed_to = time.time()
+    peak_rss = _memory("VmHWM") or _peak_from_rusage()
+
+    stride = -(-len(timed.nanoseconds) // RAW_LIMIT)
+    raw = folder / "raw.bin"
+    raw.write_bytes(timed.nanoseconds[::stride].astype(np.dtype("<i8")).tobytes())
+    facts = model.facts(first_input)
+    keep_promise(task.recipe, facts)
+    fidelity = _fidelity(model, examples)
+    # Dropped before the second load, so that no runtime can share what the first one holds.
+    del model, run
+    _, load_warm_ms = _timed(lambda: runtime.load(artifact, task))
+    inferences = len(timed.nanoseconds) * timed.inner_iterations * task.options.batch
+    measurement = Measurement(
+        runtime=facts,
+        imports_ms=imports_ms,
+        load_cold_ms=load_cold_ms,
+        load_warm_ms=load_warm_ms,
+        compile_ms=None,
+        first_inference_ms=first_inference_ms,
+        warm_up=warmed,
+        timings=summarise(timed, task.options.mode),
+        throughput_per_s=inferences / timed.elapsed_s,
+        rss_after_imports_bytes=rss_after_imports,
+        peak_rss_bytes=peak_rss,
+        fidelity=fidelity,
+        timed_from=timed_from,
+        timed_to=timed_to,
+        raw=_stored(raw, folder),
+        raw_stride=stride,
+    )
+    environment = {
+        "python": platform.python_version(),
+        "artifact_pages": "evicted before the cold load" if evicted else "not evicted",
+        **_versions(runtime.packages),
+    }
+    return measurement, environment
+
+
+def keep_promise(recipe: str, facts: RuntimeFacts) -> None:
+    """A label is a promise: refuse a result whose arithmetic, read back, is not what the recipe names.
+
+    Raises:
+        UnsupportedError: the runtime fell back to fp32 altogether, here or for this graph.
+        AttemptError: it ran less precisely than asked.
+    """
+    if recipe.startswith("int8") and recipe != "int8-weight":
+        if facts.quantised_flop_share == 0:
+            raise UnsupportedError(f"{facts.name} did no multiplication in integers: nothing of {recipe} would be measured")
+        return
+    promised = PROMISES.get(recipe)
+    if promised is None or facts.precision == promised:
+        return
+    if facts.precision == "fp32":
+        raise UnsupportedError(
+            f"{facts.name} {facts.version} computed in fp32 on this {facts.compute_unit}, not in {promised} ({facts.evidence})"
+        )
+    raise AttemptError(
+        Cause.MODEL, "label_broken", f"asked for {promised}, {facts.name} computed in {facts.precision} ({facts.evidence})"
+    )
+
+
+def _fidelity(model: LoadedModel, examples: Examples) -> Fidelity | None:
+    from workers.fidelity import compare_outputs
+
+    if not examples.outputs:
+        return None
+    actual = []
+    for example in examples.each():
+        model.bind(example)()
+        actual.append([output.copy() for output in model.outputs()])
+    reference = [[stack[index] for stack in examples.outputs] for index in range(len(examples))]
+    first = examples.outputs[0]
+    return compare_outputs(reference, actual, classification=first.ndim == 3 and first.shape[-1] > 1)
+
+
+def _timed(act: Any) -> tuple[Any, float]:
+    began = time.perf_counter()
+    value = act()
+    return value, (time.perf_counter() - began) * 1e3
+
+
+def _load_entry(entry: str) -> Any:
+    module, _, name = entry.partition(":")
+    return getattr(import_module(module), name)()
+
+
+def _limit(order: Order) -> None:
+    """Bound memory, file size and core dumps before anything that a model file could steer is imported."""
+    if sys.platform == "linux":  # RLIMIT_DATA counts private anonymous memory there; elsewhere it does not
+        resource.setrlimit(resource.RLIMIT_DATA, (order.limits.memory_bytes,) * 2)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (order.limits.file_bytes,) * 2)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def _bind_to_cpus(cpus: tuple[int, ...]) -> None:
+    if not hasattr(os, "sched_setaffinity"):
+        raise UnsupportedError(f"{platform.system()} cannot bind a process to CPUs")
+    try:
+        os.sched_setaffinity(0, cpus)
+    except OSError as error:
+        raise AttemptError(Cause.USER, "bad_affinity", f"this host has no CPUs {cpus}") from error
+
+
+def _evict_pages(artifact: Path) -> bool:
+    """Drop the artifact from the page cache, so that the first load reads the disk; False where the system cannot."""
+    if not hasattr(os, "posix_fadvise"):
+        return False
+    for path in [artifact] if artifact.is_file() else [item for item in artifact.rglob("*") if item.is_file()]:
+        with path.open("rb") as file:
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+    return True
+
+
+def _memory(field: str) -> int | None:
+    """A memory field of this process in bytes (Linux); ru_maxrss there would count the parent's memory before exec."""
+    try:
+        for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
+            if line.startswith(field + ":"):
+                return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    return None
+
+
+def _peak_from_rusage() -> int | None:
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else None
+
+
+def _stored(path: Path, folder: Path) -> StoredFile:
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return StoredFile(sha256=digest, bytes=path.stat().st_size, path=str(path.relative_to(folder)))
+
+
+def _versions(packages: tuple[str, ...]) -> dict[str, str]:
+    versions = {}
+    for package in packages:
+        with suppress(PackageNotFoundError):
+            versions[package] = version(package)
+    return versions
+
+
+if __name__ == "__main__":
+    status = main(Path(sys.argv[1]))
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # Leave at once: atexit handlers of runtimes have crashed processes whose result already stood.
+    os._exit(status)

@@ -1,0 +1,3 @@
+"""Runtimes: what executes an artifact."""
+
+from __future__ import annotations
