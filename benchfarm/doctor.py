@@ -32,8 +32,10 @@ def examine() -> list[Finding]:
     """Look at the data directory, the database, the devices, and every registered backend."""
     findings = [_home(), _database()]
     host = describe_host()
-    for device in discover_devices():
-        findings.append(Finding("device", device.name, True, f"{device.attributes.get('model')} ({device.kind})", needed=True))
+    findings += [
+        Finding("device", device.name, True, f"{device.attributes.get('model')} ({device.kind})", needed=True)
+        for device in discover_devices()
+    ]
     for seam, capabilities in (("runtime", host.runtimes), ("converter", host.converters), ("sensor", host.sensors)):
         findings += [_backend(seam, item) for item in capabilities]
     for name, plugin in plugins("model_sources").items():
@@ -50,14 +52,23 @@ def _home() -> Finding:
         return Finding("data", "directory", False, str(error), "export BENCHFARM_HOME=FOLDER", needed=True)
     free = shutil.disk_usage(home.path).free
     enough = free >= _LEAST_FREE_BYTES
-    return Finding("data", "directory", enough, f"{home.path}, {free / 1e9:.0f} GB free", None if enough else "free some space", needed=True)
+    return Finding(
+        "data",
+        "directory",
+        enough,
+        f"{home.path}, {free / 1e9:.0f} GB free",
+        None if enough else "free some space",
+        needed=True,
+    )
 
 
 def _database() -> Finding:
     home = load_home()
     try:
         engine = open_database(home.database_url)
-        return Finding("data", "database", True, f"{engine.dialect.name}, schema {current_revision(engine)}", needed=True)
+        return Finding(
+            "data", "database", True, f"{engine.dialect.name}, schema {current_revision(engine)}", needed=True
+        )
     except BenchfarmError as error:
         return Finding("data", "database", False, str(error), "benchfarm db upgrade", needed=True)
 

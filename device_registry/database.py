@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, cast
 
-from sqlalchemy import Connection, Engine, Table, create_engine, event
+from sqlalchemy import Connection, Engine, Table, create_engine, event, insert
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 from sqlmodel import SQLModel
@@ -28,7 +28,9 @@ def open_engine(url: str) -> Engine:
         parsed = make_url(url)
         engine = create_engine(parsed, pool_pre_ping=parsed.get_backend_name() != "sqlite")
     except (ArgumentError, NoSuchModuleError, ModuleNotFoundError) as error:
-        raise DatabaseUrlError("the database URL cannot be used; write sqlite:///FILE or postgresql+psycopg://...") from error
+        raise DatabaseUrlError(
+            "the database URL cannot be used; write sqlite:///FILE or postgresql+psycopg://..."
+        ) from error
     if engine.dialect.name == "sqlite":
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
@@ -54,6 +56,13 @@ def writing(engine: Engine) -> Iterator[Connection]:
 def table_of(model: type[SQLModel]) -> Table:
     """The Core table behind a SQLModel class."""
     return cast(Table, model.__table__)  # type: ignore[attr-defined]
+
+
+def insert_row(connection: Connection, table: Table, **values: Any) -> int:
+    """Insert one row; returns its id."""
+    key = connection.execute(insert(table).values(**values)).inserted_primary_key
+    assert key is not None  # every table of ours has one
+    return int(key[0])
 
 
 def _prepare_sqlite(connection: Any, _record: object) -> None:

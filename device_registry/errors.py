@@ -6,7 +6,7 @@ from __future__ import annotations
 class BenchfarmError(Exception):
     """Something benchfarm can explain in one sentence. A subclass's docstring is its default message."""
 
-    #: What the command line exits with (MEASUREMENT.md): 1 a job failed, 2 wrong usage or something named that cannot be.
+    #: What the command line exits with: 1 a job failed, 2 wrong usage or something named that cannot be.
     exit_code = 1
 
     def __init__(self, message: str | None = None) -> None:

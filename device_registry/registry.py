@@ -6,10 +6,10 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, select, update
 
 from device_registry.capabilities import Attribute, DeviceDescription, HostDescription
-from device_registry.database import table_of
+from device_registry.database import insert_row, table_of
 from device_registry.selectors import Selector
 from device_registry.tables import Device, Host
 
@@ -53,7 +53,7 @@ def record_hello(
     }
     host_id = connection.execute(select(hosts.c.id).where(hosts.c.key == host.key)).scalar_one_or_none()
     if host_id is None:
-        host_id = int(connection.execute(insert(hosts).values(key=host.key, **values)).inserted_primary_key[0])
+        host_id = insert_row(connection, hosts, key=host.key, **values)
     else:
         connection.execute(update(hosts).where(hosts.c.id == host_id).values(**values))
     known = {row.key for row in connection.execute(select(devices.c.key))}
@@ -70,7 +70,7 @@ def record_hello(
         if device.key in known:
             connection.execute(update(devices).where(devices.c.key == device.key).values(**values))
         else:
-            connection.execute(insert(devices).values(key=device.key, admin="enabled", **values))
+            insert_row(connection, devices, key=device.key, admin="enabled", **values)
     connection.execute(
         update(devices)
         .where(devices.c.host_id == host_id, devices.c.key.not_in([device.key for device in found]))

@@ -90,11 +90,11 @@ def parse_selector(text: str) -> Selector:
 
 def _compare(left: str, right: str) -> int:
     """Order two values as numbers or dotted versions where both are, else as text without case."""
-    a: object = _numbers(left)
-    b: object = _numbers(right)
-    if a is None or b is None:
-        a, b = left.casefold(), right.casefold()
-    return (a > b) - (a < b)  # type: ignore[operator]  # both are tuples of int or both are str
+    a, b = _numbers(left), _numbers(right)
+    if a is not None and b is not None:
+        return (a > b) - (a < b)
+    x, y = left.casefold(), right.casefold()
+    return (x > y) - (x < y)
 
 
 def _numbers(text: str) -> tuple[int, ...] | None:

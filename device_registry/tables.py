@@ -48,7 +48,7 @@ class Host(SQLModel, table=True):
     #: The agent's whole HostDescription, as JSON.
     description: dict[str, Any] = Field(sa_type=JSON)
     agent_version: str = Field(sa_type=String(50))
-    last_seen_at: datetime = Field(sa_type=UtcDateTime)  # type: ignore[call-overload]
+    last_seen_at: datetime = Field(sa_type=UtcDateTime)
 
 
 class Device(SQLModel, table=True):
@@ -68,5 +68,5 @@ class Device(SQLModel, table=True):
     admin: str = Field(default="enabled", sa_type=String(50))
     admin_by: str | None = Field(default=None, sa_type=Text)
     #: Third fact: cooling until then.
-    not_before: datetime | None = Field(default=None, sa_type=UtcDateTime)  # type: ignore[call-overload]
-    last_seen_at: datetime = Field(sa_type=UtcDateTime)  # type: ignore[call-overload]
+    not_before: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    last_seen_at: datetime = Field(sa_type=UtcDateTime)

@@ -12,7 +12,9 @@ from typing import Any, Literal
 from device_registry.errors import BenchfarmError, UsageError
 
 
-def export_rows(rows: Sequence[Mapping[str, Any]], format_: Literal["csv", "json", "parquet"], path: Path | None) -> str | None:
+def export_rows(
+    rows: Sequence[Mapping[str, Any]], format_: Literal["csv", "json", "parquet"], path: Path | None
+) -> str | None:
     """Write rows to a file, or return the text where no file is given. Nested values become flat columns or JSON text.
 
     Raises:
@@ -21,17 +23,21 @@ def export_rows(rows: Sequence[Mapping[str, Any]], format_: Literal["csv", "json
     """
     if format_ == "parquet":
         try:
-            import pyarrow
-            import pyarrow.parquet
+            import pyarrow as pa
+            import pyarrow.parquet as pq
         except ImportError:
             raise UsageError("parquet needs pyarrow: pip install 'benchfarm[parquet]'") from None
-        table = pyarrow.Table.from_pylist([_flat(row) for row in rows])
+        table = pa.Table.from_pylist([_flat(row) for row in rows])
         try:
-            pyarrow.parquet.write_table(table, path)
+            pq.write_table(table, path)
         except OSError as error:
             raise BenchfarmError(f"cannot write {path}: {error.strerror or error}") from error
         return None
-    text = json.dumps(list(rows), indent=2, allow_nan=False) + "\n" if format_ == "json" else _csv([_flat(row) for row in rows])
+    text = (
+        json.dumps(list(rows), indent=2, allow_nan=False) + "\n"
+        if format_ == "json"
+        else _csv([_flat(row) for row in rows])
+    )
     if path is None:
         return text
     try:

@@ -36,7 +36,9 @@ class RunProgress:
             self._live.__enter__()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if self._live is not None:
             self._live.__exit__(kind, error, trace)
 
@@ -67,7 +69,10 @@ class RunProgress:
                 line.append(f" in {duration(job.took_s)}", style="dim")
         else:
             word = "unsupported" if job.failure_code == "unsupported" else job.state
-            line = Text(f"{head}{word}: {job.title}: {job.failure_message or ''}", style="yellow" if word == "unsupported" else "red")
+            line = Text(
+                f"{head}{word}: {job.title}: {job.failure_message or ''}",
+                style="yellow" if word == "unsupported" else "red",
+            )
         if job.retries:
             line.append(f" (try {job.retries + 1})", style="dim")
         self._console.print(line, highlight=False, soft_wrap=True)
@@ -79,14 +84,22 @@ def _view(status: RunStatus, saying: str) -> RenderableType:
     total = max(len(status.jobs), 1)
     head = Table.grid(padding=(0, 1))
     left = f"about {duration(status.left_s)} left" if status.left_s else "finishing"
-    head.add_row(Text(f"run {status.run_id}"), ProgressBar(total=total, completed=done, width=30), Text(f"{done}/{total} jobs, {left}"))
+    head.add_row(
+        Text(f"run {status.run_id}"),
+        ProgressBar(total=total, completed=done, width=30),
+        Text(f"{done}/{total} jobs, {left}"),
+    )
     lines: list[RenderableType] = [head]
     running = [job for job in status.jobs if job.state == "running"]
     for job in running:
         for_s = (now - job.since).total_seconds() if job.since else 0
-        lines.append(Text(f"  {'converting' if job.kind == 'convert' else 'measuring'} {job.title} ({duration(for_s)})"))
+        lines.append(
+            Text(f"  {'converting' if job.kind == 'convert' else 'measuring'} {job.title} ({duration(for_s)})")
+        )
     if not running:
-        waiting = f"  waits for {', '.join(status.others_running)} of another run" if status.others_running else f"  {saying}"
+        waiting = (
+            f"  waits for {', '.join(status.others_running)} of another run" if status.others_running else f"  {saying}"
+        )
         lines.append(Text(waiting, style="dim"))
     queued = sum(job.state == "queued" for job in status.jobs)
     blocked = [job for job in status.jobs if job.state == "blocked"]

@@ -12,7 +12,13 @@ from rich.text import Text
 
 from exporters.numbers import NONE, milliseconds, significant, size
 
-_VERDICT_STYLE = {"valid": "green", "contaminated": "red", "throttled": "red", "unusable": "red", "not_converged": "yellow"}
+_VERDICT_STYLE = {
+    "valid": "green",
+    "contaminated": "red",
+    "throttled": "red",
+    "unusable": "red",
+    "not_converged": "yellow",
+}
 
 Row = Mapping[str, Any]
 
@@ -27,7 +33,9 @@ def simple_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str
     return table
 
 
-def results_view(results: Sequence[Row], failed: Sequence[Row], unsupported: Sequence[Row], *, rerun: str | None) -> RenderableType:
+def results_view(
+    results: Sequence[Row], failed: Sequence[Row], unsupported: Sequence[Row], *, rerun: str | None
+) -> RenderableType:
     """The end of a run: a table per model, device, threads and batch; then failures, and what cannot be had here.
 
     Args:
@@ -39,7 +47,9 @@ def results_view(results: Sequence[Row], failed: Sequence[Row], unsupported: Seq
     parts: list[RenderableType] = []
     groups: dict[tuple[Any, ...], list[Row]] = {}
     for row in results:
-        groups.setdefault(tuple(row[k] for k in ("model", "weights", "device", "threads", "batch", "mode")), []).append(row)
+        groups.setdefault(tuple(row[k] for k in ("model", "weights", "device", "threads", "batch", "mode")), []).append(
+            row
+        )
     for group, rows in groups.items():
         parts.append(_results_table(group, rows))
     if results:
@@ -54,13 +64,32 @@ def results_view(results: Sequence[Row], failed: Sequence[Row], unsupported: Seq
 def _results_table(group: tuple[Any, ...], rows: Sequence[Row]) -> Table:
     model, weights, device, threads, batch, mode = group
     title = f"{model} ({weights} weights) on {device}, {threads} thread{'s' if threads != 1 else ''}, batch {batch}"
-    table = Table(title=title + ("" if mode == "burst" else f", {mode}"), title_justify="left", box=box.SIMPLE_HEAD, title_style="bold", padding=(0, 1, 0, 0))
+    table = Table(
+        title=title + ("" if mode == "burst" else f", {mode}"),
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        title_style="bold",
+        padding=(0, 1, 0, 0),
+    )
     for name in ("runtime", "recipe"):
         table.add_column(name)
     ranked = all(row["p50_ci_ms"] for row in rows)
     if ranked:
         table.add_column("rank", justify="right")
-    for name in ("size", "load ms", "first ms", "p50 ms", "p90 ms", "p99 ms", "per s", "memory", "energy mJ", "SNR dB", "top-1", "speed-up"):
+    for name in (
+        "size",
+        "load ms",
+        "first ms",
+        "p50 ms",
+        "p90 ms",
+        "p99 ms",
+        "per s",
+        "memory",
+        "energy mJ",
+        "SNR dB",
+        "top-1",
+        "speed-up",
+    ):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("verdict")
     ranks = _ranks(rows) if ranked else []
@@ -78,7 +107,9 @@ def _results_table(group: tuple[Any, ...], rows: Sequence[Row]) -> Table:
             milliseconds(row["p99_ms"]),
             significant(row["throughput_per_s"]),
             size(row["peak_rss_bytes"]),
-            milliseconds(row["energy_per_inference_mj"]) if row["energy_quality"] in ("ok", "partial") else str(row["energy_quality"] or NONE),
+            milliseconds(row["energy_per_inference_mj"])
+            if row["energy_quality"] in ("ok", "partial")
+            else str(row["energy_quality"] or NONE),
             _snr(fidelity),
             f"{fidelity['top1_agreement']:.0%}" if fidelity.get("top1_agreement") is not None else NONE,
             _speedup(row),
@@ -90,10 +121,8 @@ def _results_table(group: tuple[Any, ...], rows: Sequence[Row]) -> Table:
 
 
 def _notes(results: Sequence[Row], rerun: str | None) -> RenderableType:
-    lines = []
     contaminated = {reason for row in results if row["verdict"] == "contaminated" for reason in row["reasons"]}
-    for reason in sorted(contaminated)[:5]:
-        lines.append(Text(f"contaminated: {reason}", style="red"))
+    lines = [Text(f"contaminated: {reason}", style="red") for reason in sorted(contaminated)[:5]]
     if whys := {row["energy_why"] for row in results if row["energy_why"]}:
         lines.append(Text(f"energy: {'; '.join(sorted(whys))}", style="dim"))
     if any(row["p50_ci_ms"] is None for row in results):
@@ -146,7 +175,9 @@ def _unsupported_table(unsupported: Sequence[Row]) -> Table:
     for row in unsupported:
         stored = f" (converted, {size(row['artifact_bytes'])})" if "artifact_bytes" in row else ""
         grouped.setdefault((row["model"], row["runtime"], row["why"]), []).append(row["recipe"] + stored)
-    rows = [[model, runtime, ", ".join(dict.fromkeys(recipes)), why] for (model, runtime, why), recipes in grouped.items()]
+    rows = [
+        [model, runtime, ", ".join(dict.fromkeys(recipes)), why] for (model, runtime, why), recipes in grouped.items()
+    ]
     return simple_table("Unsupported here", ["model", "runtime", "recipe", "why"], rows)
 
 

@@ -10,8 +10,8 @@ from typing import Any
 from sqlalchemy import Connection, select
 
 from device_registry.registry import devices
-from scheduler.ingest import artifacts, point_of, results
-from scheduler.queue import sweep_runs
+from scheduler.ingest import point_of, results
+from scheduler.queue import artifacts, sweep_runs
 from scheduler.states import jobs
 from workers.statistics import bootstrap_median_interval, bootstrap_ratio_interval
 
@@ -43,14 +43,16 @@ def run_results(connection: Connection, run_id: int) -> RunResults:
         entry = _failed_entry(row)
         if row.failure_code != "unsupported":
             failed.append(entry)
-        elif (listed := {key: entry[key] for key in ("model", "runtime", "recipe", "device", "why")}) not in unsupported:
+        elif (
+            listed := {key: entry[key] for key in ("model", "runtime", "recipe", "device", "why")}
+        ) not in unsupported:
             unsupported.append(listed)
-    rows = [_case_row(connection, case) for case in _cases(connection, run_id)]
-    _add_speedups(rows)
-    for row in rows:
-        del row["_valid"]
-    rows.sort(key=lambda row: (row["model"], row["device"], row["threads"], row["p50_ms"]))
-    return RunResults(rows, failed, unsupported)
+    cases = [_case_row(connection, case) for case in _cases(connection, run_id)]
+    _add_speedups(cases)
+    for case in cases:
+        del case["_valid"]
+    cases.sort(key=lambda case: (case["model"], case["device"], case["threads"], case["p50_ms"]))
+    return RunResults(cases, failed, unsupported)
 
 
 def latest_results(connection: Connection, limit: int) -> list[dict[str, Any]]:
@@ -86,9 +88,13 @@ def _case_row(connection: Connection, repeats: Sequence[Any]) -> dict[str, Any]:
     measured = report["result"]["measurement"]
     timings, runtime, task = measured["timings"], measured["runtime"], typical.payload["measure"]
     valid = [row.p50_ms for row in repeats if row.verdict == "valid"]
-    artifact = connection.execute(select(artifacts.c.bytes, artifacts.c.provenance).where(artifacts.c.key == typical.needs_key)).first()
+    artifact = connection.execute(
+        select(artifacts.c.bytes, artifacts.c.provenance).where(artifacts.c.key == typical.needs_key)
+    ).first()
     energy = report["energy"] or {}
-    flags = sorted({flag for row in repeats for flag in row.document["judgement"]["flags"]} | set(_label_flags(runtime, task)))
+    flags = sorted(
+        {flag for row in repeats for flag in row.document["judgement"]["flags"]} | set(_label_flags(runtime, task))
+    )
     return {
         "model": task["model"],
         "weights": task["weights"],
@@ -166,7 +172,9 @@ def _median(rows: Sequence[Any], name: str) -> float | None:
 def _add_speedups(rows: list[dict[str, Any]]) -> None:
     """Against eager torch in fp32 on the same device, threads and batch; for a model file, against the file itself."""
     for row in rows:
-        same = [other for other in rows if all(other[k] == row[k] for k in ("model", "device", "threads", "batch", "mode"))]
+        same = [
+            other for other in rows if all(other[k] == row[k] for k in ("model", "device", "threads", "batch", "mode"))
+        ]
         baseline = next((o for o in same if o["runtime"] == "torch" and o["recipe"] == "fp32"), None)
         baseline = baseline or next((o for o in same if o["recipe"] == "original"), None)
         if baseline is None:

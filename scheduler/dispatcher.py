@@ -12,13 +12,13 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from pydantic import ValidationError
-from sqlalchemy import Connection, Engine, select, update
+from sqlalchemy import Connection, Engine, Row, select, update
 from sqlalchemy.exc import IntegrityError
 
 from device_registry.capabilities import BackendCapability, DeviceDescription, HostDescription
 from device_registry.database import reading, writing
 from device_registry.errors import BenchfarmError
-from device_registry.registry import devices, hosts, record_hello
+from device_registry.registry import devices, record_hello
 from device_registry.tables import utc_now
 from scheduler import queue
 from scheduler.executors.executor import Executor, HostLostError
@@ -56,7 +56,9 @@ class _Host:
 class Dispatcher:
     """One active per database. `tick` does one round; whoever runs it decides when to stop."""
 
-    def __init__(self, engine: Engine, executor: Executor, lease: DispatcherLease, clock: Callable[[], datetime] = utc_now) -> None:
+    def __init__(
+        self, engine: Engine, executor: Executor, lease: DispatcherLease, clock: Callable[[], datetime] = utc_now
+    ) -> None:
         """Dispatch for a database through an executor, under a lease that was acquired."""
         self._engine = engine
         self._executor = executor
@@ -154,12 +156,18 @@ class Dispatcher:
         for event in polled["events"]:
             if event["kind"] == "started":
                 row = connection.execute(
-                    select(attempts.c.state).where(attempts.c.id == event["attempt_id"], attempts.c.token == event["token"])
+                    select(attempts.c.state).where(
+                        attempts.c.id == event["attempt_id"], attempts.c.token == event["token"]
+                    )
                 ).first()
                 if row is not None and row.state == "leased":
-                    change_attempt(connection, event["attempt_id"], "leased", "running", who=self._who, why=None, now=now)
+                    change_attempt(
+                        connection, event["attempt_id"], "leased", "running", who=self._who, why=None, now=now
+                    )
             elif event["kind"] == "lost":
-                lose_attempt(connection, event["attempt_id"], who=self._who, why="its agent ended before it did", now=now)
+                lose_attempt(
+                    connection, event["attempt_id"], who=self._who, why="its agent ended before it did", now=now
+                )
             else:
                 self._ingest(connection, event, now)
             host.cursor = event["sequence"]
@@ -168,9 +176,15 @@ class Dispatcher:
         try:
             report = read_report(event["report"])
         except ValidationError as error:
-            failure = Failure(cause="bug", code="bad_report", message=f"the agent's report breaks the contract: {error.error_count()} errors")
+            failure = Failure(
+                cause="bug",
+                code="bad_report",
+                message=f"the agent's report breaks the contract: {error.error_count()} errors",
+            )
             at = now.timestamp()
-            result = Result(attempt_id=event["attempt_id"], token=event["token"], started_at=at, finished_at=at, failure=failure)
+            result = Result(
+                attempt_id=event["attempt_id"], token=event["token"], started_at=at, finished_at=at, failure=failure
+            )
             report = Report(attempt_id=event["attempt_id"], token=event["token"], result=result)
         ingest(connection, report, who=self._who, now=now)
 
@@ -185,7 +199,9 @@ class Dispatcher:
         """Attempts that an agent still runs and that the database has given up (cancelled by a user, lease lost)."""
         if not running:
             return []
-        live = connection.execute(select(attempts.c.id).where(attempts.c.id.in_(running), attempts.c.state.in_(LIVE_ATTEMPT)))
+        live = connection.execute(
+            select(attempts.c.id).where(attempts.c.id.in_(running), attempts.c.state.in_(LIVE_ATTEMPT))
+        )
         return sorted(set(running) - set(live.scalars()))
 
     def _expire(self, connection: Connection, now: datetime) -> None:
@@ -203,7 +219,9 @@ class Dispatcher:
         lease_until = now + timedelta(seconds=ATTEMPT_LEASE_S + _EXPIRY_SLACK_S)
         try:
             with connection.begin_nested():
-                return claim(connection, assignments, who=self._who, lease_until=lease_until, own_pids=own_pids, now=now)
+                return claim(
+                    connection, assignments, who=self._who, lease_until=lease_until, own_pids=own_pids, now=now
+                )
         except (IntegrityError, LostRaceError):
             return []  # a place or job changed hands since it was read; the next tick sees it as it is
 
@@ -217,24 +235,22 @@ class Dispatcher:
                 .where(attempts.c.state.in_(LIVE_ATTEMPT))
             )
         }
-        places = []
-        rows = connection.execute(select(devices, hosts.c.key.label("host_key")).join(hosts).where(hosts.c.id.in_(self._hosts)))
-        for row in rows:
-            places.append(
-                Place(
-                    key=row.key,
-                    host_id=row.host_id,
-                    kind="device",
-                    device_id=row.id,
-                    needs_quiet=row.kind == "cpu",
-                    busy_with=live.get(row.key),
-                    open=row.presence == "online" and row.admin == "enabled" and (row.not_before is None or row.not_before <= now),
-                )
+        rows = connection.execute(select(devices).where(devices.c.host_id.in_(self._hosts)))
+        places = [
+            Place(
+                key=row.key,
+                host_id=row.host_id,
+                kind="device",
+                device_id=row.id,
+                needs_quiet=row.kind == "cpu",
+                busy_with=live.get(row.key),
+                open=_takes_work(row, now),
             )
+            for row in rows
+        ]
         for host in self._hosts.values():
-            for number in range(host.slots):
-                key = f"slot:{host.id}:{number}"
-                places.append(Place(key=key, host_id=host.id, kind="slot", busy_with=live.get(key)))
+            keys = [f"slot:{host.id}:{number}" for number in range(host.slots)]
+            places += [Place(key=key, host_id=host.id, kind="slot", busy_with=live.get(key)) for key in keys]
         return places
 
     def _start(self, orders: list[tuple[int, Order]]) -> None:
@@ -247,10 +263,13 @@ class Dispatcher:
                 raise
 
 
+def _takes_work(device: Row[Any], now: datetime) -> bool:
+    cooling = device.not_before is not None and device.not_before > now
+    return device.presence == "online" and device.admin == "enabled" and not cooling
+
+
 def _host_description(data: dict[str, Any]) -> HostDescription:
     backends = {
         seam: tuple(BackendCapability(**item) for item in data[seam]) for seam in ("runtimes", "converters", "sensors")
     }
     return HostDescription(**{**data, **backends})
-
-

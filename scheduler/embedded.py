@@ -6,6 +6,7 @@ import getpass
 import os
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -100,7 +101,14 @@ class EmbeddedFarm:
         made = plan(request, found)
         with writing(self.engine) as connection:
             return queue.submit(
-                connection, made, request, self.store, owner=getpass.getuser(), this_host_id=host_id, pid=os.getpid(), now=utc_now()
+                connection,
+                made,
+                request,
+                self.store,
+                owner=getpass.getuser(),
+                this_host_id=host_id,
+                pid=os.getpid(),
+                now=utc_now(),
             )
 
     def work(
@@ -163,14 +171,14 @@ class EmbeddedFarm:
 
         return EmbeddedRayExecutor(self.home.path, self.home.store_url, ATTEMPT_LEASE_S)
 
-    def _take_down(self, run_id: int, dispatcher: Dispatcher | None, carrier: Executor | None, lease: DispatcherLease) -> None:
+    def _take_down(
+        self, run_id: int, dispatcher: Dispatcher | None, carrier: Executor | None, lease: DispatcherLease
+    ) -> None:
         """Children first, then the rows, then Ray: whatever of this is cut short, the next command heals."""
         try:
             if dispatcher is not None:
-                try:
+                with suppress(LeaseLostError):  # whoever took over has the rows now
                     dispatcher.stop()
-                except LeaseLostError:
-                    pass  # whoever took over has the rows now
             with writing(self.engine) as connection:
                 lease.release(connection)
                 if not run_is_done(connection, run_id):
@@ -178,5 +186,3 @@ class EmbeddedFarm:
         finally:
             if carrier is not None:
                 carrier.close()
-
-

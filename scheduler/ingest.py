@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import TypeAdapter
 from sqlalchemy import Connection, Row, insert, select, update
 
-from device_registry.database import table_of
+from device_registry.database import insert_row, table_of
 from scheduler import queue
 from scheduler.conversions import digest
 from scheduler.queue import artifacts
@@ -51,7 +51,9 @@ def ingest(connection: Connection, report: Report, *, who: str, now: datetime) -
         if attempt.state == "lost":
             if report.result.measurement is not None:
                 _insert_result(connection, report, attempt, job, stale=True, now=now)
-            change_attempt(connection, attempt.id, "lost", "stale", who=who, why="the result came after the lease", now=now)
+            change_attempt(
+                connection, attempt.id, "lost", "stale", who=who, why="the result came after the lease", now=now
+            )
         return "stale"
     if attempt.state == "leased":
         change_attempt(connection, attempt.id, "leased", "running", who=who, why=None, now=now)
@@ -60,7 +62,9 @@ def ingest(connection: Connection, report: Report, *, who: str, now: datetime) -
         return "cancelled"
     if report.result.failure is not None:
         return _ingest_failure(connection, report, report.result.failure, attempt, job, who=who, now=now)
-    change_attempt(connection, attempt.id, "running", "finished", who=who, why=None, now=now, log_sha256=report.log_sha256)
+    change_attempt(
+        connection, attempt.id, "running", "finished", who=who, why=None, now=now, log_sha256=report.log_sha256
+    )
     if report.result.conversion is not None:
         _insert_artifact(connection, report, job, now)
     else:
@@ -85,19 +89,42 @@ def lose_attempt(connection: Connection, attempt_id: int, *, who: str, why: str,
 
 
 def _ingest_failure(
-    connection: Connection, report: Report, failure: Failure, attempt: Row[Any], job: Row[Any], *, who: str, now: datetime
+    connection: Connection,
+    report: Report,
+    failure: Failure,
+    attempt: Row[Any],
+    job: Row[Any],
+    *,
+    who: str,
+    now: datetime,
 ) -> str:
     """The cause decides: infrastructure is tried again, what the model does is a recorded result."""
     ours = failure.code in ("cancelled", "agent_closed", "lease_lost")
-    final = "cancelled" if failure.code in ("cancelled", "agent_closed") else "lost" if failure.code == "lease_lost" else "finished"
+    final = (
+        "cancelled"
+        if failure.code in ("cancelled", "agent_closed")
+        else "lost"
+        if failure.code == "lease_lost"
+        else "finished"
+    )
     change_attempt(
-        connection, attempt.id, "running", final, who=who, why=failure.message, now=now, log_sha256=report.log_sha256, message=failure.message
+        connection,
+        attempt.id,
+        "running",
+        final,
+        who=who,
+        why=failure.message,
+        now=now,
+        log_sha256=report.log_sha256,
+        message=failure.message,
     )
     if failure.code == "artifact_corrupt" and failure.artifact_sha256 is not None:
         queue.remake(connection, failure.artifact_sha256, job.sweep_run_id, who=who, now=now)
         queued = queue.requeue(connection, job.id, who=who, why=failure.message, now=now, counted=True)
         if queued and not queue.stands(connection, job.needs_key):
-            change_job(connection, job.id, "queued", "blocked", who=who, why="waits for the artifact to be made again", now=now)
+            change_job(
+                connection, job.id, "queued", "blocked", who=who, why="waits for the artifact to be made again", now=now
+            )
     elif ours or failure.cause == "infrastructure":
         queue.requeue(connection, job.id, who=who, why=failure.message, now=now, counted=not ours)
     else:
@@ -133,12 +160,16 @@ def _insert_artifact(connection: Connection, report: Report, job: Row[Any], now:
     )
 
 
-def _insert_result(connection: Connection, report: Report, attempt: Row[Any], job: Row[Any], *, stale: bool, now: datetime) -> None:
+def _insert_result(
+    connection: Connection, report: Report, attempt: Row[Any], job: Row[Any], *, stale: bool, now: datetime
+) -> None:
     measurement = report.result.measurement
     assert measurement is not None
     document = to_dict(report)
     del document["telemetry"]  # has rows of its own
-    artifact = connection.execute(select(artifacts.c.sha256).where(artifacts.c.key == job.needs_key)).scalar_one_or_none()
+    artifact = connection.execute(
+        select(artifacts.c.sha256).where(artifacts.c.key == job.needs_key)
+    ).scalar_one_or_none()
     connection.execute(
         insert(results).values(
             attempt_id=attempt.id,
@@ -192,14 +223,15 @@ def _update_point(connection: Connection, device_id: int, job: Row[Any], now: da
         "repeats": counted,
         "verdict": verdict,
         "artifact_sha256": rows[-1].artifact_sha256,
-        "environment_digest": digest([rows[-1].document["environment"], _conversion_environment(connection, job.needs_key)]),
+        "environment_digest": digest(
+            [rows[-1].document["environment"], _conversion_environment(connection, job.needs_key)]
+        ),
         "at": now,
     }
     here = (points.c.series_id == series_id, points.c.sweep_run_id == job.sweep_run_id)
     point_id = connection.execute(select(points.c.id).where(*here)).scalar_one_or_none()
     if point_id is None:
-        fresh = insert(points).values(series_id=series_id, sweep_run_id=job.sweep_run_id, **values)
-        point_id = connection.execute(fresh).inserted_primary_key[0]
+        point_id = insert_row(connection, points, series_id=series_id, sweep_run_id=job.sweep_run_id, **values)
     else:
         connection.execute(update(points).where(points.c.id == point_id).values(**values))
     if verdict == "valid":
@@ -235,7 +267,7 @@ def _series(connection: Connection, device_id: int, task: MeasureTask) -> int:
     key = digest(identity)
     found = connection.execute(select(series.c.id).where(series.c.key == key)).scalar_one_or_none()
     if found is None:
-        found = connection.execute(insert(series).values(key=key, **identity)).inserted_primary_key[0]
+        found = insert_row(connection, series, key=key, **identity)
     return int(found)
 
 

@@ -6,7 +6,6 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
-from typing import Any
 
 from device_registry.capabilities import BackendCapability
 from device_registry.errors import UsageError
@@ -42,8 +41,6 @@ class Request:
     search_path: tuple[str, ...] = ()
     gate: GatePolicy = "wait"
     gate_timeout_s: float = 15.0
-    #: Variables of the user's that a child with pretrained weights needs (caches, proxies).
-    environment: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -91,7 +88,7 @@ def plan(request: Request, devices: Sequence[RegisteredDevice]) -> Plan:
     _check_named("recipe", request.recipes, all_recipes())
     resolved = [resolve_model(request, name) for name in request.models]
     identities = [item.identity for _, item in resolved]
-    made = Plan(digest([to_dict(replace(request, environment={})), identities, sorted(device.key for device in devices)]))
+    made = Plan(digest([to_dict(request), identities, sorted(device.key for device in devices)]))
     for source, model in resolved:
         for device in devices:
             _plan_model(made, request, source, model, device, runtimes)
@@ -193,7 +190,9 @@ def _calibration_digest(path: str) -> str:
         raise UsageError(f"cannot read the calibration file {path}: {error.strerror}") from error
 
 
-def _conversion(link: Variant, variants: dict[tuple[str, str], Variant], model: Resolved, request: Request) -> PlannedConversion:
+def _conversion(
+    link: Variant, variants: dict[tuple[str, str], Variant], model: Resolved, request: Request
+) -> PlannedConversion:
     if link.parent is None:
         task = ConvertTask(entry=link.entry, format=link.format, recipe=link.recipe, model=model.request)
         local = model.recipe == "original" or request.allow_code or request.calibration is not None
@@ -204,7 +203,13 @@ def _conversion(link: Variant, variants: dict[tuple[str, str], Variant], model: 
 
 
 def _measurements(
-    request: Request, model: Resolved, device: RegisteredDevice, runtime: str, entry: str, variant: Variant, threads: int
+    request: Request,
+    model: Resolved,
+    device: RegisteredDevice,
+    runtime: str,
+    entry: str,
+    variant: Variant,
+    threads: int,
 ) -> list[PlannedMeasurement]:
     task = MeasureTask(
         runtime=runtime,
@@ -216,7 +221,16 @@ def _measurements(
         compute_unit=str(device.attributes.get("compute_unit") or "cpu"),
         options=replace(request.options, threads=threads),
     )
-    identity = [task.model, task.weights, task.format, task.recipe, runtime, to_dict(task.options), device.key, PROTOCOL_VERSION]
+    identity = [
+        task.model,
+        task.weights,
+        task.format,
+        task.recipe,
+        runtime,
+        to_dict(task.options),
+        device.key,
+        PROTOCOL_VERSION,
+    ]
     case_key = digest(identity)
     return [PlannedMeasurement(variant, task, device, repeat, case_key) for repeat in range(request.repeats)]
 
@@ -235,7 +249,13 @@ def _why_no_runtime(
 
 
 def _unsupported(
-    made: Plan, model: Resolved, device: RegisteredDevice, runtime: str, recipe: str, why: str, artifact_key: str | None = None
+    made: Plan,
+    model: Resolved,
+    device: RegisteredDevice,
+    runtime: str,
+    recipe: str,
+    why: str,
+    artifact_key: str | None = None,
 ) -> None:
     entry = {"model": model.name, "runtime": runtime, "recipe": recipe, "device": device.name, "why": why}
     if artifact_key is not None:
@@ -249,12 +269,16 @@ def _refuse_named(made: Plan, request: Request) -> None:
     measured = {item.task.runtime for item in made.measurements}
     for name in request.runtimes or ():
         if name not in measured:
-            why = next((entry["why"] for entry in made.unsupported if entry["runtime"] == name), "it takes no such model")
+            why = next(
+                (entry["why"] for entry in made.unsupported if entry["runtime"] == name), "it takes no such model"
+            )
             raise UsageError(f"--runtime {name}: {why}")
     recipes = {item.task.recipe for item in made.measurements}
     for recipe in request.recipes or ():
         if recipe not in recipes:
-            why = next((entry["why"] for entry in made.unsupported if entry["recipe"] == recipe), "no runtime offers it")
+            why = next(
+                (entry["why"] for entry in made.unsupported if entry["recipe"] == recipe), "no runtime offers it"
+            )
             raise UsageError(f"--recipe {recipe}: {why}")
 
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Row, exists, insert, or_, select, update
+from sqlalchemy import Connection, Row, exists, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
-from device_registry.database import table_of
+from device_registry.database import insert_row, table_of
 from device_registry.errors import UsageError
 from device_registry.tables import Host
 from scheduler.placement import Assignment, Wanted
@@ -47,7 +47,15 @@ class Submitted:
 
 
 def submit(
-    connection: Connection, made: Plan, request: Request, store: ArtifactStore, *, owner: str, this_host_id: int, pid: int, now: datetime
+    connection: Connection,
+    made: Plan,
+    request: Request,
+    store: ArtifactStore,
+    *,
+    owner: str,
+    this_host_id: int,
+    pid: int,
+    now: datetime,
 ) -> Submitted:
     """Insert the jobs of a plan, or take up again what an interrupted run of the same request left."""
     follow = {"followed_until": now + timedelta(seconds=FOLLOW_S), "follower_pid": pid}
@@ -55,17 +63,15 @@ def submit(
         connection.execute(update(sweep_runs).where(sweep_runs.c.id == left).values(**follow))
         record(connection, "run", left, None, "resumed", who=owner, why="the same request again", now=now)
         return Submitted(left, resumed=True, reused=0)
-    run_id = int(
-        connection.execute(
-            insert(sweep_runs).values(
-                request=to_dict(replace(request, environment={})),
-                request_digest=made.digest,
-                unsupported=made.unsupported,
-                owner=owner,
-                created_at=now,
-                **follow,
-            )
-        ).inserted_primary_key[0]
+    run_id = insert_row(
+        connection,
+        sweep_runs,
+        request=to_dict(request),
+        request_digest=made.digest,
+        unsupported=made.unsupported,
+        owner=owner,
+        created_at=now,
+        **follow,
     )
     record(connection, "run", run_id, None, "submitted", who=owner, why=None, now=now)
     standing = _standing(connection, store, owner, now)
@@ -75,14 +81,14 @@ def submit(
         if conversion.variant.key in standing:
             reused += 1
         else:
-            _insert_conversion(connection, run_id, conversion, request, standing, position, this_host_id, owner, now)
+            _insert_conversion(connection, run_id, conversion, standing, position, this_host_id, owner, now)
         position += 1
     for measurement in made.measurements:
         _insert_measurement(connection, run_id, measurement, request, standing, position, owner, now)
         position += 1
     for conversion in made.spare_conversions:
         if conversion.variant.key not in standing:
-            _insert_conversion(connection, run_id, conversion, request, standing, position, this_host_id, owner, now)
+            _insert_conversion(connection, run_id, conversion, standing, position, this_host_id, owner, now)
         position += 1
     return Submitted(run_id, resumed=False, reused=reused)
 
@@ -108,7 +114,9 @@ def follow(connection: Connection, run_id: int, now: datetime) -> None:
 
 def abandon(connection: Connection, run_id: int, now: datetime) -> None:
     """Nobody waits for a run any more: its open jobs rest until the same request is made again."""
-    connection.execute(update(sweep_runs).where(sweep_runs.c.id == run_id).values(followed_until=now, follower_pid=None))
+    connection.execute(
+        update(sweep_runs).where(sweep_runs.c.id == run_id).values(followed_until=now, follower_pid=None)
+    )
     record(connection, "run", run_id, None, "interrupted", who="follower", why=None, now=now)
 
 
@@ -127,13 +135,26 @@ def candidates(connection: Connection, now: datetime) -> list[Wanted]:
     )
     # Runs go in the order they came; within one, by position.
     return [
-        Wanted(job_id=row.id, kind=row.kind, priority=row.priority, position=index, device_id=row.device_id, host_id=row.host_id)
+        Wanted(
+            job_id=row.id,
+            kind=row.kind,
+            priority=row.priority,
+            position=index,
+            device_id=row.device_id,
+            host_id=row.host_id,
+        )
         for index, row in enumerate(rows)
     ]
 
 
 def claim(
-    connection: Connection, assignments: Sequence[Assignment], *, who: str, lease_until: datetime, own_pids: Sequence[int], now: datetime
+    connection: Connection,
+    assignments: Sequence[Assignment],
+    *,
+    who: str,
+    lease_until: datetime,
+    own_pids: Sequence[int],
+    now: datetime,
 ) -> list[tuple[int, Order]]:
     """Lease each assignment: an attempt row with a token, and the job running. Returns (host id, order) pairs."""
     claimed = []
@@ -141,22 +162,22 @@ def claim(
         row = connection.execute(select(jobs).where(jobs.c.id == assignment.job_id)).one()
         change_job(connection, row.id, "queued", "running", who=who, why=None, now=now, attempts=row.attempts + 1)
         token = secrets.token_hex(16)
-        attempt_id = int(
-            connection.execute(
-                insert(attempts).values(
-                    job_id=row.id,
-                    host_id=assignment.place.host_id,
-                    device_id=assignment.place.device_id,
-                    place=assignment.place.key,
-                    token=token,
-                    state="leased",
-                    lease_until=lease_until,
-                    started_at=now,
-                )
-            ).inserted_primary_key[0]
+        attempt_id = insert_row(
+            connection,
+            attempts,
+            job_id=row.id,
+            host_id=assignment.place.host_id,
+            device_id=assignment.place.device_id,
+            place=assignment.place.key,
+            token=token,
+            state="leased",
+            lease_until=lease_until,
+            started_at=now,
         )
         record(connection, "attempt", attempt_id, None, "leased", who=who, why=assignment.place.key, now=now)
-        claimed.append((assignment.place.host_id, _order(connection, row, attempt_id, token, assignment.place.key, own_pids)))
+        claimed.append(
+            (assignment.place.host_id, _order(connection, row, attempt_id, token, assignment.place.key, own_pids))
+        )
     return claimed
 
 
@@ -164,49 +185,76 @@ def requeue(connection: Connection, job_id: int, *, who: str, why: str, now: dat
     """Queue a running job again; after `MOST_ATTEMPTS` counted tries it fails. Returns whether it was queued."""
     tries = connection.execute(select(jobs.c.attempts).where(jobs.c.id == job_id)).scalar_one()
     if counted and tries >= MOST_ATTEMPTS:
-        fail_job(connection, job_id, "running", "infrastructure", "gave_up", f"after {tries} tries: {why}", who=who, now=now)
+        fail_job(
+            connection, job_id, "running", "infrastructure", "gave_up", f"after {tries} tries: {why}", who=who, now=now
+        )
         return False
     # Two quick tries, then a pause: what is broken for a moment has time to mend.
     later = now + timedelta(seconds=2.0 ** (tries - 1)) if counted else None
     change_job(
-        connection, job_id, "running", "queued", who=who, why=why, now=now, not_before=later, attempts=tries if counted else tries - 1
+        connection,
+        job_id,
+        "running",
+        "queued",
+        who=who,
+        why=why,
+        now=now,
+        not_before=later,
+        attempts=tries if counted else tries - 1,
     )
     return True
 
 
-def fail_job(connection: Connection, job_id: int, before: str, cause: str, code: str, message: str, *, who: str, now: datetime) -> None:
+def fail_job(
+    connection: Connection, job_id: int, before: str, cause: str, code: str, message: str, *, who: str, now: datetime
+) -> None:
     """Fail a job, and with a conversion all that waits for its artifact."""
     values = {"failure_cause": cause, "failure_code": code, "failure_message": message}
     change_job(connection, job_id, before, "failed", who=who, why=message, now=now, **values)
     makes = connection.execute(select(jobs.c.makes_key).where(jobs.c.id == job_id)).scalar_one()
     if makes is None:
         return
-    waiting = connection.execute(select(jobs.c.id).where(jobs.c.needs_key == makes, jobs.c.state == "blocked")).scalars().all()
+    waiting = (
+        connection.execute(select(jobs.c.id).where(jobs.c.needs_key == makes, jobs.c.state == "blocked"))
+        .scalars()
+        .all()
+    )
     for waiting_id in waiting:
         fail_job(connection, waiting_id, "blocked", cause, code, message, who=who, now=now)
 
 
 def unblock(connection: Connection, key: str, *, who: str, now: datetime) -> None:
     """Queue all that waited for an artifact."""
-    for job_id in connection.execute(select(jobs.c.id).where(jobs.c.needs_key == key, jobs.c.state == "blocked")).scalars().all():
+    for job_id in (
+        connection.execute(select(jobs.c.id).where(jobs.c.needs_key == key, jobs.c.state == "blocked")).scalars().all()
+    ):
         change_job(connection, job_id, "blocked", "queued", who=who, why="its artifact stands", now=now)
 
 
 def remake(connection: Connection, sha256: str, run_id: int, *, who: str, now: datetime) -> None:
-    """Forget a damaged stored file with every artifact that needs it, and queue the conversions that make them again."""
+    """Forget a damaged stored file with every artifact that needs it, and queue the conversions that make them."""
     rows = [row for row in connection.execute(select(artifacts)) if sha256 in (row.sha256, *row.companions.values())]
     for row in rows:
         connection.execute(artifacts.delete().where(artifacts.c.id == row.id))
         record(connection, "artifact", row.id, "standing", "damaged", who=who, why=sha256, now=now)
     for row in rows:
-        maker = connection.execute(select(jobs).where(jobs.c.makes_key == row.key).order_by(jobs.c.id.desc()).limit(1)).first()
+        maker = connection.execute(
+            select(jobs).where(jobs.c.makes_key == row.key).order_by(jobs.c.id.desc()).limit(1)
+        ).first()
         if maker is None or maker.state in OPEN_JOB:
             continue
         state = "queued" if maker.needs_key is None or stands(connection, maker.needs_key) else "blocked"
         fresh = {name: value for name, value in maker._mapping.items() if name != "id"}
-        fresh |= {"state": state, "sweep_run_id": run_id, "attempts": 0, "not_before": None, "created_at": now, "changed_at": now}
+        fresh |= {
+            "state": state,
+            "sweep_run_id": run_id,
+            "attempts": 0,
+            "not_before": None,
+            "created_at": now,
+            "changed_at": now,
+        }
         fresh |= {"failure_cause": None, "failure_code": None, "failure_message": None}
-        job_id = int(connection.execute(insert(jobs).values(**fresh)).inserted_primary_key[0])
+        job_id = insert_row(connection, jobs, **fresh)
         record(connection, "job", job_id, None, state, who=who, why="its artifact was damaged", now=now)
 
 
@@ -268,7 +316,6 @@ def _insert_conversion(
     connection: Connection,
     run_id: int,
     conversion: PlannedConversion,
-    request: Request,
     standing: set[str],
     position: int,
     this_host_id: int,
@@ -276,11 +323,11 @@ def _insert_conversion(
     now: datetime,
 ) -> None:
     variant = conversion.variant
-    blocked = variant.parent is not None and variant.parent not in standing
+    state = "queued" if variant.parent is None or variant.parent in standing else "blocked"
     values = {
         "sweep_run_id": run_id,
         "kind": "convert",
-        "state": "blocked" if blocked else "queued",
+        "state": state,
         "priority": 0,
         "position": position,
         "host_id": this_host_id if conversion.on_this_host else None,
@@ -293,14 +340,13 @@ def _insert_conversion(
             "convert": to_dict(conversion.task),
             "model": conversion.model,
             "deadline_s": CONVERT_DEADLINE_S,
-            "environment": request.environment if variant.parent is None else {},
         },
         "created_at": now,
         "changed_at": now,
     }
     try:
         with connection.begin_nested():
-            job_id = int(connection.execute(insert(jobs).values(**values)).inserted_primary_key[0])
+            job_id = insert_row(connection, jobs, **values)
     except IntegrityError:
         # Another run is making the same artifact; should nobody wait for that run any more, it becomes ours.
         connection.execute(
@@ -313,7 +359,7 @@ def _insert_conversion(
             .values(sweep_run_id=run_id, position=position)
         )
         return
-    record(connection, "job", job_id, None, values["state"], who=owner, why=None, now=now)
+    record(connection, "job", job_id, None, state, who=owner, why=None, now=now)
 
 
 def _insert_measurement(
@@ -351,11 +397,13 @@ def _insert_measurement(
         "created_at": now,
         "changed_at": now,
     }
-    job_id = int(connection.execute(insert(jobs).values(**values)).inserted_primary_key[0])
+    job_id = insert_row(connection, jobs, **values)
     record(connection, "job", job_id, None, state, who=owner, why=None, now=now)
 
 
-def _order(connection: Connection, row: Row[Any], attempt_id: int, token: str, place: str, own_pids: Sequence[int]) -> Order:
+def _order(
+    connection: Connection, row: Row[Any], attempt_id: int, token: str, place: str, own_pids: Sequence[int]
+) -> Order:
     inputs = {}
     if row.needs_key is not None:
         artifact = connection.execute(select(artifacts).where(artifacts.c.key == row.needs_key)).one()
@@ -375,5 +423,4 @@ def _order(connection: Connection, row: Row[Any], attempt_id: int, token: str, p
         gate=payload.get("gate", "wait"),
         gate_timeout_s=payload.get("gate_timeout_s", 60.0),
         own_pids=tuple(own_pids),
-        environment=payload.get("environment", {}),
     )

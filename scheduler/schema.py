@@ -32,9 +32,13 @@ def open_database(url: str) -> Engine:
         if current == HEAD:
             return engine
         if current is not None and current > HEAD:
-            raise SchemaError(f"the database has schema {current}, newer than this benchfarm's {HEAD}: upgrade benchfarm")
+            raise SchemaError(
+                f"the database has schema {current}, newer than this benchfarm's {HEAD}: upgrade benchfarm"
+            )
         if engine.dialect.name != "sqlite":
-            raise SchemaError(f"the database has schema {current or 'none'}, this benchfarm needs {HEAD}: run `benchfarm db upgrade`")
+            raise SchemaError(
+                f"the database has schema {current or 'none'}, this benchfarm needs {HEAD}: run `benchfarm db upgrade`"
+            )
         upgrade(engine)
     except OperationalError as error:
         raise BenchfarmError(f"the database cannot be opened: {error.orig}") from error

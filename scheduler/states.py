@@ -42,7 +42,17 @@ class LostRaceError(BenchfarmError):
     """Somebody else changed the row first."""
 
 
-def record(connection: Connection, entity: str, entity_id: int, before: str | None, after: str, *, who: str, why: str | None, now: datetime) -> None:
+def record(
+    connection: Connection,
+    entity: str,
+    entity_id: int,
+    before: str | None,
+    after: str,
+    *,
+    who: str,
+    why: str | None,
+    now: datetime,
+) -> None:
     """Leave an event row."""
     connection.execute(
         insert(events).values(at=now, who=who, entity=entity, entity_id=entity_id, before=before, after=after, why=why)
@@ -50,7 +60,15 @@ def record(connection: Connection, entity: str, entity_id: int, before: str | No
 
 
 def change_job(
-    connection: Connection, job_id: int, before: str, after: str, *, who: str, why: str | None, now: datetime, **values: Any
+    connection: Connection,
+    job_id: int,
+    before: str,
+    after: str,
+    *,
+    who: str,
+    why: str | None,
+    now: datetime,
+    **values: Any,
 ) -> None:
     """Change a job's state, compare-and-set.
 
@@ -58,17 +76,29 @@ def change_job(
         IllegalChangeError: the change is not in the table.
         LostRaceError: the job is not in the state `before`.
     """
-    _change(connection, jobs, "job", JOB_CHANGES, job_id, before, after, who=who, why=why, now=now, changed_at=now, **values)
+    _change(
+        connection, jobs, "job", JOB_CHANGES, job_id, before, after, who=who, why=why, now=now, changed_at=now, **values
+    )
 
 
 def change_attempt(
-    connection: Connection, attempt_id: int, before: str, after: str, *, who: str, why: str | None, now: datetime, **values: Any
+    connection: Connection,
+    attempt_id: int,
+    before: str,
+    after: str,
+    *,
+    who: str,
+    why: str | None,
+    now: datetime,
+    **values: Any,
 ) -> None:
     """Change an attempt's state, compare-and-set. Raises as `change_job`."""
     if after in ("finished", "lost", "cancelled"):
         values.setdefault("finished_at", now)
         values.setdefault("message", why)
-    _change(connection, attempts, "attempt", ATTEMPT_CHANGES, attempt_id, before, after, who=who, why=why, now=now, **values)
+    _change(
+        connection, attempts, "attempt", ATTEMPT_CHANGES, attempt_id, before, after, who=who, why=why, now=now, **values
+    )
 
 
 def _change(

@@ -29,16 +29,16 @@ class SweepRun(SQLModel, table=True):
 
     id: int | None = Field(default=None, primary_key=True)
     schedule: str | None = Field(default=None, sa_type=String(200))
-    due_at: datetime | None = Field(default=None, sa_type=UtcDateTime)  # type: ignore[call-overload]
+    due_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
     #: What was asked for, and its digest: the same request resumes what an interrupted one left.
     request: dict[str, Any] = Field(sa_type=JSON)
     request_digest: str = Field(sa_type=String(64), index=True)
     #: What the matrix contained that cannot be had: [{model, runtime, recipe, device, why}].
     unsupported: list[dict[str, Any]] = Field(sa_type=JSON)
     owner: str = Field(sa_type=String(200))
-    created_at: datetime = Field(sa_type=UtcDateTime)  # type: ignore[call-overload]
+    created_at: datetime = Field(sa_type=UtcDateTime)
     #: A run that somebody waits for is worked on until then, renewed by who waits; NULL: worked on until done.
-    followed_until: datetime | None = Field(default=None, sa_type=UtcDateTime)  # type: ignore[call-overload]
+    followed_until: datetime | None = Field(default=None, sa_type=UtcDateTime)
     follower_pid: int | None = Field(default=None)
 
 
@@ -49,7 +49,13 @@ class Job(SQLModel, table=True):
         Index("job_by_order", "state", "priority", "position"),
         Index("job_by_run", "sweep_run_id", "state"),
         Index("job_by_need", "needs_key", "state"),
-        Index("one_live_convert_per_artifact", "makes_key", unique=True, sqlite_where=_LIVE_CONVERT, postgresql_where=_LIVE_CONVERT),
+        Index(
+            "one_live_convert_per_artifact",
+            "makes_key",
+            unique=True,
+            sqlite_where=_LIVE_CONVERT,
+            postgresql_where=_LIVE_CONVERT,
+        ),
     )
 
     id: int | None = Field(default=None, primary_key=True)
@@ -72,21 +78,39 @@ class Job(SQLModel, table=True):
     #: ConvertTask or MeasureTask of workers.contract, with limits and gate: {"convert"|"measure", ...}.
     payload: dict[str, Any] = Field(sa_type=JSON)
     attempts: int = Field(default=0)
-    not_before: datetime | None = Field(default=None, sa_type=UtcDateTime)  # type: ignore[call-overload]
+    not_before: datetime | None = Field(default=None, sa_type=UtcDateTime)
     failure_cause: str | None = Field(default=None, sa_type=String(20))
     failure_code: str | None = Field(default=None, sa_type=String(50))
     failure_message: str | None = Field(default=None, sa_type=Text)
-    created_at: datetime = Field(sa_type=UtcDateTime)  # type: ignore[call-overload]
-    changed_at: datetime = Field(sa_type=UtcDateTime)  # type: ignore[call-overload]
+    created_at: datetime = Field(sa_type=UtcDateTime)
+    changed_at: datetime = Field(sa_type=UtcDateTime)
 
 
 class Attempt(SQLModel, table=True):
     """One try of a job at one place under one lease, with a fencing token."""
 
     __table_args__ = (
-        Index("one_live_attempt_per_place", "place", unique=True, sqlite_where=_LIVE_ATTEMPT, postgresql_where=_LIVE_ATTEMPT),
-        Index("one_live_attempt_per_device", "device_id", unique=True, sqlite_where=_LIVE_ATTEMPT, postgresql_where=_LIVE_ATTEMPT),
-        Index("one_live_attempt_per_job", "job_id", unique=True, sqlite_where=_LIVE_ATTEMPT, postgresql_where=_LIVE_ATTEMPT),
+        Index(
+            "one_live_attempt_per_place",
+            "place",
+            unique=True,
+            sqlite_where=_LIVE_ATTEMPT,
+            postgresql_where=_LIVE_ATTEMPT,
+        ),
+        Index(
+            "one_live_attempt_per_device",
+            "device_id",
+            unique=True,
+            sqlite_where=_LIVE_ATTEMPT,
+            postgresql_where=_LIVE_ATTEMPT,
+        ),
+        Index(
+            "one_live_attempt_per_job",
+            "job_id",
+            unique=True,
+            sqlite_where=_LIVE_ATTEMPT,
+            postgresql_where=_LIVE_ATTEMPT,
+        ),
     )
 
     id: int | None = Field(default=None, primary_key=True)
@@ -97,9 +121,9 @@ class Attempt(SQLModel, table=True):
     place: str = Field(sa_type=String(200))
     token: str = Field(sa_type=String(32))
     state: str = Field(sa_type=String(20))
-    lease_until: datetime = Field(sa_type=UtcDateTime)  # type: ignore[call-overload]
-    started_at: datetime = Field(sa_type=UtcDateTime)  # type: ignore[call-overload]
-    finished_at: datetime | None = Field(default=None, sa_type=UtcDateTime)  # type: ignore[call-overload]
+    lease_until: datetime = Field(sa_type=UtcDateTime)
+    started_at: datetime = Field(sa_type=UtcDateTime)
+    finished_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
     message: str | None = Field(default=None, sa_type=Text)
     log_sha256: str | None = Field(default=None, sa_type=String(64))
 
@@ -110,7 +134,7 @@ class Event(SQLModel, table=True):
     __table_args__ = (Index("event_by_entity", "entity", "entity_id"),)
 
     id: int | None = Field(default=None, primary_key=True)
-    at: datetime = Field(sa_type=UtcDateTime)  # type: ignore[call-overload]
+    at: datetime = Field(sa_type=UtcDateTime)
     who: str = Field(sa_type=String(200))
     entity: str = Field(sa_type=String(20))
     entity_id: int
@@ -134,7 +158,7 @@ class Artifact(SQLModel, table=True):
     companions: dict[str, str] = Field(sa_type=JSON)
     #: Versions, seconds, facts of the conversion.
     provenance: dict[str, Any] = Field(sa_type=JSON)
-    created_at: datetime = Field(sa_type=UtcDateTime)  # type: ignore[call-overload]
+    created_at: datetime = Field(sa_type=UtcDateTime)
 
 
 class Result(SQLModel, table=True):
@@ -153,7 +177,7 @@ class Result(SQLModel, table=True):
     artifact_sha256: str = Field(sa_type=String(64))
     #: The agent's Report (workers.contract) without telemetry, which has rows of its own.
     document: dict[str, Any] = Field(sa_type=JSON)
-    created_at: datetime = Field(sa_type=UtcDateTime)  # type: ignore[call-overload]
+    created_at: datetime = Field(sa_type=UtcDateTime)
 
 
 class Series(SQLModel, table=True):
@@ -190,7 +214,7 @@ class Point(SQLModel, table=True):
     artifact_sha256: str = Field(sa_type=String(64))
     #: Fingerprint of conversion and run environment: a change begins a new epoch.
     environment_digest: str = Field(sa_type=String(64))
-    at: datetime = Field(sa_type=UtcDateTime)  # type: ignore[call-overload]
+    at: datetime = Field(sa_type=UtcDateTime)
 
 
 class Telemetry(SQLModel, table=True):
@@ -201,7 +225,7 @@ class Telemetry(SQLModel, table=True):
     id: int | None = Field(default=None, primary_key=True)
     attempt_id: int = Field(sa_type=Integer, sa_column_args=_reference("attempt.id"), index=True)
     device_id: int | None = Field(default=None, sa_type=Integer, sa_column_args=_reference("device.id"))
-    at: datetime = Field(sa_type=UtcDateTime)  # type: ignore[call-overload]
+    at: datetime = Field(sa_type=UtcDateTime)
     sensor: str = Field(sa_type=String(50))
     domain: str = Field(sa_type=String(100))
     quantity: str = Field(sa_type=String(50))
@@ -219,4 +243,4 @@ class Lease(SQLModel, table=True):
     pid: int
     #: With the pid an identity: a holder that died on this host is replaced at once.
     pid_started: float
-    until: datetime = Field(sa_type=UtcDateTime)  # type: ignore[call-overload]
+    until: datetime = Field(sa_type=UtcDateTime)

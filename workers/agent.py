@@ -45,6 +45,11 @@ AGENT_VERSION = "1"
 #: A log larger than this keeps its beginning and its end.
 _LOG_LIMIT = 1 << 20
 _GATE_STEP_S = 0.5
+#: Caches and proxies that loading pretrained weights needs; nothing else of the user's environment reaches a child.
+_WEIGHTS_VARIABLES = (
+    *("HF_HOME", "HF_HUB_CACHE", "HF_HUB_OFFLINE", "HF_ENDPOINT", "TORCH_HOME", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"),
+    *("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy"),
+)
 #: Signals that say what a runtime died of.
 _CRASHES = {signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGFPE, signal.SIGABRT}
 
@@ -156,7 +161,9 @@ class HostAgent:
         """End every attempt and give the host back."""
         self._closed.set()
         for attempt_id in list(self._running):
-            self._end(attempt_id, Failure(cause=Cause.INFRASTRUCTURE, code="agent_closed", message="the agent was closed"))
+            self._end(
+                attempt_id, Failure(cause=Cause.INFRASTRUCTURE, code="agent_closed", message="the agent was closed")
+            )
         for running in list(self._running.values()):
             if running.thread is not None:
                 running.thread.join(timeout=10)
@@ -179,7 +186,9 @@ class HostAgent:
                 report = Report(attempt_id=order.attempt_id, token=order.token, result=self._run_child(running, folder))
             report = self._store_files(order, report, folder)
         except ArtifactCorruptError as error:
-            report = _failed(order, Failure(cause=error.cause, code=error.code, message=error.message, artifact_sha256=error.sha256))
+            report = _failed(
+                order, Failure(cause=error.cause, code=error.code, message=error.message, artifact_sha256=error.sha256)
+            )
         except Exception as error:  # the border of the thread: the dispatcher must hear of everything
             failure = classify(error, "preparing the attempt")
             cause = failure.cause if isinstance(error, AttemptError | OSError) else Cause.BUG
@@ -212,7 +221,11 @@ class HostAgent:
         environment = {**driver.environment(device), **result.environment}
         if result.measurement is None:
             return Report(
-                attempt_id=order.attempt_id, token=order.token, result=result, gate_before=before, environment=environment
+                attempt_id=order.attempt_id,
+                token=order.token,
+                result=result,
+                gate_before=before,
+                environment=environment,
             )
         seen = result.measurement
         after = driver.check(device, self._monitor, started, ended, own)
@@ -251,13 +264,19 @@ class HostAgent:
                 break
             running.ending.wait(_GATE_STEP_S)
         if not reading.passed and order.gate == "strict":
-            wrong = "; ".join(f"{name}: {text}" for name, text in reading.checks.items() if text not in ("ok", "unknown"))
-            raise AttemptError(Cause.DEVICE, "gate_timeout", f"{device.name} was not ready after {waited_s:.0f} s: {wrong}")
+            wrong = "; ".join(
+                f"{name}: {text}" for name, text in reading.checks.items() if text not in ("ok", "unknown")
+            )
+            raise AttemptError(
+                Cause.DEVICE, "gate_timeout", f"{device.name} was not ready after {waited_s:.0f} s: {wrong}"
+            )
         return replace(reading, waited_s=waited_s)
 
     def _run_child(self, running: _Running, folder: Path) -> Result:
         """Start the runner in a process group of its own, wait for it, read what it wrote."""
-        order = replace(running.order, paths={role: str(self._store.fetch(sha)) for role, sha in running.order.inputs.items()})
+        order = replace(
+            running.order, paths={role: str(self._store.fetch(sha)) for role, sha in running.order.inputs.items()}
+        )
         write_document(order, folder / "order.json")
         if running.ending.is_set():
             return _failed(order, running.ended).result
@@ -353,7 +372,9 @@ class HostAgent:
                 for attempt_id in list(self._running):
                     self._end(
                         attempt_id,
-                        Failure(cause=Cause.INFRASTRUCTURE, code="lease_lost", message="nobody polled the agent for a lease"),
+                        Failure(
+                            cause=Cause.INFRASTRUCTURE, code="lease_lost", message="nobody polled the agent for a lease"
+                        ),
                     )
 
     def _end(self, attempt_id: int, failure: Failure) -> None:
@@ -365,13 +386,17 @@ class HostAgent:
 
     def _emit(self, kind: str, attempt_id: int, token: str, **details: Any) -> None:
         self._sequence += 1
-        self._events.append({"sequence": self._sequence, "kind": kind, "attempt_id": attempt_id, "token": token, **details})
+        self._events.append(
+            {"sequence": self._sequence, "kind": kind, "attempt_id": attempt_id, "token": token, **details}
+        )
 
 
 def child_environment(order: Order, folder: Path) -> dict[str, str]:
     """The runner's environment, built from nothing: no token, no database URL, no setting of the user's shell."""
     threads = str(order.measure.options.threads if order.measure is not None else os.cpu_count() or 1)
     scratch = str(folder / "tmp")
+    model = order.convert.model if order.convert is not None else None
+    pretrained = model is not None and model.weights == "pretrained"
     return {
         "PATH": "/usr/local/bin:/usr/bin:/bin",
         "HOME": scratch,
@@ -385,8 +410,19 @@ def child_environment(order: Order, folder: Path) -> dict[str, str]:
         "CUDA_VISIBLE_DEVICES": "",
         "HF_HUB_OFFLINE": "1",
         "TF_CPP_MIN_LOG_LEVEL": "1",
-        **order.environment,
+        **(_weights_environment() if pretrained else {}),
     }
+
+
+def _weights_environment() -> dict[str, str]:
+    """Where pretrained weights are found: caches and proxies as the user of this host set them."""
+    home = Path.home()
+    defaults = {
+        "HF_HOME": str(home / ".cache" / "huggingface"),
+        "TORCH_HOME": str(home / ".cache" / "torch"),
+        "HF_HUB_OFFLINE": "0",
+    }
+    return defaults | {name: os.environ[name] for name in _WEIGHTS_VARIABLES if name in os.environ}
 
 
 def _failed(order: Order, failure: Failure | None) -> Report:
@@ -400,16 +436,22 @@ def _cause_of_death(returncode: int, log: Path) -> Failure:
     """A runner that left no result: what its exit status and its last words say."""
     last_words = log.read_bytes()[-4096:].decode(errors="replace")
     if is_out_of_memory(RuntimeError(last_words)):
-        return Failure(cause=Cause.MODEL, code="out_of_memory", message="the runtime ran out of memory and ended the process")
+        return Failure(
+            cause=Cause.MODEL, code="out_of_memory", message="the runtime ran out of memory and ended the process"
+        )
     if returncode >= 0:
         return Failure(
-            cause=Cause.BUG, code="no_result", message=f"the runner exited with {returncode} and left no result; see its log"
+            cause=Cause.BUG,
+            code="no_result",
+            message=f"the runner exited with {returncode} and left no result; see its log",
         )
     name = signal.Signals(-returncode).name
     if -returncode in _CRASHES:
         return Failure(cause=Cause.MODEL, code="crashed", message=f"the runtime crashed the process ({name})")
     return Failure(
-        cause=Cause.INFRASTRUCTURE, code="killed", message=f"the runner was ended from outside ({name}: out of memory, or by hand)"
+        cause=Cause.INFRASTRUCTURE,
+        code="killed",
+        message=f"the runner was ended from outside ({name}: out of memory, or by hand)",
     )
 
 

@@ -124,8 +124,6 @@ class Order:
     gate_timeout_s: float = 60.0
     #: Processes of our own that are no foreign load (dispatcher, followers).
     own_pids: tuple[int, ...] = ()
-    #: Whose words the child may add to its environment (caches of pretrained weights).
-    environment: dict[str, str] = field(default_factory=dict)
     schema_version: int = SCHEMA_VERSION
 
 
@@ -366,7 +364,7 @@ Document = TypeVar("Document")
 
 def to_dict(document: Any) -> dict[str, Any]:
     """A document as plain JSON data."""
-    return typing.cast("dict[str, Any]", dataclasses.asdict(document))
+    return dataclasses.asdict(document)
 
 
 def from_dict(kind: type[Document], data: Any) -> Document:
@@ -403,7 +401,7 @@ def read_document(kind: type[Document], path: Path) -> Document:
 
 
 @cache
-def _hints(kind: type) -> dict[str, Any]:
+def _hints(kind: typing.Hashable) -> dict[str, Any]:
     return typing.get_type_hints(kind)
 
 
@@ -453,7 +451,7 @@ def _decode_tuple(kinds: tuple[Any, ...], data: Any, where: str) -> tuple[Any, .
 def _decode_dataclass(kind: type[Any], data: Any, where: str) -> Any:
     if not isinstance(data, dict):
         raise ContractError(f"{where}: expected an object")
-    hints = _hints(kind)
+    hints = _hints(typing.cast("typing.Hashable", kind))
     if unknown := sorted(set(data) - set(hints)):
         raise ContractError(f"{where}: unknown field {unknown[0]}")
     if "schema_version" in hints and data.get("schema_version", SCHEMA_VERSION) != SCHEMA_VERSION:

@@ -66,11 +66,15 @@ def load_user_calibration(path: Path, like: Examples) -> Examples:
         with np.load(path, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
     except (OSError, ValueError, EOFError) as error:
-        raise AttemptError(Cause.USER, "bad_calibration", f"calibration file {path.name} cannot be read: {error}") from error
+        raise AttemptError(
+            Cause.USER, "bad_calibration", f"calibration file {path.name} cannot be read: {error}"
+        ) from error
     if set(arrays) != set(like.inputs):
         if len(arrays) != len(like.inputs):
             wanted = ", ".join(like.inputs)
-            raise AttemptError(Cause.USER, "bad_calibration", f"calibration file {path.name} must hold the inputs {wanted}")
+            raise AttemptError(
+                Cause.USER, "bad_calibration", f"calibration file {path.name} must hold the inputs {wanted}"
+            )
         arrays = dict(zip(like.inputs, arrays.values(), strict=True))
     inputs = {}
     for name, stack in like.inputs.items():
@@ -79,7 +83,7 @@ def load_user_calibration(path: Path, like: Examples) -> Examples:
             raise AttemptError(
                 Cause.USER,
                 "bad_calibration",
-                f"calibration input {name} has shape {given.shape}; it needs (examples, {', '.join(map(str, stack.shape[1:]))})",
+                f"calibration input {name} has shape {given.shape}; it needs (examples, *{stack.shape[1:]})",
             )
         inputs[name] = given.astype(stack.dtype)
     return Examples(inputs)

@@ -11,7 +11,9 @@ from workers.contract import Fidelity
 from workers.examples import Array
 
 
-def compare_outputs(reference: Sequence[Sequence[Array]], actual: Sequence[Sequence[Array]], *, classification: bool) -> Fidelity:
+def compare_outputs(
+    reference: Sequence[Sequence[Array]], actual: Sequence[Sequence[Array]], *, classification: bool
+) -> Fidelity:
     """Compare outputs of several examples.
 
     Args:

@@ -12,6 +12,7 @@ import time
 from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import psutil
 
@@ -88,7 +89,7 @@ class HostMonitor:
         used: dict[int, float] = {}
         own_s = 0.0
         names: dict[int, str] = {}
-        for before, after in zip(ticks, ticks[1:], strict=False):
+        for before, after in pairwise(ticks):
             ours = descendants(after.processes, roots) | descendants(before.processes, roots)
             for pid, process in after.processes.items():
                 earlier = before.processes.get(pid)
@@ -103,7 +104,9 @@ class HostMonitor:
         unseen = (ticks[-1].busy_s - ticks[0].busy_s - own_s) / window_s - seen
         share = seen + unseen if unseen > _UNSEEN_LIMIT and not _lost_own(ticks, roots) else seen
         worst = sorted(used, key=lambda pid: -used[pid])[:3]
-        culprits = tuple(f"{names[pid]} ({pid}) {used[pid] / window_s:.0%}" for pid in worst if used[pid] / window_s >= 0.02)
+        culprits = tuple(
+            f"{names[pid]} ({pid}) {used[pid] / window_s:.0%}" for pid in worst if used[pid] / window_s >= 0.02
+        )
         return ForeignLoad(share_of_core=max(share, 0.0), window_s=window_s, culprits=culprits)
 
     def telemetry(self, since: float, until: float) -> list[Reading]:
@@ -155,7 +158,7 @@ class HostMonitor:
 
 
 def _lost_own(ticks: Sequence[Tick], roots: set[int]) -> bool:
-    """Whether one of our own processes ended inside the window: its last CPU time is in the totals, not in a snapshot."""
+    """Whether a process of our own ended inside the window: its last CPU time is in the totals, in no snapshot."""
     first = descendants(ticks[0].processes, roots) & set(ticks[0].processes)
     return any(pid not in ticks[-1].processes for pid in first)
 

@@ -1,4 +1,4 @@
-"""The verdict on one measurement: first rule that applies wins (docs/measurement.md, "Measuring one attempt", rule 10)."""
+"""The verdict on one measurement: the first rule that applies (docs/measurement.md, "Measuring one attempt", 10)."""
 
 from __future__ import annotations
 
@@ -49,9 +49,9 @@ def _verdict(
     if busy:
         return "contaminated", busy
     throttled = [f"{reading.sensor}: {reading.value:g} throttle events" for reading in _throttle_events(telemetry)]
-    if timings.drift_ratio is not None and timings.drift_p is not None:
-        if timings.drift_ratio > _DRIFT_LIMIT and timings.drift_p < _DRIFT_P:
-            throttled.append(f"the last fifth was {timings.drift_ratio - 1:.1%} slower than the first")
+    ratio, p = timings.drift_ratio, timings.drift_p
+    if ratio is not None and p is not None and ratio > _DRIFT_LIMIT and p < _DRIFT_P:
+        throttled.append(f"the last fifth was {ratio - 1:.1%} slower than the first")
     if throttled:
         return "throttled", throttled
     if timings.iqr_over_median > _UNUSABLE_IQR:

@@ -116,7 +116,9 @@ def timed_part(run: Run, options: Options, expected_ns: int) -> Timed:
             if converged and options.mode != "sustained":
                 break
             per_iteration_s = elapsed_s / n
-            wanted = max(n * _GROWTH - n, (least_s - elapsed_s) / per_iteration_s if elapsed_s < least_s else 1, least_count - n)
+            wanted = max(
+                n * _GROWTH - n, (least_s - elapsed_s) / per_iteration_s if elapsed_s < least_s else 1, least_count - n
+            )
             left = (cap_s - elapsed_s) / per_iteration_s
             count = max(1, min(math.ceil(wanted), math.ceil(left)))
     return Timed(np.asarray(samples, dtype=np.int64), inner, elapsed_s, converged)

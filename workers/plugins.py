@@ -73,7 +73,9 @@ def capability(name: str, packages: tuple[str, ...], extra: str, why_not: str | 
         why_not: a reason apart from missing packages.
     """
     versions = package_versions(packages)
-    missing = [package for package in packages if package not in versions and find_spec(package.replace("-", "_")) is None]
+    missing = [
+        package for package in packages if package not in versions and find_spec(package.replace("-", "_")) is None
+    ]
     if missing:
         return BackendCapability(
             name=name,

@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workers.contract import (
-    ConvertTask,
     Conversion,
+    ConvertTask,
     Failure,
     Fidelity,
     Measurement,
@@ -96,7 +96,9 @@ def convert(order: Order, task: ConvertTask, folder: Path) -> Conversion:
         shutil.rmtree(artifact)
         artifact = packed
     companions = {
-        role: _stored(path, folder) for role, path in (("examples", made.examples), ("calibration", made.calibration)) if path
+        role: _stored(path, folder)
+        for role, path in (("examples", made.examples), ("calibration", made.calibration))
+        if path
     }
     return Conversion(
         artifact=_stored(artifact, folder),
@@ -119,7 +121,7 @@ def _make(backend: Any, task: ConvertTask, order: Order, out: Path) -> Made:
     converter: Converter = backend
     return converter.convert(
         ConversionInput(
-            artifact=Path(order.paths["artifact"]),
+            artifact=_artifact(order, str(task.input_format), out.parent),
             format=task.format,
             recipe=task.recipe,
             examples=Path(order.paths["examples"]),
@@ -130,7 +132,7 @@ def _make(backend: Any, task: ConvertTask, order: Order, out: Path) -> Made:
 
 
 def measure(order: Order, task: MeasureTask, folder: Path) -> tuple[Measurement, dict[str, str]]:
-    """Measure one artifact (docs/measurement.md, "Measuring one attempt"): load cold, first inference, warm-up, timed part."""
+    """Measure one artifact: load cold, first inference, warm-up, timed part (docs/measurement.md)."""
     import numpy as np
 
     from workers.examples import load_examples
@@ -138,7 +140,7 @@ def measure(order: Order, task: MeasureTask, folder: Path) -> tuple[Measurement,
 
     if task.options.affinity is not None:
         _bind_to_cpus(task.options.affinity)
-    artifact = Path(order.paths["artifact"])
+    artifact = _artifact(order, task.format, folder)
     examples = load_examples(Path(order.paths["examples"]))
     runtime: Runtime = _load_entry(task.entry)
     _, imports_ms = _timed(runtime.import_library)
@@ -200,18 +202,36 @@ def keep_promise(recipe: str, facts: RuntimeFacts) -> None:
     """
     if recipe.startswith("int8") and recipe != "int8-weight":
         if facts.quantised_flop_share == 0:
-            raise UnsupportedError(f"{facts.name} did no multiplication in integers: nothing of {recipe} would be measured")
+            raise UnsupportedError(
+                f"{facts.name} did no multiplication in integers: nothing of {recipe} would be measured"
+            )
         return
     promised = PROMISES.get(recipe)
     if promised is None or facts.precision == promised:
         return
     if facts.precision == "fp32":
         raise UnsupportedError(
-            f"{facts.name} {facts.version} computed in fp32 on this {facts.compute_unit}, not in {promised} ({facts.evidence})"
+            f"{facts.name} {facts.version} computed in fp32 on this {facts.compute_unit}, not in {promised} "
+            f"({facts.evidence})"
         )
     raise AttemptError(
-        Cause.MODEL, "label_broken", f"asked for {promised}, {facts.name} computed in {facts.precision} ({facts.evidence})"
+        Cause.MODEL,
+        "label_broken",
+        f"asked for {promised}, {facts.name} computed in {facts.precision} ({facts.evidence})",
     )
+
+
+def _artifact(order: Order, format_: str, folder: Path) -> Path:
+    """The artifact under a name with its format's suffix; a folder artifact unpacked, here in the child."""
+    stored = Path(order.paths["artifact"])
+    named = folder / "tmp" / f"input.{format_}"
+    if format_ == "mlpackage":
+        from workers.bundle import unpack
+
+        unpack(stored, named)
+    else:
+        named.symlink_to(stored)
+    return named
 
 
 def _fidelity(model: LoadedModel, examples: Examples) -> Fidelity | None:

@@ -1,4 +1,4 @@
-"""The statistics that docs/measurement.md asks for. Pure; numpy only, for it also runs in the child (scipy costs 0.6 s)."""
+"""The statistics that docs/measurement.md asks for. Pure; numpy only: it runs in the child, and scipy costs 0.6 s."""
 
 from __future__ import annotations
 

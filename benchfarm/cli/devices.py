@@ -59,7 +59,14 @@ def list_(
     from exporters.tables import show, simple_table
 
     rows = [
-        [device.name, device.kind, device.host, str(device.attributes.get("model") or ""), device.presence, device.admin]
+        [
+            device.name,
+            device.kind,
+            device.host,
+            str(device.attributes.get("model") or ""),
+            device.presence,
+            device.admin,
+        ]
         for device in found
     ]
     show(simple_table("Devices", ["name", "kind", "host", "model", "presence", "admin"], rows))

@@ -37,7 +37,9 @@ def list_(
     if json:
         print_json(found)
         return
-    rows = [[str(job["id"]), str(job["run"]), job["kind"], job["state"], job["title"], job["why"] or ""] for job in found]
+    rows = [
+        [str(job["id"]), str(job["run"]), job["kind"], job["state"], job["title"], job["why"] or ""] for job in found
+    ]
     show(simple_table("Jobs", ["job", "run", "kind", "state", "what", "why"], rows))
 
 
@@ -54,10 +56,19 @@ def show_(job: JobId, json: Json = False) -> None:
         print_json(found)
         return
     head = {key: value for key, value in found.items() if key not in ("attempts", "events", "payload")}
-    show(simple_table(f"Job {job}", ["", ""], [[key, "" if value is None else str(value)] for key, value in head.items()]))
-    attempt_rows = [[str(a["id"]), a["state"], a["place"], str(a["started_at"]), a["message"] or ""] for a in found["attempts"]]
+    show(
+        simple_table(
+            f"Job {job}", ["", ""], [[key, "" if value is None else str(value)] for key, value in head.items()]
+        )
+    )
+    attempt_rows = [
+        [str(a["id"]), a["state"], a["place"], str(a["started_at"]), a["message"] or ""] for a in found["attempts"]
+    ]
     show(simple_table("Attempts", ["attempt", "state", "place", "started", "message"], attempt_rows))
-    event_rows = [[str(e["at"]), f"{e['entity']} {e['entity_id']}", f"{e['before'] or ''} -> {e['after']}", e["why"] or ""] for e in found["events"]]
+    event_rows = [
+        [str(e["at"]), f"{e['entity']} {e['entity_id']}", f"{e['before'] or ''} -> {e['after']}", e["why"] or ""]
+        for e in found["events"]
+    ]
     show(simple_table("Events", ["when", "what", "change", "why"], event_rows))
 
 

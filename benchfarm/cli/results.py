@@ -21,7 +21,9 @@ def _engine() -> Any:
 
 
 @app.command("list")
-def list_(limit: Annotated[int, typer.Option(min=1, help="How many cases, newest run first.")] = 30, json: Json = False) -> None:
+def list_(
+    limit: Annotated[int, typer.Option(min=1, help="How many cases, newest run first.")] = 30, json: Json = False
+) -> None:
     """List measured cases, newest run first."""
     from device_registry.database import reading
     from exporters.numbers import significant
@@ -34,14 +36,25 @@ def list_(limit: Annotated[int, typer.Option(min=1, help="How many cases, newest
         print_json(found)
         return
     rows = [
-        [str(r["run"]), r["model"], r["runtime"], r["recipe"], r["device"], str(r["threads"]), significant(r["p50_ms"]), r["verdict"]]
+        [
+            str(r["run"]),
+            r["model"],
+            r["runtime"],
+            r["recipe"],
+            r["device"],
+            str(r["threads"]),
+            significant(r["p50_ms"]),
+            r["verdict"],
+        ]
         for r in found
     ]
     show(simple_table("Results", ["run", "model", "runtime", "recipe", "device", "threads", "p50 ms", "verdict"], rows))
 
 
 @app.command("show")
-def show_(run: Annotated[int | None, typer.Argument(help="Number of a run; default: the latest.")] = None, json: Json = False) -> None:
+def show_(
+    run: Annotated[int | None, typer.Argument(help="Number of a run; default: the latest.")] = None, json: Json = False
+) -> None:
     """Show the table of one run again."""
     from device_registry.database import reading
     from exporters.tables import results_view, show
@@ -52,7 +65,9 @@ def show_(run: Annotated[int | None, typer.Argument(help="Number of a run; defau
         number = known_run(connection, run)
         outcome = run_results(connection, number)
     if json:
-        print_json({"run": number, "results": outcome.results, "failed": outcome.failed, "unsupported": outcome.unsupported})
+        print_json(
+            {"run": number, "results": outcome.results, "failed": outcome.failed, "unsupported": outcome.unsupported}
+        )
     else:
         show(results_view(outcome.results, outcome.failed, outcome.unsupported, rerun=None))
 
@@ -60,7 +75,10 @@ def show_(run: Annotated[int | None, typer.Argument(help="Number of a run; defau
 @app.command("export")
 def export(
     format_: Annotated[Literal["csv", "json", "parquet"], typer.Option("--format", help="Format of the file.")] = "csv",
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="File to write; default: standard output (parquet needs a file).")] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="File to write; default: standard output (parquet needs a file)."),
+    ] = None,
     run: Annotated[int | None, typer.Option(help="Only this run; default: all.")] = None,
 ) -> None:
     """Export one row per case and device."""

@@ -27,29 +27,56 @@ def _integers(text: str, what: str) -> tuple[int, ...]:
 def run(
     models: Annotated[
         list[str],
-        typer.Argument(metavar="MODEL...", help="Zoo names (torchvision/mobilenet_v3_small), model files, or package.module:factory."),
+        typer.Argument(
+            metavar="MODEL...",
+            help="Zoo names (torchvision/mobilenet_v3_small), model files, or package.module:factory.",
+        ),
     ],
     runtime: Annotated[list[str] | None, typer.Option(help="Only this runtime; repeat for more. Default: all.")] = None,
     recipe: Annotated[list[str] | None, typer.Option(help="Only this recipe; repeat for more. Default: all.")] = None,
-    device: Annotated[str, typer.Option(metavar="SELECTOR", help="Devices, for example kind=cpu,cores>=4. Default: all.")] = "",
+    device: Annotated[
+        str, typer.Option(metavar="SELECTOR", help="Devices, for example kind=cpu,cores>=4. Default: all.")
+    ] = "",
     batch: Annotated[int, typer.Option(min=1, help="Examples per inference.")] = 1,
-    threads: Annotated[str, typer.Option(metavar="N[,M...]", help="Threads of the runtime; several are compared.")] = "1",
-    affinity: Annotated[str | None, typer.Option(metavar="CPU[,CPU...]", help="Bind the process to these CPUs.")] = None,
-    repeats: Annotated[int, typer.Option(min=1, help="Fresh processes per case; 5 or more give intervals and ranks.")] = 1,
+    threads: Annotated[
+        str, typer.Option(metavar="N[,M...]", help="Threads of the runtime; several are compared.")
+    ] = "1",
+    affinity: Annotated[
+        str | None, typer.Option(metavar="CPU[,CPU...]", help="Bind the process to these CPUs.")
+    ] = None,
+    repeats: Annotated[
+        int, typer.Option(min=1, help="Fresh processes per case; 5 or more give intervals and ranks.")
+    ] = 1,
     mode: Annotated[
         Literal["burst", "sustained", "offline"],
-        typer.Option(help="burst: as an app calls; sustained: 10 min, first minute against last; offline: batch throughput."),
+        typer.Option(
+            help="burst: as an app calls; sustained: 10 min, first minute against last; offline: batch throughput."
+        ),
     ] = "burst",
-    rate: Annotated[float | None, typer.Option(metavar="HZ", help="Inferences per second; default: back to back.")] = None,
-    max_seconds: Annotated[float | None, typer.Option(metavar="S", help="Cap on the timed part of each measurement.")] = None,
-    percentile: Annotated[int, typer.Option(help="Highest percentile wanted: 90, 95 or 99 (99 needs 662 iterations).")] = 90,
+    rate: Annotated[
+        float | None, typer.Option(metavar="HZ", help="Inferences per second; default: back to back.")
+    ] = None,
+    max_seconds: Annotated[
+        float | None, typer.Option(metavar="S", help="Cap on the timed part of each measurement.")
+    ] = None,
+    percentile: Annotated[
+        int, typer.Option(help="Highest percentile wanted: 90, 95 or 99 (99 needs 662 iterations).")
+    ] = 90,
     weights: Annotated[Literal["random", "pretrained"], typer.Option(help="random: seeded, no download.")] = "random",
     seed: Annotated[int, typer.Option(help="Seed of random weights and inputs.")] = 0,
-    calibration: Annotated[Path | None, typer.Option(metavar="FILE.npz", help="Calibration inputs for int8-static.")] = None,
-    allow_code: Annotated[bool, typer.Option("--allow-code", help="Let package.module:factory run code of yours.")] = False,
+    calibration: Annotated[
+        Path | None, typer.Option(metavar="FILE.npz", help="Calibration inputs for int8-static.")
+    ] = None,
+    allow_code: Annotated[
+        bool, typer.Option("--allow-code", help="Let package.module:factory run code of yours.")
+    ] = False,
     no_gate: Annotated[bool, typer.Option("--no-gate", help="Do not wait for a quiet machine.")] = False,
-    strict_gate: Annotated[bool, typer.Option("--strict-gate", help="Fail instead of measuring on a busy machine.")] = False,
-    executor: Annotated[Literal["ray", "local"], typer.Option(help="What carries jobs: an embedded Ray, or this process.")] = "ray",
+    strict_gate: Annotated[
+        bool, typer.Option("--strict-gate", help="Fail instead of measuring on a busy machine.")
+    ] = False,
+    executor: Annotated[
+        Literal["ray", "local"], typer.Option(help="What carries jobs: an embedded Ray, or this process.")
+    ] = "ray",
     json: Json = False,
 ) -> None:
     """Convert models for every runtime, measure them on this machine, and compare.
@@ -57,7 +84,7 @@ def run(
     An interrupted run resumes when the same command is given again. Exit codes: 0 done, 1 something failed, 2 wrong
     usage or something named that cannot be, 130 interrupted.
     """
-    from benchfarm.config import load_home, weights_environment
+    from benchfarm.config import load_home
     from device_registry.database import reading
     from exporters.progress import RunProgress
     from exporters.tables import results_view, show
@@ -100,7 +127,6 @@ def run(
         allow_code=allow_code,
         search_path=(str(Path.cwd()),) if allow_code else (),
         gate="none" if no_gate else "strict" if strict_gate else "wait",
-        environment=weights_environment() if weights == "pretrained" else {},
     )
     farm = EmbeddedFarm(load_home())
     submitted = farm.submit(request)
@@ -115,7 +141,12 @@ def run(
         outcome = run_results(connection, submitted.sweep_run_id)
     if json:
         print_json(
-            {"run": submitted.sweep_run_id, "results": outcome.results, "failed": outcome.failed, "unsupported": outcome.unsupported}
+            {
+                "run": submitted.sweep_run_id,
+                "results": outcome.results,
+                "failed": outcome.failed,
+                "unsupported": outcome.unsupported,
+            }
         )
     else:
         rerun = None if repeats >= 5 else f"benchfarm {shlex.join(_with_repeats(sys.argv[1:]))}"

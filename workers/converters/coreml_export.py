@@ -33,7 +33,9 @@ class CoreMlExport(Converter):
                 program, compute_precision=precision, minimum_deployment_target=coremltools.target.iOS16
             )
         except Exception as error:
-            raise AttemptError(Cause.MODEL, "does_not_convert", f"coremltools cannot convert it: {first_line(error)}") from error
+            raise AttemptError(
+                Cause.MODEL, "does_not_convert", f"coremltools cannot convert it: {first_line(error)}"
+            ) from error
         artifact = source.folder / "model.mlpackage"
         model.save(str(artifact))
         return Made(artifact)

@@ -29,7 +29,9 @@ class LiteRtExport(Converter):
         try:
             model = litert_torch.convert(module, example)
         except Exception as error:
-            raise AttemptError(Cause.MODEL, "does_not_convert", f"litert-torch cannot convert it: {first_line(error)}") from error
+            raise AttemptError(
+                Cause.MODEL, "does_not_convert", f"litert-torch cannot convert it: {first_line(error)}"
+            ) from error
         artifact = source.folder / "model.tflite"
         model.export(str(artifact))
         return Made(artifact)

@@ -29,7 +29,9 @@ class OnnxExport(Converter):
         try:
             exported = torch.onnx.export(program, dynamo=True, opset_version=_OPSET, verbose=False)
         except Exception as error:
-            raise AttemptError(Cause.MODEL, "does_not_convert", f"torch.onnx cannot export it: {first_line(error)}") from error
+            raise AttemptError(
+                Cause.MODEL, "does_not_convert", f"torch.onnx cannot export it: {first_line(error)}"
+            ) from error
         artifact = source.folder / "model.onnx"
         exported.save(artifact, external_data=False)
         return Made(artifact)

@@ -20,7 +20,19 @@ from workers.host_monitor import HostMonitor
 from workers.judge import FOREIGN_LOAD_LIMIT
 
 #: Instruction sets that decide how fast a model runs.
-_FEATURES = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "avx512_fp16", "amx_int8", "asimddp", "asimdhp", "bf16", "sve")
+_FEATURES = (
+    "avx2",
+    "avx512f",
+    "avx512_vnni",
+    "avx_vnni",
+    "avx512_bf16",
+    "avx512_fp16",
+    "amx_int8",
+    "asimddp",
+    "asimdhp",
+    "bf16",
+    "sve",
+)
 #: A CPU warmer than this at start would throttle early.
 _START_LIMIT_C = 75.0
 
@@ -45,7 +57,9 @@ class HostCpu(DeviceDriver):
         name = f"{platform.node().split('.')[0] or 'host'}-cpu"
         return [DeviceDescription(key=f"cpu:{key}", name=name, kind="cpu", driver="cpu", attributes=attributes)]
 
-    def check(self, device: DeviceDescription, monitor: HostMonitor, since: float, until: float, own: Iterable[int]) -> GateReading:
+    def check(
+        self, device: DeviceDescription, monitor: HostMonitor, since: float, until: float, own: Iterable[int]
+    ) -> GateReading:
         """See `DeviceDriver.check`."""
         load = monitor.foreign_load(since, until, own)
         if load.share_of_core is None:
@@ -126,7 +140,11 @@ def _temperature(monitor: HostMonitor, since: float, until: float) -> str:
     celsius = [r.value for r in monitor.telemetry(since, until) if r.quantity == "temperature" and r.value is not None]
     if not celsius:
         return "unknown"
-    return "ok" if max(celsius) <= _START_LIMIT_C else f"{max(celsius):.0f} C, above the start limit of {_START_LIMIT_C:.0f} C"
+    return (
+        "ok"
+        if max(celsius) <= _START_LIMIT_C
+        else f"{max(celsius):.0f} C, above the start limit of {_START_LIMIT_C:.0f} C"
+    )
 
 
 def _power() -> str:

@@ -18,7 +18,9 @@ class DeviceDriver(ABC):
         """The devices that are there now."""
 
     @abstractmethod
-    def check(self, device: DeviceDescription, monitor: HostMonitor, since: float, until: float, own: Iterable[int]) -> GateReading:
+    def check(
+        self, device: DeviceDescription, monitor: HostMonitor, since: float, until: float, own: Iterable[int]
+    ) -> GateReading:
         """The state of the device now; foreign load over the window given (epoch seconds)."""
 
     @abstractmethod

@@ -44,11 +44,15 @@ class Factory(ModelSource):
         top = match["module"].partition(".")[0]
         spec = PathFinder.find_spec(top, [*request.search_path, *sys.path])
         if spec is None or spec.origin is None:
-            raise UnknownModelError(f"no module {top!r} found from {', '.join(request.search_path) or 'the Python path'}")
+            raise UnknownModelError(
+                f"no module {top!r} found from {', '.join(request.search_path) or 'the Python path'}"
+            )
         source = Path(spec.origin)
         files = source.parent.rglob("*.py") if spec.submodule_search_locations else source.parent.glob("*.py")
         code = {str(file.relative_to(source.parent)): file_digest(file) for file in sorted(files)}
-        return Resolved(request.name, "pt2", "fp32", {"code": code, "versions": package_versions(self.packages)}, request)
+        return Resolved(
+            request.name, "pt2", "fp32", {"code": code, "versions": package_versions(self.packages)}, request
+        )
 
     def materialise(self, request: ModelRequest, folder: Path) -> Made:
         """Call the factory and export what it returns."""
@@ -75,7 +79,9 @@ class Factory(ModelSource):
         try:
             made = getattr(importlib.import_module(module_name), function)()
         except Exception as error:
-            raise AttemptError(Cause.USER, "factory_failed", f"{request.name} raised {type(error).__name__}: {first_line(error)}") from error
+            raise AttemptError(
+                Cause.USER, "factory_failed", f"{request.name} raised {type(error).__name__}: {first_line(error)}"
+            ) from error
         return (made[0], made[1]) if isinstance(made, tuple) else (made, None)
 
 
@@ -95,5 +101,3 @@ def _vary(value: Array, generator: np.random.Generator, count: int, batch: int) 
         generator.shuffle(flat)
         out[index] = flat.reshape(stacked.shape)
     return out
-
-

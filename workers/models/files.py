@@ -1,4 +1,4 @@
-"""Model files: `.onnx`, `.tflite`, `.pt2`, `.mlpackage`. The file itself is the artifact, its own runtime the reference.
+"""Model files: `.onnx`, `.tflite`, `.pt2`, `.mlpackage`. The file is the artifact, its own runtime the reference.
 
 Its recipe is called `original`: benchfarm promises nothing about arithmetic that somebody else chose; the result says
 what the runtime reads back.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import shutil
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
@@ -27,6 +27,9 @@ from workers.models.source import (
     images,
     write_examples,
 )
+
+#: Name of an input to its shape (free dimensions are no whole numbers) and type.
+Specs = dict[str, tuple[list[Any], np.dtype[Any]]]
 
 _FORMATS = {".onnx": "onnx", ".tflite": "tflite", ".pt2": "pt2", ".mlpackage": "mlpackage"}
 
@@ -86,7 +89,7 @@ def _take_onnx(path: Path, request: ModelRequest, folder: Path) -> Made:
         raise BadModelError(f"onnxruntime does not load {path.name}: {first_line(error)}") from error
     from workers.runtimes.onnx_runtime import numpy_dtype
 
-    specs = {item.name: (item.shape, numpy_dtype(item.type)) for item in session.get_inputs()}
+    specs: Specs = {item.name: (item.shape, numpy_dtype(item.type)) for item in session.get_inputs()}
     examples, calibration = _make_examples(specs, request)
     outputs = [session.run(None, example) for example in examples.each()]
     return _made(artifact, request, folder, examples, outputs, calibration, {"opset": model.opset_import[0].version})
@@ -105,7 +108,7 @@ def _take_tflite(path: Path, request: ModelRequest, folder: Path) -> Made:
     except Exception as error:
         raise BadModelError(f"LiteRT does not load {path.name}: {first_line(error)}") from error
     details = interpreter.get_input_details()
-    specs = {item["name"]: (item["shape"].tolist(), np.dtype(item["dtype"])) for item in details}
+    specs: Specs = {item["name"]: (item["shape"].tolist(), np.dtype(item["dtype"])) for item in details}
     examples, calibration = _make_examples(specs, request)
     outputs = []
     for example in examples.each():
@@ -131,7 +134,7 @@ def _take_pt2(path: Path, request: ModelRequest, folder: Path) -> Made:
         raise BadModelError(f"torch does not load {path.name}: {first_line(error)}") from error
     if not example or not all(isinstance(value, torch.Tensor) for value in example):
         raise BadModelError(f"{path.name} carries no example inputs; export it with tensors as inputs")
-    specs = {f"input_{i}": (list(value.shape), value.numpy().dtype) for i, value in enumerate(example)}
+    specs: Specs = {f"input_{i}": (list(value.shape), value.numpy().dtype) for i, value in enumerate(example)}
     examples, calibration = _make_examples(specs, request)
     artifact = folder / "model.pt2"
     shutil.copyfile(path, artifact)
@@ -151,21 +154,29 @@ def _take_mlpackage(path: Path, request: ModelRequest, folder: Path) -> Made:
         spec = model.get_spec()
     except Exception as error:
         raise BadModelError(f"coremltools does not read {path.name}: {first_line(error)}") from error
-    kinds = {65568: np.dtype(np.float32), 65552: np.dtype(np.float16), 131104: np.dtype(np.int32)}  # MLMultiArrayDataType
-    specs = {}
+    kinds = {65568: "float32", 65552: "float16", 131104: "int32"}  # MLMultiArrayDataType
+    specs: Specs = {}
     for item in spec.description.input:
         array = item.type.multiArrayType
         if item.type.WhichOneof("Type") != "multiArrayType" or array.dataType not in kinds:
             raise UnsupportedError(f"{path.name}: input {item.name} is no array of numbers; benchfarm cannot make one")
-        specs[item.name] = (list(array.shape), kinds[array.dataType])
+        specs[item.name] = (list(array.shape), np.dtype(kinds[array.dataType]))
     examples, calibration = _make_examples(specs, request)
     artifact = folder / "model.mlpackage"
     shutil.copytree(path, artifact)
-    return _made(artifact, request, folder, examples, [], calibration, {"reference": "none: Core ML runs on a Mac only"})
+    return _made(
+        artifact, request, folder, examples, [], calibration, {"reference": "none: Core ML runs on a Mac only"}
+    )
 
 
 def _made(
-    artifact: Path, request: ModelRequest, folder: Path, examples: Examples, outputs: list[Any], calibration: Examples, facts: dict[str, Any]
+    artifact: Path,
+    request: ModelRequest,
+    folder: Path,
+    examples: Examples,
+    outputs: list[Any],
+    calibration: Examples,
+    facts: dict[str, Any],
 ) -> Made:
     stacks = tuple(np.stack([np.asarray(row[i]) for row in outputs]) for i in range(len(outputs[0]))) if outputs else ()
     examples = Examples(examples.inputs, stacks)
@@ -174,14 +185,19 @@ def _made(
     return Made(artifact, examples_path, calibration_path, {"weights": "of the file", "inputs": described, **facts})
 
 
-def _make_examples(specs: dict[str, tuple[list[Any], np.dtype[Any]]], request: ModelRequest) -> tuple[Examples, Examples]:
+def _make_examples(specs: Specs, request: ModelRequest) -> tuple[Examples, Examples]:
     """Seeded inputs of the model's shapes; a free first dimension becomes the batch, any other free one is 1."""
     shapes = {}
     for name, (shape, dtype) in specs.items():
-        sizes = [size if isinstance(size, int) and size > 0 else (request.batch if i == 0 else 1) for i, size in enumerate(shape)]
+        sizes = [
+            size if isinstance(size, int) and size > 0 else (request.batch if i == 0 else 1)
+            for i, size in enumerate(shape)
+        ]
         if request.batch != 1 and (not sizes or sizes[0] != request.batch):
             raise AttemptError(
-                Cause.USER, "fixed_batch", f"{Path(request.name).name}: input {name} has the fixed shape {sizes}, not a batch of {request.batch}"
+                Cause.USER,
+                "fixed_batch",
+                f"{Path(request.name).name}: input {name} has the fixed shape {sizes}, not a batch of {request.batch}",
             )
         shapes[name] = (tuple(sizes), dtype)
 

@@ -26,10 +26,29 @@ _SAFE_TARGET = re.compile(
 )
 _UNSAFE_OPERATORS = {"torch.ops.aten.save", "torch.ops.aten.from_file"}
 #: Of the operator module, what takes no attribute names and calls nothing.
-_SAFE_OPERATOR_FUNCTIONS = {
-    "add", "and_", "eq", "floordiv", "ge", "getitem", "gt", "le", "lt", "mod", "mul", "ne", "neg", "not_", "or_", "pos", "pow",
-    "sub", "truediv",
-}  # fmt: skip
+_SAFE_OPERATOR_FUNCTIONS = frozenset(
+    [
+        "add",
+        "and_",
+        "eq",
+        "floordiv",
+        "ge",
+        "getitem",
+        "gt",
+        "le",
+        "lt",
+        "mod",
+        "mul",
+        "ne",
+        "neg",
+        "not_",
+        "or_",
+        "pos",
+        "pow",
+        "sub",
+        "truediv",
+    ]
+)
 _SAFE_EXPRESSION = re.compile(r"[\w\s+\-*/%(),.<>=&|~]*", re.ASCII)
 _SAFE_SYMBOL = re.compile(
     r"[szuf]\d+|[su]\d*|\d+|True|False|And|Or|Not|Eq|Ne|Le|Lt|Ge|Gt|Max|Min|Mod|PythonMod|FloorDiv|CeilDiv|CleanDiv|IntTrueDiv|FloatTrueDiv|"
@@ -55,7 +74,9 @@ def refuse_code(path: Path) -> None:
 def _check(archive: zipfile.ZipFile, name: str) -> None:
     members = {member.partition("/")[2]: member for member in archive.namelist()}
     if "archive_format" not in members or archive.read(members["archive_format"]).strip() != b"pt2":
-        raise BadModelError(f"{name} is not in today's .pt2 format; save it again with torch.export.save of torch 2.8 or newer")
+        raise BadModelError(
+            f"{name} is not in today's .pt2 format; save it again with torch.export.save of torch 2.8 or newer"
+        )
     pickled = {short for short in members if short.startswith("data/sample_inputs/")}
     for short, member in members.items():
         if short.startswith("data/aotinductor/") or "custom_obj_" in short or "opaque_obj_" in short:

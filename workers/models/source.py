@@ -70,7 +70,9 @@ class ModelSource(ABC):
         """Make the canonical program and its examples. Runs in a child; may import anything."""
 
 
-def write_examples(folder: Path, request: ModelRequest, examples: Examples, calibration: Examples | None) -> tuple[Path, Path]:
+def write_examples(
+    folder: Path, request: ModelRequest, examples: Examples, calibration: Examples | None
+) -> tuple[Path, Path]:
     """Write examples and calibration inputs; the user's own calibration file wins over the source's."""
     if request.calibration is not None:
         calibration = load_user_calibration(Path(request.calibration), examples)

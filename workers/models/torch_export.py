@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 MakeInputs = Callable[[np.random.Generator, int], dict[str, Array]]
 
 
-def export_canonical(module: torch.nn.Module, make_inputs: MakeInputs, request: ModelRequest, folder: Path, facts: dict[str, Any]) -> Made:
+def export_canonical(
+    module: torch.nn.Module, make_inputs: MakeInputs, request: ModelRequest, folder: Path, facts: dict[str, Any]
+) -> Made:
     """Export a module once, with example inputs and the fp32 outputs of eager torch as the fidelity reference.
 
     Raises:
@@ -39,7 +41,9 @@ def export_canonical(module: torch.nn.Module, make_inputs: MakeInputs, request: 
             program = torch.export.export(module, tuple(_tensors(examples.input_at(0))))
             references = [_outputs(module(*_tensors(example))) for example in examples.each()]
     except Exception as error:
-        raise AttemptError(Cause.MODEL, "does_not_export", f"torch cannot export {request.name}: {first_line(error)}") from error
+        raise AttemptError(
+            Cause.MODEL, "does_not_export", f"torch cannot export {request.name}: {first_line(error)}"
+        ) from error
     artifact = folder / "model.pt2"
     torch.export.save(program, artifact)
     examples = Examples(inputs, tuple(np.stack(stack) for stack in zip(*references, strict=True)))
@@ -79,7 +83,9 @@ def _calibrate_batch_norms(module: torch.nn.Module, calibration: Examples) -> No
         norm.momentum = None  # cumulative average over the passes below
         norm.train()
     with torch.no_grad():
-        module(*_tensors({name: stack[:16].reshape(-1, *stack.shape[2:]) for name, stack in calibration.inputs.items()}))
+        module(
+            *_tensors({name: stack[:16].reshape(-1, *stack.shape[2:]) for name, stack in calibration.inputs.items()})
+        )
     for norm in norms:
         norm.eval()
 

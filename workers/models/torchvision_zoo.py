@@ -42,7 +42,8 @@ class TorchvisionZoo(ModelSource):
         if name not in known:
             close = ", ".join(_PREFIX + match for match in get_close_matches(name, known, n=3))
             raise UnknownModelError(
-                f"unknown model {request.name}" + (f"; did you mean {close}?" if close else "; see benchfarm models list")
+                f"unknown model {request.name}"
+                + (f"; did you mean {close}?" if close else "; see benchfarm models list")
             )
         return Resolved(request.name, "pt2", "fp32", {"versions": package_versions(self.packages)}, request)
 

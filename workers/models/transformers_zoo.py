@@ -61,7 +61,9 @@ class TransformersZoo(ModelSource):
         torch.manual_seed(request.seed)
         name = request.name.removeprefix(_PREFIX)
         if name == "distilbert":
-            return export_canonical(_distilbert(request), _tokens(request.batch), request, folder, {"task": "classification"})
+            return export_canonical(
+                _distilbert(request), _tokens(request.batch), request, folder, {"task": "classification"}
+            )
         module = _whisper_encoder(name, request)
         facts = {"task": "audio encoding", "audio_seconds": 30.0}
         return export_canonical(module, _mel(request.batch), request, folder, facts)
@@ -76,7 +78,7 @@ def _distilbert(request: ModelRequest) -> torch.nn.Module:
     else:
         model = DistilBertForSequenceClassification(DistilBertConfig(num_labels=2))
 
-    class Logits(torch.nn.Module):
+    class Logits(torch.nn.Module):  # type: ignore[misc]  # torch is untyped here
         def __init__(self) -> None:
             super().__init__()
             self.model = model
@@ -102,7 +104,7 @@ def _whisper_encoder(name: str, request: ModelRequest) -> torch.nn.Module:
             )
         )
 
-    class Encoder(torch.nn.Module):
+    class Encoder(torch.nn.Module):  # type: ignore[misc]  # torch is untyped here
         def __init__(self) -> None:
             super().__init__()
             self.encoder = encoder

@@ -46,7 +46,9 @@ class _Package(LoadedModel):
         self._result: dict[str, Any] = {}
 
     def bind(self, inputs: dict[str, Array]) -> Callable[[], object]:
-        feeds = {item.name: np.ascontiguousarray(value) for item, value in zip(self._inputs, inputs.values(), strict=True)}
+        feeds = {
+            item.name: np.ascontiguousarray(value) for item, value in zip(self._inputs, inputs.values(), strict=True)
+        }
         predict = self._model.predict
 
         def run() -> None:

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
@@ -124,15 +124,14 @@ def macs_by_weight_type(flatbuffer: bytes) -> Counter[str]:
         if len(operation.inputs) < 2 or operation.inputs[1] < 0:
             continue
         first, second = graph.tensors[operation.inputs[0]], graph.tensors[operation.inputs[1]]
-        depths: dict[Any, Callable[[], int]] = {
-            operators.CONV_2D: lambda w=second: math.prod(w.shape[1:]),
-            operators.DEPTHWISE_CONV_2D: lambda w=second: math.prod(w.shape[1:3]),
-            operators.FULLY_CONNECTED: lambda w=second: int(w.shape[-1]),
-            operators.BATCH_MATMUL: lambda a=first: int(a.shape[-1]),
+        weights = [int(size) for size in second.shape]
+        depths = {
+            operators.CONV_2D: math.prod(weights[1:]),
+            operators.DEPTHWISE_CONV_2D: math.prod(weights[1:3]),
+            operators.FULLY_CONNECTED: weights[-1] if weights else 0,
+            operators.BATCH_MATMUL: int(first.shape[-1]) if len(first.shape) else 0,
         }
         if kind in depths:
             out = math.prod(int(size) for size in graph.tensors[operation.outputs[0]].shape)
-            macs["integer" if second.type in integer_types else "float"] += out * int(depths[kind]())
+            macs["integer" if second.type in integer_types else "float"] += out * depths[kind]
     return macs
-
-

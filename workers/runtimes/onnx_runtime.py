@@ -17,13 +17,47 @@ from workers.examples import Array
 from workers.runtimes.runtime import LoadedModel, Runtime
 
 _INTEGERS = {"uint8", "int8", "uint4", "int4"}
-_PRECISIONS = {"float": "fp32", "float16": "fp16", "bfloat16": "bf16", "double": "fp64", **dict.fromkeys(_INTEGERS, "int8")}
-#: Kernels that multiply and accumulate; those in the second group quantise their input themselves.
-_MULTIPLY = ("Conv", "FusedConv", "Gemm", "MatMul", "FusedMatMul", "FusedGemm", "ConvTranspose", "Attention", "MultiHeadAttention")
-_MULTIPLY_INTEGERS = (
-    "QLinearConv", "ConvInteger", "QGemm", "QLinearMatMul", "MatMulInteger", "DynamicQuantizeMatMul", "MatMulIntegerToFloat",
-    "QAttention",
-)  # fmt: skip
+_PRECISIONS = {
+    "float": "fp32",
+    "float16": "fp16",
+    "bfloat16": "bf16",
+    "double": "fp64",
+    **dict.fromkeys(_INTEGERS, "int8"),
+}
+#: Kernels that multiply and accumulate, and those of them that do it in integers whatever their first operand is.
+_MULTIPLY = frozenset(
+    [
+        "Conv",
+        "FusedConv",
+        "ConvTranspose",
+        "Gemm",
+        "FusedGemm",
+        "MatMul",
+        "FusedMatMul",
+        "Attention",
+        "MultiHeadAttention",
+        "QLinearConv",
+        "ConvInteger",
+        "QGemm",
+        "QLinearMatMul",
+        "MatMulInteger",
+        "DynamicQuantizeMatMul",
+        "MatMulIntegerToFloat",
+        "QAttention",
+    ]
+)
+_MULTIPLY_INTEGERS = frozenset(
+    [
+        "QLinearConv",
+        "ConvInteger",
+        "QGemm",
+        "QLinearMatMul",
+        "MatMulInteger",
+        "DynamicQuantizeMatMul",
+        "MatMulIntegerToFloat",
+        "QAttention",
+    ]
+)
 
 
 class OnnxRuntime(Runtime):
@@ -50,9 +84,7 @@ class _Session(LoadedModel):
 
         self._artifact = artifact
         self._task = task
-        self._session = onnxruntime.InferenceSession(
-            str(artifact), self._options(), providers=["CPUExecutionProvider"]
-        )
+        self._session = onnxruntime.InferenceSession(str(artifact), self._options(), providers=["CPUExecutionProvider"])
         self._result: list[Array] = []
 
     def _options(self) -> Any:
@@ -96,7 +128,11 @@ class _Session(LoadedModel):
         return RuntimeFacts(
             name="onnxruntime",
             version=onnxruntime.__version__,
-            options={"provider": self._session.get_providers()[0], "graph_optimization": "all", "execution": "sequential"},
+            options={
+                "provider": self._session.get_providers()[0],
+                "graph_optimization": "all",
+                "execution": "sequential",
+            },
             precision=_PRECISIONS.get(main[0][0], main[0][0]) if main else "unknown",
             compute_unit="cpu",
             evidence="operand types of the kernels in onnxruntime's own profile of one run",
@@ -127,12 +163,14 @@ class _Session(LoadedModel):
         for event in events:
             details = event.get("args", {})
             operator = details.get("op_name")
-            if event.get("cat") != "Node" or operator not in (*_MULTIPLY, *_MULTIPLY_INTEGERS):
+            if event.get("cat") != "Node" or operator not in _MULTIPLY:
                 continue
             kind, shape = next(iter(details["input_type_shape"][0].items()))
             out = math.prod(next(iter(details["output_type_shape"][0].values())))
             if "Conv" in operator:
-                weights = [dims for dims in kernels.get(event["name"].removesuffix("_kernel_time"), []) if len(dims) >= 3]
+                weights = [
+                    dims for dims in kernels.get(event["name"].removesuffix("_kernel_time"), []) if len(dims) >= 3
+                ]
                 depth = math.prod(weights[0][1:]) if weights else 0
             else:
                 depth = shape[-1] if shape else 0

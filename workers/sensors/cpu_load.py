@@ -38,6 +38,8 @@ class CpuLoad(Sensor):
         if steal is not None and last[2] is not None:
             share = max(0.0, (steal - last[2]) / window_s)
             readings.append(
-                Reading(sensor=self.name, domain="cpu", quantity="steal", unit="cores", value=share, quality="ok", at=at)
+                Reading(
+                    sensor=self.name, domain="cpu", quantity="steal", unit="cores", value=share, quality="ok", at=at
+                )
             )
         return readings

@@ -30,7 +30,9 @@ class Sensor(ABC):
             pids: the measured processes, for sensors of processes.
         """
 
-    def reading(self, at: float, value: float | None, quality: Quality = "ok", why: str | None = None, domain: str | None = None) -> Reading:
+    def reading(
+        self, at: float, value: float | None, quality: Quality = "ok", why: str | None = None, domain: str | None = None
+    ) -> Reading:
         """A reading of this sensor's quantity; value 0 is a value, an absent one is None."""
         return Reading(
             sensor=self.name,

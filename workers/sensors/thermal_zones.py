@@ -30,7 +30,9 @@ class ThermalZones(Sensor):
 
     def why_not(self) -> tuple[Quality, str] | None:
         """See `Sensor.why_not`."""
-        return None if self._zones else ("unsupported", "this host exposes no thermal zones (usual in a virtual machine)")
+        return (
+            None if self._zones else ("unsupported", "this host exposes no thermal zones (usual in a virtual machine)")
+        )
 
     def read(self, at: float, pids: frozenset[int]) -> list[Reading]:
         """See `Sensor.read`."""
