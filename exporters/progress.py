@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from exporters.numbers import duration
+from scheduler.queue import UNSUPPORTED, UPSTREAM
 from scheduler.status import JobStatus, RunStatus
 
 _DONE = ("succeeded", "failed", "cancelled")
@@ -55,7 +56,8 @@ class RunProgress:
         for job in status.jobs:
             if job.state in _DONE and job.id not in self._told:
                 self._told.add(job.id)
-                self._tell(job, status)
+                if job.failure_code != UPSTREAM:  # the failure it comes from is told
+                    self._tell(job, status)
         if self._live is not None and time.monotonic() - self._shown_at >= 1.0:
             self._shown_at = time.monotonic()
             self._live.update(_view(status, self._saying), refresh=True)
@@ -68,10 +70,10 @@ class RunProgress:
             if job.took_s is not None:
                 line.append(f" in {duration(job.took_s)}", style="dim")
         else:
-            word = "unsupported" if job.failure_code == "unsupported" else job.state
+            word = UNSUPPORTED if job.failure_code == UNSUPPORTED else job.state
             line = Text(
                 f"{head}{word}: {job.title}: {job.failure_message or ''}",
-                style="yellow" if word == "unsupported" else "red",
+                style="yellow" if word == UNSUPPORTED else "red",
             )
         if job.retries:
             line.append(f" (try {job.retries + 1})", style="dim")

@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from exporters.numbers import NONE, milliseconds, significant, size
+from scheduler.queue import UPSTREAM
 
 _VERDICT_STYLE = {
     "valid": "green",
@@ -55,7 +56,10 @@ def results_view(
     if results:
         parts.append(_notes(results, rerun))
     if failed:
-        parts.append(simple_table("Failed", ["job", "what", "why"], [_failed_cells(row) for row in failed]))
+        own = [row for row in failed if row["code"] != UPSTREAM]
+        parts.append(simple_table("Failed", ["job", "what", "why"], [_failed_cells(row) for row in own]))
+        if len(own) < len(failed):
+            parts.append(Text(f"{len(failed) - len(own)} jobs that needed one of these failed with it", style="dim"))
     if unsupported:
         parts.append(_unsupported_table(unsupported))
     return Group(*parts)

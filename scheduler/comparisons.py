@@ -11,7 +11,7 @@ from sqlalchemy import Connection, select
 
 from device_registry.registry import devices
 from scheduler.ingest import point_of, results
-from scheduler.queue import artifacts, sweep_runs
+from scheduler.queue import UNSUPPORTED, artifacts, sweep_runs
 from scheduler.states import jobs
 from workers.statistics import bootstrap_median_interval, bootstrap_ratio_interval
 
@@ -41,7 +41,7 @@ def run_results(connection: Connection, run_id: int) -> RunResults:
     failed = []
     for row in failed_jobs:
         entry = _failed_entry(row)
-        if row.failure_code != "unsupported":
+        if row.failure_code != UNSUPPORTED:
             failed.append(entry)
         elif (
             listed := {key: entry[key] for key in ("model", "runtime", "recipe", "device", "why")}

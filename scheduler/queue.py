@@ -26,6 +26,9 @@ sweep_runs = table_of(SweepRun)
 artifacts = table_of(Artifact)
 hosts = table_of(Host)
 
+#: Failure codes that other code asks for: cannot be had here; failed because what it needs failed.
+UNSUPPORTED = "unsupported"
+UPSTREAM = "upstream"
 #: Tries of a job that fails for the infrastructure's sake.
 MOST_ATTEMPTS = 3
 #: A follower says so often that it still waits; after the second span its run is nobody's.
@@ -220,7 +223,9 @@ def fail_job(
         .all()
     )
     for waiting_id in waiting:
-        fail_job(connection, waiting_id, "blocked", cause, code, message, who=who, now=now)
+        upstream = code if code in (UNSUPPORTED, UPSTREAM) else UPSTREAM
+        text = message if code in (UNSUPPORTED, UPSTREAM) else f"its conversion, job {job_id}, failed: {message}"
+        fail_job(connection, waiting_id, "blocked", cause, upstream, text, who=who, now=now)
 
 
 def unblock(connection: Connection, key: str, *, who: str, now: datetime) -> None:

@@ -87,22 +87,28 @@ class HostMonitor:
         window_s = ticks[-1].at - ticks[0].at
         roots = set(own) | {os.getpid()}
         used: dict[int, float] = {}
-        own_s = 0.0
         names: dict[int, str] = {}
+        unseen_s = unseen_window_s = 0.0
         for before, after in pairwise(ticks):
-            ours = descendants(after.processes, roots) | descendants(before.processes, roots)
+            ours_before = descendants(before.processes, roots)
+            ours = descendants(after.processes, roots) | ours_before
+            spent_s = 0.0
             for pid, process in after.processes.items():
                 earlier = before.processes.get(pid)
-                same = earlier is not None and earlier.started == process.started
-                spent = process.cpu_s - (earlier.cpu_s if same and earlier is not None else 0.0)
-                if pid in ours:
-                    own_s += spent
-                else:
+                known = earlier is not None and earlier.started == process.started
+                spent = process.cpu_s - (earlier.cpu_s if known and earlier is not None else 0.0)
+                spent_s += spent
+                if pid not in ours:
                     used[pid] = used.get(pid, 0.0) + spent
                     names[pid] = process.name
-        seen = sum(used.values()) / window_s
-        unseen = (ticks[-1].busy_s - ticks[0].busy_s - own_s) / window_s - seen
-        share = seen + unseen if unseen > _UNSEEN_LIMIT and not _lost_own(ticks, roots) else seen
+            # Where one of our own ended, its last CPU time is in the totals and in no snapshot: nothing can be said.
+            if all(pid in after.processes for pid in ours_before & set(before.processes)):
+                unseen_s += after.busy_s - before.busy_s - spent_s
+                unseen_window_s += after.at - before.at
+        share = sum(used.values()) / window_s
+        unseen = unseen_s / unseen_window_s if unseen_window_s > 0 else 0.0
+        if unseen > _UNSEEN_LIMIT:
+            share += unseen
         worst = sorted(used, key=lambda pid: -used[pid])[:3]
         culprits = tuple(
             f"{names[pid]} ({pid}) {used[pid] / window_s:.0%}" for pid in worst if used[pid] / window_s >= 0.02
@@ -155,12 +161,6 @@ class HostMonitor:
             readings = tuple(reading for sensor in self._sensors for reading in sensor.read(at, pids))
             self._ticks.append(Tick(at, processes, times.user + times.system, readings))
         return at
-
-
-def _lost_own(ticks: Sequence[Tick], roots: set[int]) -> bool:
-    """Whether a process of our own ended inside the window: its last CPU time is in the totals, in no snapshot."""
-    first = descendants(ticks[0].processes, roots) & set(ticks[0].processes)
-    return any(pid not in ticks[-1].processes for pid in first)
 
 
 def _counter_difference(readings: Sequence[Reading]) -> tuple[float, float] | None:

@@ -27,7 +27,7 @@ class CoreMlExport(Converter):
 
         program = load_program(source.artifact).run_decompositions({})
         precision = {"fp32": coremltools.precision.FLOAT32, "fp16": coremltools.precision.FLOAT16}[source.recipe]
-        _teach_new_ones()
+        _teach_mask_operators()
         try:
             model = coremltools.convert(
                 program, compute_precision=precision, minimum_deployment_target=coremltools.target.iOS16
@@ -41,16 +41,24 @@ class CoreMlExport(Converter):
         return Made(artifact)
 
 
-def _teach_new_ones() -> None:
-    """coremltools 9.0 has no `new_ones`, which transformers' attention masks are made with."""
+def _teach_mask_operators() -> None:
+    """coremltools 9.0 lacks two operators that transformers' attention masks are made with: `new_ones` and `&`."""
+    import numpy as np
     from coremltools.converters.mil import Builder
     from coremltools.converters.mil.frontend.torch.ops import _get_inputs
-    from coremltools.converters.mil.frontend.torch.torch_op_registry import _TORCH_OPS_REGISTRY, register_torch_op
+    from coremltools.converters.mil.frontend.torch.torch_op_registry import _TORCH_OPS_REGISTRY as REGISTRY
 
-    if _TORCH_OPS_REGISTRY.get_func("new_ones") is not None:
-        return
-
-    @register_torch_op  # type: ignore[untyped-decorator]
     def new_ones(context: Any, node: Any) -> None:
         shape = _get_inputs(context, node)[1]
-        context.add(Builder.fill(shape=shape, value=1.0, name=node.name))
+        if shape.val is not None and len(shape.val) == 0:
+            context.add(Builder.const(val=np.float32(1.0), name=node.name))
+        else:
+            context.add(Builder.fill(shape=shape, value=1.0, name=node.name))
+
+    def logical_and(context: Any, node: Any) -> None:
+        x, y = (Builder.cast(x=value, dtype="bool") for value in _get_inputs(context, node)[:2])
+        context.add(Builder.logical_and(x=x, y=y, name=node.name))
+
+    for name, translate in (("new_ones", new_ones), ("__and__", logical_and)):
+        if REGISTRY.get_func(name) is None:
+            REGISTRY.set_func_by_name(translate, name)

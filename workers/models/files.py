@@ -80,13 +80,20 @@ def _take_onnx(path: Path, request: ModelRequest, folder: Path) -> Made:
         onnx.checker.check_model(model, full_check=False)
     except Exception as error:
         raise BadModelError(f"{path.name} is not a valid ONNX model: {first_line(error)}") from error
+    newest = onnx.defs.onnx_opset_version()
+    for opset in model.opset_import:
+        if opset.domain in ("", "ai.onnx") and opset.version > newest:
+            raise BadModelError(
+                f"{path.name} uses opset {opset.version}; onnx {onnx.__version__} here knows up to {newest}"
+            )
     artifact = folder / "model.onnx"
     onnx.save(model, artifact)  # one file, external data inside
     session_options = onnxruntime.SessionOptions()
     try:
         session = onnxruntime.InferenceSession(str(artifact), session_options, providers=["CPUExecutionProvider"])
     except Exception as error:
-        raise BadModelError(f"onnxruntime does not load {path.name}: {first_line(error)}") from error
+        reason = first_line(error).replace(str(artifact), path.name)
+        raise BadModelError(f"onnxruntime does not load {path.name}: {reason}") from error
     from workers.runtimes.onnx_runtime import numpy_dtype
 
     specs: Specs = {item.name: (item.shape, numpy_dtype(item.type)) for item in session.get_inputs()}

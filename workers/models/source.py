@@ -85,7 +85,7 @@ def write_examples(
 def file_digest(path: Path) -> str:
     """sha256 of a file's bytes; of a folder, of its files' names and bytes in order."""
     digest = hashlib.sha256()
-    files = [path] if path.is_file() else sorted(item for item in path.rglob("*") if item.is_file())
+    files = [path] if not path.is_dir() else sorted(item for item in path.rglob("*") if item.is_file())
     for file in files:
         if file != path:
             digest.update(f"{file.relative_to(path).as_posix()}\0{file.stat().st_size}\0".encode())
