@@ -42,7 +42,7 @@ class CoreMlExport(Converter):
 
 
 def _teach_mask_operators() -> None:
-    """coremltools 9.0 lacks two operators that transformers' attention masks are made with: `new_ones` and `&`."""
+    """coremltools 9.0 lacks what transformers' attention masks are made with: `new_ones`, and `&` of its result."""
     import numpy as np
     from coremltools.converters.mil import Builder
     from coremltools.converters.mil.frontend.torch.ops import _get_inputs
@@ -59,6 +59,7 @@ def _teach_mask_operators() -> None:
         x, y = (Builder.cast(x=value, dtype="bool") for value in _get_inputs(context, node)[:2])
         context.add(Builder.logical_and(x=x, y=y, name=node.name))
 
-    for name, translate in (("new_ones", new_ones), ("__and__", logical_and)):
-        if REGISTRY.get_func(name) is None:
-            REGISTRY.set_func_by_name(translate, name)
+    REGISTRY.set_func_by_name(new_ones, "new_ones")
+    # Checked under one name, looked up under the other; its own takes booleans only, and `new_ones` yields floats.
+    for name in ("__and__", "and"):
+        REGISTRY.set_func_by_name(logical_and, name)
