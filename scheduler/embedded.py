@@ -107,7 +107,6 @@ class EmbeddedFarm:
                 self.store,
                 owner=getpass.getuser(),
                 this_host_id=host_id,
-                pid=os.getpid(),
                 now=utc_now(),
             )
 

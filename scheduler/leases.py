@@ -13,7 +13,7 @@ from device_registry.database import table_of
 from device_registry.errors import BenchfarmError
 from scheduler.tables import Lease
 from workers.devices.cpu import machine_key
-from workers.processes import is_alive, read_process
+from workers.processes import is_alive, this_process
 
 leases = table_of(Lease)
 
@@ -32,8 +32,8 @@ class DispatcherLease:
     def __init__(self) -> None:
         """Make a claim; nothing is taken yet."""
         self.holder = f"{os.getpid()}-{secrets.token_hex(6)}"
-        me = read_process(os.getpid())
-        self._values = {"host_key": machine_key(), "pid": os.getpid(), "pid_started": me.started if me else 0.0}
+        me = this_process()
+        self._values = {"host_key": machine_key(), "pid": me.pid, "pid_started": me.started}
 
     def acquire(self, connection: Connection, now: datetime) -> bool:
         """Take the lease if it is free, run out, or held by a process of this host that is dead."""

@@ -20,7 +20,9 @@ from scheduler.states import LIVE_ATTEMPT, OPEN_JOB, attempts, change_attempt, c
 from scheduler.tables import Artifact, SweepRun
 from workers.artifacts import ArtifactStore
 from workers.contract import ConvertTask, Limits, MeasureTask, Order, from_dict, to_dict
+from workers.devices.cpu import machine_key
 from workers.measure import SUSTAINED_SECONDS
+from workers.processes import is_alive, this_process
 
 sweep_runs = table_of(SweepRun)
 artifacts = table_of(Artifact)
@@ -57,11 +59,12 @@ def submit(
     *,
     owner: str,
     this_host_id: int,
-    pid: int,
     now: datetime,
 ) -> Submitted:
     """Insert the jobs of a plan, or take up again what an interrupted run of the same request left."""
-    follow = {"followed_until": now + timedelta(seconds=FOLLOW_S), "follower_pid": pid}
+    me = this_process()
+    follow = {"followed_until": now + timedelta(seconds=FOLLOW_S), "follower_host": machine_key()}
+    follow |= {"follower_pid": me.pid, "follower_started": me.started}
     if (left := _interrupted(connection, made.digest, now)) is not None:
         connection.execute(update(sweep_runs).where(sweep_runs.c.id == left).values(**follow))
         record(connection, "run", left, None, "resumed", who=owner, why="the same request again", now=now)
@@ -296,13 +299,19 @@ def cancel_job(connection: Connection, job_id: int, *, who: str, now: datetime) 
 def _interrupted(connection: Connection, request_digest: str, now: datetime) -> int | None:
     """The latest run of the same request that still has open jobs and that nobody waits for."""
     open_jobs = exists().where(jobs.c.sweep_run_id == sweep_runs.c.id, jobs.c.state.in_(OPEN_JOB))
-    found = connection.execute(
-        select(sweep_runs.c.id)
-        .where(sweep_runs.c.request_digest == request_digest, sweep_runs.c.followed_until <= now, open_jobs)
+    rows = connection.execute(
+        select(sweep_runs)
+        .where(sweep_runs.c.request_digest == request_digest, open_jobs)
         .order_by(sweep_runs.c.id.desc())
-        .limit(1)
-    ).scalar_one_or_none()
-    return None if found is None else int(found)
+    )
+    return next((int(row.id) for row in rows if _is_abandoned(row, now)), None)
+
+
+def _is_abandoned(run: Row[Any], now: datetime) -> bool:
+    if run.followed_until is None:
+        return False
+    here = run.follower_host == machine_key() and run.follower_pid is not None
+    return bool(run.followed_until <= now or (here and not is_alive(run.follower_pid, run.follower_started)))
 
 
 def _standing(connection: Connection, store: ArtifactStore, who: str, now: datetime) -> set[str]:

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import zlib
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, and_, or_, select
 
 from device_registry.database import reading
 from device_registry.errors import UsageError
-from scheduler.states import JOB_CHANGES, attempts, events, jobs
+from scheduler.queue import sweep_runs
+from scheduler.states import JOB_CHANGES, OPEN_JOB, attempts, events, jobs
 from workers.errors import AttemptError
 
 if TYPE_CHECKING:
     from scheduler.embedded import EmbeddedFarm
 
 
-def list_jobs(connection: Connection, state: str | None, limit: int) -> list[dict[str, Any]]:
+def list_jobs(connection: Connection, state: str | None, limit: int, now: datetime) -> list[dict[str, Any]]:
     """Jobs, newest first.
 
     Raises:
@@ -24,10 +26,10 @@ def list_jobs(connection: Connection, state: str | None, limit: int) -> list[dic
     """
     if state is not None and state not in JOB_CHANGES:
         raise UsageError(f"no state {state!r}; states are {', '.join(JOB_CHANGES)}")
-    query = select(jobs).order_by(jobs.c.id.desc()).limit(limit)
+    query = select(jobs, sweep_runs.c.followed_until).join(sweep_runs).order_by(jobs.c.id.desc()).limit(limit)
     if state is not None:
         query = query.where(jobs.c.state == state)
-    return [_job(row) for row in connection.execute(query)]
+    return [_job(row) | _resting(row, now) for row in connection.execute(query)]
 
 
 def job_record(connection: Connection, job_id: int) -> dict[str, Any]:
@@ -81,6 +83,12 @@ def _log(farm: EmbeddedFarm, attempt: Any) -> str:
             return f"[{error.message}]"
     spooled = farm.home.path / "spool" / "attempts" / f"{attempt.id}-{attempt.token[:8]}" / "log.txt"
     return spooled.read_text(encoding="utf-8", errors="replace") if spooled.exists() else "[no log was kept]"
+
+
+def _resting(row: Any, now: datetime) -> dict[str, Any]:
+    """Open jobs of a run that nobody waits for any more rest; say so, or they look stuck."""
+    rests = row.state in OPEN_JOB and row.followed_until is not None and row.followed_until <= now
+    return {"why": f"run {row.sweep_run_id} was interrupted; the same command resumes it"} if rests else {}
 
 
 def _job(row: Any) -> dict[str, Any]:

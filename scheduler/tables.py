@@ -39,7 +39,10 @@ class SweepRun(SQLModel, table=True):
     created_at: datetime = Field(sa_type=UtcDateTime)
     #: A run that somebody waits for is worked on until then, renewed by who waits; NULL: worked on until done.
     followed_until: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    follower_host: str | None = Field(default=None, sa_type=String(200))
     follower_pid: int | None = Field(default=None)
+    #: With the pid an identity: a follower that died on this host leaves its run to the same request at once.
+    follower_started: float | None = Field(default=None)
 
 
 class Job(SQLModel, table=True):

@@ -58,6 +58,13 @@ def read_process(pid: int) -> Process | None:
     return Process(pid, int(fields[1]), name, float(fields[19]), (int(fields[11]) + int(fields[12])) * _TICK_S)
 
 
+def this_process() -> Process:
+    """The calling process."""
+    me = read_process(os.getpid())
+    assert me is not None  # whoever asks is alive
+    return me
+
+
 def _snapshot_by_psutil(pids: Iterable[int] | None = None) -> dict[int, Process]:
     found = {}
     for process in psutil.process_iter() if pids is None else map(psutil.Process, pids):

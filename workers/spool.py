@@ -15,7 +15,7 @@ from typing import Any
 
 from workers.contract import ContractError, Order, Report, read_document, write_document
 from workers.errors import AttemptError, Cause
-from workers.processes import end_group, is_alive, read_process, with_environment
+from workers.processes import end_group, is_alive, read_process, this_process, with_environment
 
 #: Every process of an embedded Ray carries this variable with the session's own value.
 RAY_SESSION_VARIABLE = "BENCHFARM_RAY_SESSION"
@@ -118,10 +118,10 @@ class Spool:
                     if is_alive(holder["pid"], holder["started"]):
                         os.kill(holder["pid"], 9)
             time.sleep(0.05)
-        me = read_process(os.getpid())
+        me = this_process()
         self._lock.seek(0)
         self._lock.truncate()
-        self._lock.write(json.dumps({"pid": os.getpid(), "started": me.started if me else 0.0}))
+        self._lock.write(json.dumps({"pid": me.pid, "started": me.started}))
         self._lock.flush()
 
 
@@ -129,9 +129,9 @@ def record_ray_session(root: Path, session: str, folder: Path) -> Path:
     """Write down an embedded Ray before it starts: its driver, its mark and its folder. Returns the record."""
     sessions = root / "ray"
     sessions.mkdir(parents=True, exist_ok=True)
-    me = read_process(os.getpid())
+    me = this_process()
     record = sessions / f"{session}.json"
-    _write_json(record, {"pid": os.getpid(), "started": me.started if me else 0.0, "folder": str(folder)})
+    _write_json(record, {"pid": me.pid, "started": me.started, "folder": str(folder)})
     return record
 
 

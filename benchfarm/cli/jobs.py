@@ -29,11 +29,12 @@ def list_(
 ) -> None:
     """List jobs, newest first."""
     from device_registry.database import reading
+    from device_registry.tables import utc_now
     from exporters.tables import show, simple_table
     from scheduler.records import list_jobs
 
     with reading(_farm().engine) as connection:
-        found = list_jobs(connection, state, limit)
+        found = list_jobs(connection, state, limit, utc_now())
     if json:
         print_json(found)
         return

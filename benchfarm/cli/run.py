@@ -136,7 +136,11 @@ def run(
         elif submitted.reused:
             progress.say(f"{submitted.reused} artifacts stand already")
         signal.signal(signal.SIGTERM, _interrupt)
-        farm.work(submitted.sweep_run_id, executor, progress.observe, progress.say)
+        try:
+            farm.work(submitted.sweep_run_id, executor, progress.observe, progress.say)
+        except KeyboardInterrupt:
+            progress.say(f"interrupted; the same command resumes run {submitted.sweep_run_id}")
+            raise typer.Exit(130) from None
     with reading(farm.engine) as connection:
         outcome = run_results(connection, submitted.sweep_run_id)
     if json:

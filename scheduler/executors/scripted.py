@@ -81,7 +81,7 @@ class ScriptedExecutor:
         """See `Executor.close`."""
         self.reachable = False
 
-    def finish(self, attempt_id: int, outcome: Succeed | Failure, **changes: Any) -> None:
+    def finish(self, attempt_id: int, outcome: Succeed | Failure, /, **changes: Any) -> None:
         """Report an order taken at some time: late or again, or with changed fields, such as another token."""
         order = self.orders[attempt_id]
         self.running.discard(attempt_id)

@@ -74,7 +74,9 @@ def upgrade() -> None:
         sa.Column("owner", sa.String(length=200), nullable=False),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("followed_until", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("follower_host", sa.String(length=200), nullable=True),
         sa.Column("follower_pid", sa.Integer(), nullable=True),
+        sa.Column("follower_started", sa.Float(), nullable=True),
         sa.PrimaryKeyConstraint("id"),
         sa.UniqueConstraint("schedule", "due_at", name="one_run_per_due_time"),
     )
