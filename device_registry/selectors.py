@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from device_registry.capabilities import Attribute
 from device_registry.errors import UsageError
 
-_OPERATORS = ("!=", ">=", "<=", "=", ">", "<", "~")
 _TERM = re.compile(r"\s*(?P<name>[A-Za-z_][A-Za-z0-9_.-]*)\s*(?P<operator>!=|>=|<=|=|>|<|~)\s*(?P<value>[^,]*?)\s*$")
 
 
@@ -33,7 +32,11 @@ class Term:
         text = ("true" if actual else "false") if isinstance(actual, bool) else str(actual)
         if self.operator == "~":
             return self.value.casefold() in text.casefold()
-        order = _compare(text, self.value)
+        order = None
+        if isinstance(actual, int | float) and not isinstance(actual, bool):
+            order = _compare_numbers(actual, self.value)
+        if order is None:
+            order = _compare(text, self.value)
         return {
             "=": order == 0,
             "!=": order != 0,
@@ -74,7 +77,7 @@ def parse_selector(text: str) -> Selector:
         if not word:
             if text.strip():
                 raise SelectorError(f"device selector {text!r}: empty term at position {position + 1}")
-        elif not any(operator in word for operator in _OPERATORS):
+        elif not any(sign in word for sign in "=<>~!"):
             terms.append(Term("name", "=", word))
         else:
             match = _TERM.match(part)
@@ -88,6 +91,15 @@ def parse_selector(text: str) -> Selector:
     return Selector(tuple(terms))
 
 
+def _compare_numbers(left: float, right: str) -> int | None:
+    """Order a number and a value that reads as one; None where it does not."""
+    try:
+        other = float(right)
+    except ValueError:
+        return None
+    return (left > other) - (left < other)
+
+
 def _compare(left: str, right: str) -> int:
     """Order two values as numbers or dotted versions where both are, else as text without case."""
     a, b = _numbers(left), _numbers(right)
@@ -98,7 +110,7 @@ def _compare(left: str, right: str) -> int:
 
 
 def _numbers(text: str) -> tuple[int, ...] | None:
-    if not re.fullmatch(r"\d+(\.\d+)*", text, re.ASCII):
+    if not re.fullmatch(r"\d{1,18}(\.\d{1,18})*", text, re.ASCII):
         return None
     parts = [int(part) for part in text.split(".")]
     while len(parts) > 1 and parts[-1] == 0:  # 14 and 14.0 are the same version

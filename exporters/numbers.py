@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 NONE = "—"
 
 
@@ -11,23 +13,24 @@ def milliseconds(value: float | None) -> str:
 
 
 def significant(value: float, figures: int = 3) -> str:
-    """A number with so many significant figures, never in scientific notation below a million."""
+    """A number with so many significant figures, never in scientific notation."""
     if value == 0:
         return "0"
-    if abs(value) >= 10**figures:
-        return f"{value:,.0f}"
-    return f"{value:#.{figures}g}".rstrip(".")
+    rounded = float(f"{value:.{figures - 1}e}")
+    decimals = figures - 1 - math.floor(math.log10(abs(rounded)))
+    return f"{value:,.{max(decimals, 0)}f}"
 
 
 def size(value: float | None) -> str:
     """Bytes in decimal units, as model sizes are usually given."""
     if value is None:
         return NONE
-    for unit in ("B", "kB", "MB", "GB"):
-        if value < 1000 or unit == "GB":
+    unit = "B"
+    for larger in ("kB", "MB", "GB"):
+        if value < 999.5:  # what would round to a thousand is one of the next unit
             break
-        value /= 1000
-    return f"{significant(value)} {unit}"
+        value, unit = value / 1000, larger
+    return f"{value:.0f} B" if unit == "B" else f"{significant(value)} {unit}"
 
 
 def duration(seconds: float) -> str:

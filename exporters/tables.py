@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from rich import box
@@ -22,11 +22,13 @@ _VERDICT_STYLE = {
 }
 
 Row = Mapping[str, Any]
+#: Width of a line where no terminal says how wide it is.
+PIPE_WIDTH = 200
 
 
 def simple_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
     """A plain table of text."""
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, title_style="bold")
+    table = Table(title=Text(title), title_justify="left", box=box.SIMPLE_HEAD, title_style="bold")
     for column in columns:
         table.add_column(column, overflow="fold")
     for row in rows:
@@ -35,7 +37,12 @@ def simple_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str
 
 
 def results_view(
-    results: Sequence[Row], failed: Sequence[Row], unsupported: Sequence[Row], *, rerun: str | None
+    results: Sequence[Row],
+    failed: Sequence[Row],
+    unsupported: Sequence[Row],
+    *,
+    rerun: str | None = None,
+    width: int = PIPE_WIDTH,
 ) -> RenderableType:
     """The end of a run: a table per model, device, threads and batch; then failures, and what cannot be had here.
 
@@ -44,19 +51,19 @@ def results_view(
         failed: what failed.
         unsupported: what cannot be had here.
         rerun: the command that would give intervals, shown where there are none.
+        width: characters per line; columns that do not fit are left out by name, never cut.
     """
     parts: list[RenderableType] = []
     groups: dict[tuple[Any, ...], list[Row]] = {}
     for row in results:
-        groups.setdefault(tuple(row[k] for k in ("model", "weights", "device", "threads", "batch", "mode")), []).append(
-            row
-        )
+        key = tuple(row[name] for name in ("model", "weights", "device", "threads", "batch", "mode"))
+        groups.setdefault(key, []).append(row)
     for group, rows in groups.items():
-        parts.append(_results_table(group, rows))
+        parts += _results_table(group, rows, width)
     if results:
         parts.append(_notes(results, rerun))
     if failed:
-        own = [row for row in failed if row["code"] != UPSTREAM]
+        own = [row for row in failed if row["code"] != UPSTREAM] or failed
         parts.append(simple_table("Failed", ["job", "what", "why"], [_failed_cells(row) for row in own]))
         if len(own) < len(failed):
             parts.append(Text(f"{len(failed) - len(own)} jobs that needed one of these failed with it", style="dim"))
@@ -65,62 +72,40 @@ def results_view(
     return Group(*parts)
 
 
-def _results_table(group: tuple[Any, ...], rows: Sequence[Row]) -> Table:
+def _results_table(group: tuple[Any, ...], rows: Sequence[Row], width: int) -> list[RenderableType]:
+    """The widest table that fits, and the names of the columns that did not."""
     model, weights, device, threads, batch, mode = group
     title = f"{model} ({weights} weights) on {device}, {threads} thread{'s' if threads != 1 else ''}, batch {batch}"
+    title += "" if mode == "burst" else f", {mode}"
+    ranks = _ranks(rows)
+    hidden: list[str] = []
+    while True:
+        table = _table_without(hidden, title, rows, ranks)
+        wanted = Console(width=1000).measure(table).maximum
+        if wanted <= width or len(hidden) == len(_LEAST_WANTED):
+            break
+        hidden.append(_LEAST_WANTED[len(hidden)])
+    note = Text(f"no room for {', '.join(hidden)}: widen the terminal or use --json", style="dim")
+    return [table, note] if hidden else [table]
+
+
+def _table_without(hidden: Sequence[str], title: str, rows: Sequence[Row], ranks: Sequence[int | None]) -> Table:
+    columns = {name: cell for name, cell in _COLUMNS.items() if name not in hidden}
+    ranked = any(rank is not None for rank in ranks)
     table = Table(
-        title=title + ("" if mode == "burst" else f", {mode}"),
-        title_justify="left",
-        box=box.SIMPLE_HEAD,
-        title_style="bold",
-        padding=(0, 1, 0, 0),
+        title=Text(title), title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), title_style="bold"
     )
     for name in ("runtime", "recipe"):
         table.add_column(name)
-    ranked = all(row["p50_ci_ms"] for row in rows)
-    if ranked:
-        table.add_column("rank", justify="right")
-    for name in (
-        "size",
-        "load ms",
-        "first ms",
-        "p50 ms",
-        "p90 ms",
-        "p99 ms",
-        "per s",
-        "memory",
-        "energy mJ",
-        "SNR dB",
-        "top-1",
-        "speed-up",
-    ):
+    for name in (["rank"] if ranked else []) + list(columns):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("verdict")
-    ranks = _ranks(rows) if ranked else []
-    for index, row in enumerate(rows):
-        fidelity = row["fidelity"] or {}
-        cells = [
-            row["runtime"],
-            row["recipe"],
-            *([str(ranks[index])] if ranked else []),
-            size(row["artifact_bytes"]),
-            milliseconds(row["load_ms"]),
-            milliseconds(row["first_inference_ms"]),
-            _with_interval(row["p50_ms"], row["p50_ci_ms"]),
-            milliseconds(row["p90_ms"]),
-            milliseconds(row["p99_ms"]),
-            significant(row["throughput_per_s"]),
-            size(row["peak_rss_bytes"]),
-            milliseconds(row["energy_per_inference_mj"])
-            if row["energy_quality"] in ("ok", "partial")
-            else str(row["energy_quality"] or NONE),
-            _snr(fidelity),
-            f"{fidelity['top1_agreement']:.0%}" if fidelity.get("top1_agreement") is not None else NONE,
-            _speedup(row),
-        ]
+    for row, rank in zip(rows, ranks, strict=True):
         flags = f" ({', '.join(row['flags'])})" if row["flags"] else ""
         verdict = Text(row["verdict"], style=_VERDICT_STYLE.get(row["verdict"], "red")).append(flags, style="dim")
-        table.add_row(*(Text(cell) for cell in cells), verdict)
+        cells = [str(rank or NONE)] if ranked else []
+        cells += [cell(row) for cell in columns.values()]
+        table.add_row(Text(row["runtime"]), Text(row["recipe"]), *(Text(cell) for cell in cells), verdict)
     return table
 
 
@@ -130,30 +115,50 @@ def _notes(results: Sequence[Row], rerun: str | None) -> RenderableType:
     if whys := {row["energy_why"] for row in results if row["energy_why"]}:
         lines.append(Text(f"energy: {'; '.join(sorted(whys))}", style="dim"))
     if any(row["p50_ci_ms"] is None for row in results):
-        text = "~ one process each: no interval between processes, no ranks"
+        text = "~ fewer than 5 valid processes: no interval between processes, no ranks"
         lines.append(Text(text + (f"; for both: {rerun}" if rerun else ""), style="dim"))
     return Group(*lines)
 
 
-def _ranks(rows: Sequence[Row]) -> list[int]:
-    """Ranks by p50; rows whose intervals overlap that of the rank's first share it."""
-    ranks: list[int] = []
-    for index, row in enumerate(rows):
-        if ranks and row["p50_ci_ms"][0] <= rows[ranks[-1] - 1]["p50_ci_ms"][1]:
-            ranks.append(ranks[-1])
-        else:
-            ranks.append(index + 1)
+def _ranks(rows: Sequence[Row]) -> list[int | None]:
+    """Ranks by p50 among rows with an interval; an interval that overlaps that of a rank's first shares the rank."""
+    ranks: list[int | None] = []
+    first: Row | None = None
+    rank = 0
+    place = 0
+    for row in rows:
+        if row["p50_ci_ms"] is None or row["verdict"] != "valid":
+            ranks.append(None)
+            continue
+        place += 1
+        if first is None or row["p50_ci_ms"][0] > first["p50_ci_ms"][1]:
+            first, rank = row, place
+        ranks.append(rank)
     return ranks
 
 
-def _with_interval(value: float, interval: Sequence[float] | None) -> str:
+def _latency(row: Row) -> str:
+    value, interval = row["p50_ms"], row["p50_ci_ms"]
     if interval is None:
         return "~" + significant(value)
     return f"{significant(value)} [{significant(interval[0])}, {significant(interval[1])}]"
 
 
-def _snr(fidelity: Mapping[str, Any]) -> str:
-    if not fidelity:
+def _energy(row: Row) -> str:
+    """A number, or why there is none: "unsupported" and "no permission" are no zeros."""
+    if row["energy_quality"] in ("ok", "partial"):
+        return milliseconds(row["energy_per_inference_mj"])
+    return str(row["energy_quality"] or NONE)
+
+
+def _top1(row: Row) -> str:
+    agreement = (row["fidelity"] or {}).get("top1_agreement")
+    return NONE if agreement is None else f"{agreement:.0%}"
+
+
+def _snr(row: Row) -> str:
+    fidelity = row["fidelity"]
+    if fidelity is None:
         return NONE
     if fidelity["identical"]:
         return "exact"
@@ -185,9 +190,30 @@ def _unsupported_table(unsupported: Sequence[Row]) -> Table:
     return simple_table("Unsupported here", ["model", "runtime", "recipe", "why"], rows)
 
 
-def show(renderable: RenderableType) -> None:
-    """Print to standard output; as wide as it needs where no terminal says how wide it is."""
+#: Columns of the comparison between recipe and verdict, and those that go first where there is no room.
+_COLUMNS: dict[str, Callable[[Row], str]] = {
+    "size": lambda row: size(row["artifact_bytes"]),
+    "load ms": lambda row: milliseconds(row["load_ms"]),
+    "first ms": lambda row: milliseconds(row["first_inference_ms"]),
+    "p50 ms": _latency,
+    "p90 ms": lambda row: milliseconds(row["p90_ms"]),
+    "p99 ms": lambda row: milliseconds(row["p99_ms"]),
+    "per s": lambda row: significant(row["throughput_per_s"]),
+    "memory": lambda row: size(row["peak_rss_bytes"]),
+    "energy mJ": _energy,
+    "SNR dB": _snr,
+    "top-1": _top1,
+    "speed-up": _speedup,
+}
+_LEAST_WANTED = ("p99 ms", "first ms", "per s", "p90 ms", "memory", "load ms", "energy mJ", "top-1")
+
+
+def console_width() -> int:
+    """Characters per line of standard output; wide where it is no terminal."""
     console = Console()
-    if not console.is_terminal:
-        console = Console(width=200)
-    console.print(renderable)
+    return console.width if console.is_terminal else PIPE_WIDTH
+
+
+def show(renderable: RenderableType) -> None:
+    """Print to standard output."""
+    Console(width=console_width()).print(renderable)

@@ -6,6 +6,7 @@ that comes back has swept itself and says hello, a result that comes late is kep
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -215,7 +216,7 @@ class Dispatcher:
             return []
         assignments = match(wanted, self._places(connection, now))
         followers = select(queue.sweep_runs.c.follower_pid).where(queue.sweep_runs.c.followed_until > now)
-        own_pids = [pid for pid in connection.execute(followers).scalars() if pid is not None]
+        own_pids = [os.getpid(), *(pid for pid in connection.execute(followers).scalars() if pid is not None)]
         lease_until = now + timedelta(seconds=ATTEMPT_LEASE_S + _EXPIRY_SLACK_S)
         try:
             with connection.begin_nested():

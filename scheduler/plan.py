@@ -87,7 +87,10 @@ def plan(request: Request, devices: Sequence[RegisteredDevice]) -> Plan:
     _check_named("runtime", request.runtimes, sorted(runtimes))
     _check_named("recipe", request.recipes, all_recipes())
     resolved = [resolve_model(request, name) for name in request.models]
+    _refuse_equal_names([item for _, item in resolved])
     identities = [item.identity for _, item in resolved]
+    if request.calibration is not None:
+        identities.append({"calibration": _calibration_digest(request.calibration)})
     made = Plan(digest([to_dict(request), identities, sorted(device.key for device in devices)]))
     for source, model in resolved:
         for device in devices:
@@ -179,6 +182,14 @@ def _root(plugin: Plugin, model: Resolved) -> Variant:
     identity = [plugin.name, model.name, model.identity, request.weights, request.seed, request.batch, calibration]
     key = digest([*identity, model.format, model.recipe])
     return Variant(model.format, model.recipe, key, plugin.entry, None, dict(model.identity.get("versions", {})))
+
+
+def _refuse_equal_names(models: list[Resolved]) -> None:
+    """Files are known by their names in tables and series; two of one name would be taken for one model."""
+    seen: dict[str, str] = {}
+    for model in models:
+        if (other := seen.setdefault(model.name, model.request.name)) != model.request.name:
+            raise UsageError(f"two models are called {model.name}: {other} and {model.request.name}; rename one")
 
 
 def _calibration_digest(path: str) -> str:

@@ -21,7 +21,7 @@ from scheduler.tables import Artifact, SweepRun
 from workers.artifacts import ArtifactStore
 from workers.contract import ConvertTask, Limits, MeasureTask, Order, from_dict, to_dict
 from workers.devices.cpu import machine_key
-from workers.measure import SUSTAINED_SECONDS
+from workers.measure import longest_s
 from workers.processes import is_alive, this_process
 
 sweep_runs = table_of(SweepRun)
@@ -387,7 +387,6 @@ def _insert_measurement(
     now: datetime,
 ) -> None:
     task = measurement.task
-    longest_s = SUSTAINED_SECONDS if task.options.mode == "sustained" else 0.0
     state = "queued" if measurement.variant.key in standing else "blocked"
     values = {
         "sweep_run_id": run_id,
@@ -404,7 +403,7 @@ def _insert_measurement(
         "payload": {
             "measure": to_dict(task),
             "model": task.model,
-            "deadline_s": max(task.options.max_seconds, longest_s) + MEASURE_ALLOWANCE_S,
+            "deadline_s": longest_s(task.options) + MEASURE_ALLOWANCE_S,
             "gate": request.gate,
             "gate_timeout_s": request.gate_timeout_s,
         },

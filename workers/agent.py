@@ -45,6 +45,8 @@ AGENT_VERSION = "1"
 #: A log larger than this keeps its beginning and its end.
 _LOG_LIMIT = 1 << 20
 _GATE_STEP_S = 0.5
+#: What runtimes that abort on a failed write leave as last words.
+_DISK_FULL = ("No space left on device", "File too large", "PytorchStreamWriter failed writing", "PyTorchStreamWriter")
 #: Caches and proxies that loading pretrained weights needs; nothing else of the user's environment reaches a child.
 _WEIGHTS_VARIABLES = (
     *("HF_HOME", "HF_HUB_CACHE", "HF_HUB_OFFLINE", "HF_ENDPOINT", "TORCH_HOME", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"),
@@ -67,17 +69,19 @@ class _Running:
 class HostAgent:
     """One per host, by lock file. Everything that goes in or out of its methods is plain JSON data."""
 
-    def __init__(self, home: Path, store_url: str, lease_s: float = 60.0) -> None:
+    def __init__(self, home: Path, store_url: str, lease_s: float = 60.0, own_pids: tuple[int, ...] = ()) -> None:
         """Take the host: end what a predecessor left, then look at sensors and devices.
 
         Args:
             home: data directory on this host (spool, caches).
             store_url: where artifacts live.
             lease_s: without a poll for so long, the agent ends its work.
+            own_pids: processes that carry the agent (a raylet): with their descendants they are no foreign load.
         """
         self._spool = Spool(home / "spool")
         self._store = ArtifactStore(store_url, home / "cache")
         self._lease_s = lease_s
+        self._own_pids = own_pids
         self._lock = threading.Lock()
         self._changed = threading.Condition(self._lock)
         self._events: list[dict[str, Any]] = []
@@ -212,7 +216,7 @@ class HostAgent:
         if device is None:
             raise AttemptError(Cause.INFRASTRUCTURE, "no_such_device", f"this host has no device {order.place}")
         driver = self._drivers[device.driver]
-        own = [*order.own_pids, os.getppid()]
+        own = [*order.own_pids, *self._own_pids]
         idle_since = time.time() - FOREIGN_WINDOW_S
         before = self._gate(running, driver, device, own)
         idle_until = started = self._monitor.look_now()
@@ -435,6 +439,9 @@ def _failed(order: Order, failure: Failure | None) -> Report:
 def _cause_of_death(returncode: int, log: Path) -> Failure:
     """A runner that left no result: what its exit status and its last words say."""
     last_words = log.read_bytes()[-4096:].decode(errors="replace")
+    if any(sign in last_words for sign in _DISK_FULL):
+        message = "no space left: the runtime ended the process while writing"
+        return Failure(cause=Cause.INFRASTRUCTURE, code="disk_full", message=message)
     if is_out_of_memory(RuntimeError(last_words)):
         return Failure(
             cause=Cause.MODEL, code="out_of_memory", message="the runtime ran out of memory and ended the process"

@@ -74,17 +74,14 @@ class ArtifactStore:
         target = self._address(sha256)
         if not self._files.exists(target):
             raise ArtifactCorruptError(sha256, "is missing")
-        path = Path(target)
-        if not self._local:
-            path = self._cache / sha256
-            if not path.exists():
-                self._cache.mkdir(parents=True, exist_ok=True)
-                partial = path.with_name(f"{sha256}.{os.getpid()}.part")
-                self._files.get_file(target, str(partial))
-                partial.replace(path)
-        with path.open("rb") as file:
-            actual = hashlib.file_digest(file, "sha256").hexdigest()
-        if actual != sha256:
+        path = Path(target) if self._local else self._cache / sha256
+        if not self._local and not (path.exists() and _digest(path) == sha256):
+            # Nothing cached, or a damaged copy, of which the store's own may still be good.
+            self._cache.mkdir(parents=True, exist_ok=True)
+            partial = path.with_name(f"{sha256}.{os.getpid()}.part")
+            self._files.get_file(target, str(partial))
+            partial.replace(path)
+        if _digest(path) != sha256:
             path.unlink(missing_ok=True)
             if not self._local:
                 self._files.rm_file(target)
@@ -97,3 +94,8 @@ class ArtifactStore:
 
     def _address(self, sha256: str) -> str:
         return f"{self._root}/{sha256[:2]}/{sha256}"
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

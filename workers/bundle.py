@@ -26,7 +26,7 @@ def unpack(archive_path: Path, folder: Path) -> None:
         BadModelError: the archive is damaged or tries to escape.
     """
     try:
-        with tarfile.open(archive_path) as archive:
+        with tarfile.open(archive_path, "r:") as archive:
             archive.extractall(folder, filter="data")
     except tarfile.TarError as error:
         raise BadModelError(f"cannot unpack the artifact: {first_line(error)}") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,9 +64,10 @@ def load_user_calibration(path: Path, like: Examples) -> Examples:
         AttemptError: the file cannot be read or does not fit the model's inputs.
     """
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as file:
+            archive = np.load(file, allow_pickle=False)
             arrays = {name: archive[name] for name in archive.files}
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile) as error:
         raise AttemptError(
             Cause.USER, "bad_calibration", f"calibration file {path.name} cannot be read: {error}"
         ) from error
@@ -77,9 +79,11 @@ def load_user_calibration(path: Path, like: Examples) -> Examples:
             )
         arrays = dict(zip(like.inputs, arrays.values(), strict=True))
     inputs = {}
+    counts = {len(given) for given in arrays.values() if given.ndim}
     for name, stack in like.inputs.items():
         given = arrays[name]
-        if given.shape[1:] != stack.shape[1:] or len(given) == 0:
+        numeric = np.issubdtype(given.dtype, np.number) or given.dtype == np.bool_
+        if given.shape[1:] != stack.shape[1:] or len(counts) != 1 or counts == {0} or not numeric:
             raise AttemptError(
                 Cause.USER,
                 "bad_calibration",

@@ -82,7 +82,7 @@ class HostMonitor:
             The share of one core; None where the window is shorter than two looks.
         """
         ticks = [tick for tick in list(self._ticks) if since - 0.001 <= tick.at <= until + 0.001]
-        if len(ticks) < 2:
+        if len(ticks) < 2 or ticks[-1].at <= ticks[0].at:  # the second: a clock that was set back
             return ForeignLoad(share_of_core=None, window_s=0.0)
         window_s = ticks[-1].at - ticks[0].at
         roots = set(own) | {os.getpid()}
@@ -137,7 +137,7 @@ class HostMonitor:
         )
         energy_mj, window_s = spent
         return Energy(
-            quality="ok" if window_s >= 2 * _PERIOD_S else "partial",
+            quality="ok" if window_s >= 2 * _PERIOD_S and len(with_value) == len(inside) else "partial",
             source=with_value[0].sensor,
             energy_mj=energy_mj,
             window_s=window_s,

@@ -22,8 +22,6 @@ from workers.statistics import LEAST_SAMPLES, Samples, mann_whitney_p, median_in
 Run = Callable[[], object]
 Nanoseconds = NDArray[np.int64]
 
-#: At least so many iterations, where they fit the cap: enough for p90.
-LEAST_ITERATIONS = 64
 #: The interval of the median must lie within this share of it.
 CONVERGENCE = 0.01
 #: Converged needs at least this many iterations.
@@ -32,6 +30,8 @@ LEAST_FOR_CONVERGENCE = 7
 INNER_LOOP_BELOW_NS = 110_000
 #: Sustained mode runs this long unless the cap says otherwise.
 SUSTAINED_SECONDS = 600.0
+#: The timed part of the other modes ends here, more for a percentile that needs more iterations.
+CAP_SECONDS = 60.0
 
 _WARM_UP_LEAST_RUNS = 3
 _WARM_UP_LEAST_S = 0.5
@@ -99,7 +99,7 @@ def timed_part(run: Run, options: Options, expected_ns: int) -> Timed:
     inner = 1 if paced or expected_ns >= INNER_LOOP_BELOW_NS else math.ceil(INNER_LOOP_BELOW_NS / max(expected_ns, 1))
     block = _paced_block(run, options.rate_hz) if options.rate_hz is not None else _block(run, inner)
     least_s, cap_s = _bounds(options)
-    least_count = LEAST_SAMPLES[99] if options.percentile == 99 else LEAST_ITERATIONS
+    least_count = LEAST_SAMPLES[options.percentile]
     period_ns = 1e9 / options.rate_hz if options.rate_hz is not None else 0.0
     samples: list[int] = []
     with _no_garbage_collection():
@@ -126,14 +126,24 @@ def timed_part(run: Run, options: Options, expected_ns: int) -> Timed:
 
 def _bounds(options: Options) -> tuple[float, float]:
     """Least and most seconds of the timed part; the cap bounds both."""
+    cap_s = longest_s(options)
     if options.mode == "sustained":
-        return (min(SUSTAINED_SECONDS, options.max_seconds),) * 2
-    return min(options.min_seconds, options.max_seconds), options.max_seconds
+        return (min(SUSTAINED_SECONDS, cap_s),) * 2
+    return min(options.min_seconds, cap_s), cap_s
+
+
+def longest_s(options: Options) -> float:
+    """The cap on the timed part: the user's, or the mode's; a percentile that needs more iterations raises it."""
+    if options.max_seconds is not None:
+        return options.max_seconds
+    if options.mode == "sustained":
+        return SUSTAINED_SECONDS
+    return CAP_SECONDS * LEAST_SAMPLES[options.percentile] / LEAST_SAMPLES[90]
 
 
 def _first_block(least_count: int, iteration_ns: float, cap_s: float) -> int:
     """The least count, unless so many do not fit the cap."""
-    fitting = math.floor(cap_s * 1e9 / iteration_ns)
+    fitting = math.floor(cap_s * 1e9 / max(iteration_ns, 1))
     return max(1, min(least_count, fitting))
 
 
@@ -164,7 +174,7 @@ def _block(run: Run, inner: int) -> Callable[[int], list[int]]:
 
 
 def _paced_block(run: Run, rate_hz: float) -> Callable[[int], list[int]]:
-    """Start iterations on a fixed grid, as a camera would; one that overruns delays the next, none is skipped."""
+    """Start iterations on a fixed grid, as a camera would; after an overrun they catch up, none is skipped."""
     period_ns = round(1e9 / rate_hz)
     due = time.perf_counter_ns()
 
@@ -179,7 +189,7 @@ def _paced_block(run: Run, rate_hz: float) -> Callable[[int], list[int]]:
             start = clock()
             run()
             out[index] = clock() - start
-            due = max(due + period_ns, start)
+            due += period_ns
         return out
 
     return paced
@@ -255,4 +265,5 @@ def _minutes(timed: Timed, ms: Samples) -> tuple[float | None, float | None]:
         return None, None
     busy = np.cumsum(timed.nanoseconds)
     ends_s = busy / busy[-1] * timed.elapsed_s  # pauses of a target rate spread evenly
-    return float(np.median(ms[ends_s <= 60])), float(np.median(ms[ends_s > timed.elapsed_s - 60]))
+    first, last = ms[ends_s <= 60], ms[ends_s > timed.elapsed_s - 60]
+    return (float(np.median(first)) if len(first) else None), (float(np.median(last)) if len(last) else None)

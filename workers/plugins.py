@@ -73,13 +73,20 @@ def capability(name: str, packages: tuple[str, ...], extra: str, why_not: str | 
         why_not: a reason apart from missing packages.
     """
     versions = package_versions(packages)
-    missing = [
-        package for package in packages if package not in versions and find_spec(package.replace("-", "_")) is None
-    ]
+    missing = [package for package in packages if package not in versions and not _is_module(package)]
     if missing:
+        wanted = f"'benchfarm[{extra}]'" if extra else " ".join(missing)
         return BackendCapability(
             name=name,
             why_not=f"{', '.join(missing)} not installed",
-            fix=f"pip install 'benchfarm[{extra}]'",
+            fix=f"pip install {wanted}",
         )
     return BackendCapability(name=name, versions=versions, why_not=why_not)
+
+
+def _is_module(package: str) -> bool:
+    """Whether a module of that name is there without metadata of its own."""
+    try:
+        return find_spec(package.replace("-", "_")) is not None
+    except ModuleNotFoundError:  # a dotted name whose parent is missing
+        return False

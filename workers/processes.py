@@ -67,8 +67,8 @@ def this_process() -> Process:
 
 def _snapshot_by_psutil(pids: Iterable[int] | None = None) -> dict[int, Process]:
     found = {}
-    for process in psutil.process_iter() if pids is None else map(psutil.Process, pids):
-        with suppress(psutil.Error), process.oneshot():
+    for pid in psutil.pids() if pids is None else pids:
+        with suppress(psutil.Error), (process := psutil.Process(pid)).oneshot():
             times = process.cpu_times()
             if process.status() != psutil.STATUS_ZOMBIE:
                 found[process.pid] = Process(

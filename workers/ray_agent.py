@@ -21,7 +21,7 @@ class RemoteAgent:
 
     def __init__(self, home: str, store_url: str, lease_s: float) -> None:
         """See `HostAgent`."""
-        self._agent = HostAgent(Path(home), store_url, lease_s)
+        self._agent = HostAgent(Path(home), store_url, lease_s, own_pids=(os.getppid(),))
         threading.Thread(target=self._watch_raylet, args=(os.getppid(),), name="raylet-watch", daemon=True).start()
 
     def hello(self) -> dict[str, Any]:

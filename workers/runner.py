@@ -262,9 +262,16 @@ def _load_entry(entry: str) -> Any:
 def _limit(order: Order) -> None:
     """Bound memory, file size and core dumps before anything that a model file could steer is imported."""
     if sys.platform == "linux":  # RLIMIT_DATA counts private anonymous memory there; elsewhere it does not
-        resource.setrlimit(resource.RLIMIT_DATA, (order.limits.memory_bytes,) * 2)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (order.limits.file_bytes,) * 2)
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        _set_limit(resource.RLIMIT_DATA, order.limits.memory_bytes)
+    _set_limit(resource.RLIMIT_FSIZE, order.limits.file_bytes)
+    _set_limit(resource.RLIMIT_CORE, 0)
+
+
+def _set_limit(kind: int, value: int) -> None:
+    """Lower a limit; one that is lower already stays."""
+    hard = resource.getrlimit(kind)[1]
+    value = value if hard == resource.RLIM_INFINITY else min(value, hard)
+    resource.setrlimit(kind, (value, value))
 
 
 def _bind_to_cpus(cpus: tuple[int, ...]) -> None:

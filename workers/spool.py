@@ -108,6 +108,7 @@ class Spool:
                 break
             except BlockingIOError:
                 if time.monotonic() > deadline:
+                    self._lock.close()
                     raise AttemptError(
                         Cause.INFRASTRUCTURE, "agent_running", f"another agent holds {self.root}; end it first"
                     ) from None
@@ -115,8 +116,9 @@ class Spool:
                 killed = True
                 with suppress(ValueError, KeyError, TypeError):
                     holder = json.loads((self.root / "agent.lock").read_text(encoding="ascii"))
-                    if is_alive(holder["pid"], holder["started"]):
-                        os.kill(holder["pid"], 9)
+                    if holder["pid"] != os.getpid() and is_alive(holder["pid"], holder["started"]):
+                        with suppress(OSError):  # gone meanwhile, or another user's: then it is an agent that runs
+                            os.kill(holder["pid"], 9)
             time.sleep(0.05)
         me = this_process()
         self._lock.seek(0)

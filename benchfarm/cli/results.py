@@ -57,7 +57,7 @@ def show_(
 ) -> None:
     """Show the table of one run again."""
     from device_registry.database import reading
-    from exporters.tables import results_view, show
+    from exporters.tables import console_width, results_view, show
     from scheduler.comparisons import run_results
     from scheduler.status import known_run
 
@@ -69,7 +69,7 @@ def show_(
             {"run": number, "results": outcome.results, "failed": outcome.failed, "unsupported": outcome.unsupported}
         )
     else:
-        show(results_view(outcome.results, outcome.failed, outcome.unsupported, rerun=None))
+        show(results_view(outcome.results, outcome.failed, outcome.unsupported, width=console_width()))
 
 
 @app.command("export")

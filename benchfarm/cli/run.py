@@ -87,7 +87,7 @@ def run(
     from benchfarm.config import load_home
     from device_registry.database import reading
     from exporters.progress import RunProgress
-    from exporters.tables import results_view, show
+    from exporters.tables import console_width, results_view, show
     from scheduler.comparisons import run_results
     from scheduler.embedded import EmbeddedFarm
     from scheduler.plan import Request
@@ -105,7 +105,6 @@ def run(
     most = os.cpu_count() or 1
     if wrong := [count for count in thread_counts if not 1 <= count <= most]:
         raise UsageError(f"--threads {wrong[0]}: this machine has 1 to {most}")
-    cap_s = max_seconds or (600.0 if mode == "sustained" else 60.0)
     request = Request(
         models=tuple(dict.fromkeys(models)),
         runtimes=tuple(dict.fromkeys(runtime)) if runtime else None,
@@ -116,7 +115,7 @@ def run(
             batch=batch,
             mode=mode,
             rate_hz=rate,
-            max_seconds=cap_s,
+            max_seconds=max_seconds,
             percentile=percentile,
             affinity=_integers(affinity, "--affinity") if affinity is not None else None,
         ),
@@ -154,7 +153,7 @@ def run(
         )
     else:
         rerun = None if repeats >= 5 else f"benchfarm {shlex.join(_with_repeats(sys.argv[1:]))}"
-        show(results_view(outcome.results, outcome.failed, outcome.unsupported, rerun=rerun))
+        show(results_view(outcome.results, outcome.failed, outcome.unsupported, rerun=rerun, width=console_width()))
     if outcome.failed:
         raise typer.Exit(1)
     named = set(request.runtimes or ()) | set(request.recipes or ())

@@ -1,0 +1,68 @@
+"""The command line as a user types it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+#: Small enough to convert for every runtime in a minute.
+MODEL = "torchvision/mobilenet_v3_small"
+
+Command = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+def environment(home: Path) -> dict[str, str]:
+    """A user's environment with a data directory of the test's own."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("BENCHFARM_", "RAY_"))}
+    return {**kept, "BENCHFARM_HOME": str(home), "COLUMNS": "200"}
+
+
+def command_line(*arguments: str) -> list[str]:
+    """`benchfarm ARGUMENTS` in this interpreter."""
+    return [sys.executable, "-m", "benchfarm", *arguments]
+
+
+def call(
+    home: Path, *arguments: str, timeout: float = 280, cwd: Path | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end."""
+    return subprocess.run(
+        command_line(*arguments),
+        env=environment(home),
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        cwd=cwd,
+        check=False,
+    )
+
+
+@pytest.fixture
+def benchfarm(home: Path) -> Command:
+    """Run `benchfarm ARGUMENTS` with the test's own data directory."""
+
+    def run(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
+        return call(home, *arguments, **options)
+
+    return run
+
+
+def one_sentence(finished: subprocess.CompletedProcess[str]) -> str:
+    """What a refused command says: one line on standard error, nothing on standard output, no traceback."""
+    assert finished.stdout == ""
+    assert "Traceback" not in finished.stderr
+    lines = finished.stderr.strip().splitlines()
+    assert len(lines) == 1, finished.stderr
+    return lines[0]
+
+
+def document(finished: subprocess.CompletedProcess[str]) -> Any:
+    """The one JSON document on standard output."""
+    return json.loads(finished.stdout)

@@ -1,0 +1,201 @@
+"""`benchfarm run` on a real model through every runtime, with an embedded Ray: what it prints, stores and reuses."""
+
+from __future__ import annotations
+
+import csv
+import io
+import sqlite3
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.acceptance.conftest import MODEL, call, document
+
+RUN = ("run", MODEL, "--max-seconds", "0.5", "--no-gate", "--json")
+QUICK = ("--max-seconds", "0.3", "--no-gate", "--executor", "local", "--json")
+
+
+@dataclass
+class Farm:
+    """A data directory in which the model was run once."""
+
+    home: Path
+    first: subprocess.CompletedProcess[str]
+
+    @property
+    def outcome(self) -> Any:
+        return document(self.first)
+
+    def case(self, runtime: str, recipe: str) -> Any:
+        found = [row for row in self.outcome["results"] if (row["runtime"], row["recipe"]) == (runtime, recipe)]
+        assert len(found) == 1, f"{runtime} {recipe} is not among the results"
+        return found[0]
+
+    def count_jobs(self, kind: str) -> int:
+        return sum(
+            job["kind"] == kind for job in document(call(self.home, "jobs", "list", "--limit", "1000", "--json"))
+        )
+
+
+@pytest.fixture(scope="module")
+def farm(tmp_path_factory: pytest.TempPathFactory) -> Farm:
+    home = tmp_path_factory.mktemp("farm") / "home"
+    return Farm(home, call(home, *RUN))
+
+
+def test_a_run_ends_well_and_prints_one_document(farm: Farm) -> None:
+    assert farm.first.returncode == 0, farm.first.stderr
+    assert set(farm.outcome) == {"run", "results", "failed", "unsupported"}
+    assert farm.outcome["failed"] == []
+
+
+def test_every_runtime_that_can_run_here_is_measured(farm: Farm) -> None:
+    measured = {(row["runtime"], row["recipe"]) for row in farm.outcome["results"]}
+    assert {
+        ("torch", "fp32"),
+        ("torch", "bf16"),
+        ("onnxruntime", "fp32"),
+        ("onnxruntime", "int8-dynamic"),
+        ("onnxruntime", "int8-static"),
+        ("litert", "fp32"),
+        ("litert", "int8-dynamic"),
+        ("litert", "int8-static"),
+    } <= measured
+
+
+def test_what_cannot_be_had_here_is_listed_with_the_reason(farm: Farm) -> None:
+    core_ml = [entry for entry in farm.outcome["unsupported"] if entry["runtime"] == "coreml"]
+    assert {entry["recipe"] for entry in core_ml} == {"fp32", "fp16", "int8-weight", "palettize-4"}
+    assert all("macOS" in entry["why"] for entry in core_ml)
+    sizes = {entry["recipe"]: entry["artifact_bytes"] for entry in core_ml}  # converted and stored all the same
+    assert sizes["fp32"] > sizes["fp16"] > sizes["int8-weight"] > sizes["palettize-4"] > 0
+
+
+@pytest.mark.parametrize("runtime", ["torch", "onnxruntime", "litert"])
+def test_fp32_is_the_reference_model_and_says_so(farm: Farm, runtime: str) -> None:
+    row = farm.case(runtime, "fp32")
+    assert row["precision"] == "fp32"
+    assert row["fidelity"]["snr_db"] is None or row["fidelity"]["snr_db"] > 60
+    assert row["fidelity"]["top1_agreement"] == 1.0
+    assert row["weights"] == "random"
+
+
+@pytest.mark.parametrize("runtime", ["onnxruntime", "litert"])
+@pytest.mark.parametrize("recipe", ["int8-dynamic", "int8-static"])
+def test_int8_runs_in_integers_and_is_smaller(farm: Farm, runtime: str, recipe: str) -> None:
+    row = farm.case(runtime, recipe)
+    assert row["quantised_flop_share"] > 0.9
+    assert row["artifact_bytes"] < farm.case(runtime, "fp32")["artifact_bytes"] / 3
+    assert 3 < row["fidelity"]["snr_db"] < 60
+
+
+def test_bf16_ran_in_bf16(farm: Farm) -> None:
+    row = farm.case("torch", "bf16")
+    assert row["precision"] == "bf16"
+    assert 10 < row["fidelity"]["snr_db"] < 60
+
+
+def test_a_row_holds_what_it_must(farm: Farm) -> None:
+    row = farm.case("litert", "fp32")
+    assert row["first_inference_ms"] > 0
+    assert row["load_ms"] > 0
+    assert row["peak_rss_bytes"] > row["rss_after_imports_bytes"] > 10_000_000
+    assert row["throughput_per_s"] == pytest.approx(1000 / row["p50_ms"], rel=0.5)
+    assert len(row["artifact_sha256"]) == 64
+    assert row["p50_ci_ms"] is None  # one process tells nothing of the spread between processes
+    assert row["speedup"] == pytest.approx(farm.case("torch", "fp32")["p50_ms"] / row["p50_ms"])
+    assert row["environment"]["ai-edge-litert"]
+    process = row["processes"][0]
+    assert process["iterations"] >= 7
+    assert process["p50_within_ci_ms"][0] <= process["p50_ms"] <= process["p50_within_ci_ms"][1]
+
+
+def test_a_missing_sensor_is_said_and_no_zero(farm: Farm) -> None:
+    row = farm.case("torch", "fp32")
+    if row["energy_quality"] != "ok":
+        assert row["energy_per_inference_mj"] is None
+        assert row["energy_quality"] in ("unsupported", "no_permission", "partial")
+        assert row["energy_why"]
+
+
+def test_chatter_of_native_libraries_goes_to_the_log_only(farm: Farm) -> None:
+    jobs = document(call(farm.home, "jobs", "list", "--limit", "1000", "--json"))
+    export = next(job for job in jobs if job["title"].startswith("tflite fp32"))
+    log = call(farm.home, "jobs", "logs", str(export["id"]))
+    assert "LiteRT" in log.stdout
+    assert "LiteRT-Torch Convert" not in farm.first.stderr
+
+
+def test_a_job_tells_its_history(farm: Farm) -> None:
+    jobs = document(call(farm.home, "jobs", "list", "--limit", "1000", "--json"))
+    measured = next(job for job in jobs if job["kind"] == "measure" and job["state"] == "succeeded")
+    shown = document(call(farm.home, "jobs", "show", str(measured["id"]), "--json"))
+    changes = [(event["before"], event["after"]) for event in shown["events"] if event["entity"] == "job"]
+    assert changes == [(None, "blocked"), ("blocked", "queued"), ("queued", "running"), ("running", "succeeded")]
+    assert [attempt["state"] for attempt in shown["attempts"]] == ["finished"]
+
+
+def test_raw_iterations_telemetry_and_points_are_stored(farm: Farm) -> None:
+    with sqlite3.connect(farm.home / "benchfarm.db") as database:
+        counts = {
+            table: database.execute(f"SELECT count(*) FROM {table}").fetchone()[0]
+            for table in ("result", "series", "point", "telemetry")
+        }
+        qualities = dict(database.execute("SELECT quality, count(value) FROM telemetry GROUP BY quality").fetchall())
+    database.close()
+    cases = len(farm.outcome["results"])
+    assert counts["result"] == counts["series"] == counts["point"] == cases
+    assert counts["telemetry"] > cases
+    assert qualities.get("unsupported", 0) == 0  # no number where a sensor is missing
+    assert qualities["ok"] > 0
+
+
+def test_a_second_run_converts_nothing_and_repeats_give_an_interval(farm: Farm) -> None:
+    converted = farm.count_jobs("convert")
+    again = call(farm.home, "run", MODEL, "--runtime", "litert", "--recipe", "fp32", "--repeats", "5", *QUICK)
+    assert again.returncode == 0, again.stderr
+    assert farm.count_jobs("convert") == converted
+    (row,) = document(again)["results"]
+    assert len(row["processes"]) == 5
+    valid = [process["p50_ms"] for process in row["processes"] if process["verdict"] == "valid"]
+    if len(valid) == 5:
+        assert row["p50_ci_ms"][0] <= row["p50_ms"] <= row["p50_ci_ms"][1]
+    else:
+        assert row["p50_ci_ms"] is None
+
+
+def test_a_damaged_artifact_is_noticed_and_made_again(farm: Farm) -> None:
+    sha256 = farm.case("onnxruntime", "fp32")["artifact_sha256"]
+    stored = farm.home / "artifacts" / sha256[:2] / sha256
+    stored.write_bytes(stored.read_bytes()[:-1] + b"\0")
+    again = call(farm.home, "run", MODEL, "--runtime", "onnxruntime", "--recipe", "fp32", *QUICK)
+    assert again.returncode == 0, again.stderr
+    (row,) = document(again)["results"]
+    assert row["fidelity"]["snr_db"] > 60
+    assert "try 2" in again.stderr
+
+
+def test_results_are_listed_shown_and_exported(farm: Farm, tmp_path: Path) -> None:
+    listed = document(call(farm.home, "results", "list", "--json"))
+    assert {row["model"] for row in listed} == {MODEL}
+    shown = call(farm.home, "results", "show", "1")
+    assert shown.returncode == 0
+    assert "speed-up" in shown.stdout
+    assert "Unsupported here" in shown.stdout
+    text = call(farm.home, "results", "export", "--format", "csv", "--run", "1").stdout
+    rows = list(csv.DictReader(io.StringIO(text)))
+    assert {(row["runtime"], row["recipe"]) for row in rows} == {
+        (row["runtime"], row["recipe"]) for row in farm.outcome["results"]
+    }
+    assert all(float(row["p50_ms"]) > 0 for row in rows)
+    parquet = tmp_path / "out.parquet"
+    assert call(farm.home, "results", "export", "--format", "parquet", "-o", str(parquet)).returncode == 0
+    assert parquet.read_bytes()[:4] == b"PAR1"
+
+
+def test_the_token_of_ray_is_for_its_owner_only(farm: Farm) -> None:
+    assert (farm.home / "ray-token").stat().st_mode & 0o777 == 0o600
+    assert farm.home.stat().st_mode & 0o077 == 0

@@ -1,0 +1,409 @@
+"""The dispatcher's rounds: who runs where, and what happens when hosts, agents, attempts and dispatchers die."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+
+import pytest
+from sqlalchemy import update
+
+from device_registry.database import writing
+from device_registry.registry import devices
+from scheduler.dispatcher import ATTEMPT_LEASE_S, Dispatcher, VersionMismatchError
+from scheduler.executors.executor import HostLostError
+from scheduler.executors.scripted import Outcome, Succeed
+from scheduler.leases import DispatcherLease, LeaseLostError
+from scheduler.queue import MOST_ATTEMPTS
+from scheduler.states import jobs
+from tests.unit.scheduler.builders import (
+    BROKEN,
+    CRASHED,
+    ONNX,
+    TORCH,
+    Farm,
+    check_counts,
+    check_history,
+    in_turn,
+    only,
+    plan_of,
+)
+from workers.contract import Failure, Order
+
+MakeFarm = Callable[..., Farm]
+_MEASURE_IS_SILENT = only("measure", "silent")
+#: Beyond the agent's lease, its time to kill and one call.
+_EXPIRED_S = ATTEMPT_LEASE_S + 30
+
+
+def _until_measuring(farm: Farm, count: int = 1) -> None:
+    """Work until so many measurements run and say nothing."""
+    farm.play(_MEASURE_IS_SILENT)
+    for _ in range(20):
+        if len([row for row in farm.live() if row.device_id is not None]) >= count:
+            return
+        farm.tick()
+    raise AssertionError(farm.states())
+
+
+def _measuring(farm: Farm, **options: int) -> None:
+    farm.submit(plan_of(farm.devices(), TORCH, **options))
+    _until_measuring(farm)
+
+
+def test_an_idle_farm_changes_nothing(farm: Farm) -> None:
+    assert not farm.tick()
+    assert farm.attempts() == []
+
+
+def test_nothing_runs_beside_a_measurement_on_a_cpu(make_farm: MakeFarm) -> None:
+    farm = make_farm(kind="cpu")
+    _measuring(farm)
+    farm.submit(plan_of(farm.devices(), TORCH, model="other"))
+    farm.tick()
+    assert [row.device_id is not None for row in farm.live()] == [True]
+
+
+def test_phones_do_not_wait_for_each_other_nor_for_conversions(make_farm: MakeFarm) -> None:
+    farm = make_farm(kind="phone", devices=2)
+    _measuring(farm)
+    farm.submit(plan_of(farm.devices(), TORCH, model="other"))
+    farm.play("silent")
+    farm.tick()
+    assert sorted(row.device_id is not None for row in farm.live()) == [False, True, True]
+
+
+@pytest.mark.parametrize(
+    "state",
+    [{"presence": "offline"}, {"admin": "quarantined"}, {"admin": "draining"}, {"not_before": "cooling"}],
+    ids=str,
+)
+def test_a_device_that_takes_no_work_gets_none_until_it_does(farm: Farm, state: dict[str, object]) -> None:
+    farm.submit(plan_of(farm.devices(), TORCH))
+    if "not_before" in state:
+        state = {"not_before": farm.clock().replace(year=farm.clock().year + 1)}
+    with writing(farm.engine) as connection:
+        connection.execute(update(devices).values(**state))
+    for _ in range(4):
+        farm.tick()
+    assert farm.states() == [("convert", "succeeded"), ("measure", "queued")]
+    with writing(farm.engine) as connection:
+        connection.execute(update(devices).values(presence="online", admin="enabled", not_before=None))
+    farm.settle()
+    assert farm.states()[-1] == ("measure", "succeeded")
+
+
+def test_a_conversion_bound_to_a_host_waits_for_that_host(farm: Farm) -> None:
+    """The program of a user's own code is made where the code is, however idle another host may be."""
+    elsewhere = farm.new_executor("elsewhere")
+    farm.submit(plan_of(farm.devices(), TORCH))
+    farm.dispatcher = farm.new_dispatcher(elsewhere)
+    farm.tick()
+    assert elsewhere.orders == {}
+    farm.dispatcher = farm.new_dispatcher()
+    farm.settle()
+
+
+def test_one_who_may_not_claim_takes_reports_only(farm: Farm) -> None:
+    _measuring(farm, repeats=2)
+    [attempt] = farm.live()
+    farm.executor.finish(attempt.id, Succeed())
+    farm.dispatcher.tick(may_claim=lambda connection: False)
+    assert farm.states()[1:] == [("measure", "succeeded"), ("measure", "queued")]
+
+
+def test_an_agent_of_another_version_is_refused(farm: Farm) -> None:
+    farm.executor.version = "0"
+    with pytest.raises(VersionMismatchError, match="here runs agent version 0, this is"):
+        farm.new_dispatcher()
+
+
+def test_failures_of_the_infrastructure_are_tried_again_and_then_given_up(farm: Farm) -> None:
+    farm.play(in_turn(then=BROKEN))
+    farm.run(plan_of(farm.devices(), TORCH))
+    job = farm.job("measure")
+    assert (job.state, job.failure_cause, job.failure_code) == ("failed", "infrastructure", "gave_up")
+    assert BROKEN.message in job.failure_message
+    assert len(farm.attempts()) == 1 + MOST_ATTEMPTS
+    check_history(farm)
+
+
+def test_a_try_that_succeeds_makes_good_for_those_that_broke(farm: Farm) -> None:
+    farm.play(in_turn(*[BROKEN] * (MOST_ATTEMPTS - 1)))
+    farm.run(plan_of(farm.devices(), TORCH))
+    assert farm.job("measure").state == "succeeded"
+    assert farm.job("measure").failure_code is None
+    assert [row.repeats for row in farm.points()] == [1]
+
+
+def test_a_retry_waits_longer_each_time(farm: Farm) -> None:
+    farm.play(in_turn(then=BROKEN))
+    farm.submit(plan_of(farm.devices(), TORCH))
+    waits = []
+    for _ in range(100):
+        farm.tick(seconds=0.25)
+        job = farm.job("measure")
+        if job.state == "queued" and job.not_before is not None:
+            wait = (job.not_before - job.changed_at).total_seconds()
+            waits += [wait] if wait not in waits else []
+    assert len(waits) == MOST_ATTEMPTS - 1
+    assert waits == sorted(waits)
+
+
+def test_a_conversion_that_broke_is_tried_again_before_anything_fails(farm: Farm) -> None:
+    outcomes: list[Outcome] = [BROKEN, BROKEN]
+    farm.play(lambda order: outcomes.pop() if outcomes else Succeed())
+    farm.run(plan_of(farm.devices(), TORCH))
+    assert farm.states() == [("convert", "succeeded"), ("measure", "succeeded")]
+
+
+@pytest.mark.parametrize("cause", ["model", "user", "bug"])
+def test_what_a_model_does_is_recorded_and_never_tried_again(farm: Farm, cause: str) -> None:
+    farm.play(in_turn(then=Failure(cause=cause, code="out_of_memory", message="no memory left")))
+    farm.run(plan_of(farm.devices(), TORCH))
+    job = farm.job("measure")
+    assert (job.state, job.failure_cause, job.failure_code) == ("failed", cause, "out_of_memory")
+    assert len(farm.attempts()) == 2
+
+
+def test_a_device_that_was_not_ready_fails_the_job_that_asked_for_a_strict_gate(farm: Farm) -> None:
+    farm.play(in_turn(Failure(cause="device", code="gate_timeout", message="d0 was not ready")))
+    farm.run(plan_of(farm.devices(), TORCH))
+    job = farm.job("measure")
+    assert (job.state, job.failure_cause, job.failure_code) == ("failed", "device", "gate_timeout")
+
+
+def test_an_attempt_whose_host_falls_silent_is_queued_again_when_its_lease_has_run_out(farm: Farm) -> None:
+    _measuring(farm)
+    elsewhere = farm.new_executor("elsewhere")
+    farm.dispatcher = farm.new_dispatcher(elsewhere)  # it cannot reach the first host
+    [attempt] = farm.live()
+    farm.tick(seconds=0)
+    assert farm.live() == [attempt]
+    farm.clock.advance(_EXPIRED_S)
+    farm.tick()
+    assert farm.live() == []
+    assert farm.attempts()[-1].state == "lost"
+    assert farm.attempts()[-1].message == "its lease ran out"
+    assert farm.job("measure").state == "queued"
+    assert farm.job("measure").attempts == 1
+    check_history(farm)
+
+
+def test_an_attempt_that_its_host_reports_to_run_keeps_its_lease_for_as_long_as_it_takes(farm: Farm) -> None:
+    _measuring(farm)
+    for _ in range(10):
+        farm.tick(seconds=ATTEMPT_LEASE_S)
+    [attempt] = farm.live()
+    assert attempt.state == "running"
+
+
+def test_an_attempt_that_its_host_knows_nothing_of_is_queued_again(farm: Farm) -> None:
+    """The host answers polls, but what it was given is neither running nor reported: only the lease tells."""
+    farm.play(in_turn("vanish"))
+    farm.run(plan_of(farm.devices(), TORCH))
+    assert [row.state for row in farm.attempts()] == ["finished", "lost", "finished"]
+    check_history(farm)
+
+
+def test_a_host_lost_at_the_start_of_an_attempt_ends_the_round_and_queues_the_job_again(farm: Farm) -> None:
+    def lose(order: Order) -> Outcome:
+        raise HostLostError
+
+    farm.play(lose)
+    farm.submit(plan_of(farm.devices(), TORCH))
+    with pytest.raises(HostLostError):
+        farm.tick()
+    assert [row.state for row in farm.attempts()] == ["lost"]
+    assert farm.job("convert").state == "queued"
+    farm.play(Succeed())
+    farm.settle()
+    check_history(farm)
+
+
+def test_orders_that_were_never_sent_because_another_was_lost_are_made_up_for(make_farm: MakeFarm) -> None:
+    farm = make_farm(kind="phone", devices=2)
+    farm.run(plan_of(farm.devices(), TORCH))
+
+    def lose(order: Order) -> Outcome:
+        farm.executor.reachable = False
+        raise HostLostError
+
+    farm.play(lose)
+    farm.submit(plan_of(farm.devices(), TORCH, salt="again"))
+    with pytest.raises(HostLostError):
+        farm.tick()
+    farm.executor.reachable = True
+    farm.play(Succeed())
+    farm.dispatcher = farm.new_dispatcher()
+    farm.settle()
+    assert len(farm.results()) == 4
+    check_history(farm)
+
+
+def test_a_new_dispatcher_gives_up_what_a_new_agent_knows_nothing_of(farm: Farm) -> None:
+    _measuring(farm)
+    farm.executor = farm.new_executor("here")
+    farm.dispatcher = farm.new_dispatcher()
+    assert farm.attempts()[-1].state == "lost"
+    assert farm.job("measure").state == "queued"
+    farm.settle()
+    assert [row.state for row in farm.attempts()] == ["finished", "lost", "finished"]
+    assert len(farm.results()) == 1
+    check_history(farm)
+
+
+def test_a_new_dispatcher_leaves_what_still_runs_alone(farm: Farm) -> None:
+    _measuring(farm)
+    [attempt] = farm.live()
+    farm.dispatcher = farm.new_dispatcher()
+    farm.executor.finish(attempt.id, Succeed())
+    farm.settle()
+    assert [row.attempt_id for row in farm.results()] == [attempt.id]
+    assert len(farm.attempts()) == 2
+
+
+def test_a_new_dispatcher_takes_a_result_that_waits_for_it_once(farm: Farm) -> None:
+    _measuring(farm)
+    [attempt] = farm.live()
+    farm.executor.finish(attempt.id, Succeed())
+    farm.executor.restart()  # the successor reports what was finished and not taken
+    farm.dispatcher = farm.new_dispatcher()
+    assert farm.job("measure").state == "succeeded"
+    farm.settle()
+    assert [row.attempt_id for row in farm.results()] == [attempt.id]
+    assert [row.repeats for row in farm.points()] == [1]
+    check_history(farm)
+
+
+def test_what_an_agent_lost_is_queued_again(farm: Farm) -> None:
+    _measuring(farm)
+    farm.executor.restart()
+    farm.dispatcher = farm.new_dispatcher()
+    assert farm.attempts()[-1].message == "its agent ended before it did"
+    farm.play(Succeed())
+    farm.settle()
+    assert farm.job("measure").state == "succeeded"
+
+
+def test_what_the_database_gave_up_is_ended_on_the_host(farm: Farm) -> None:
+    """The dispatcher lost an attempt and made it up elsewhere; its host turns up again, with the first one running."""
+    _measuring(farm)
+    [attempt] = farm.live()
+    farm.clock.advance(_EXPIRED_S)
+    farm.dispatcher = farm.new_dispatcher(farm.new_executor("elsewhere"))
+    farm.tick()
+    assert farm.attempts()[-1].state == "lost"
+    farm.dispatcher = farm.new_dispatcher()
+    farm.play(Succeed())
+    farm.settle()
+    assert attempt.id not in farm.executor.running
+    assert [row.attempt_id for row in farm.results()] != [attempt.id]
+    assert len(farm.results()) == 1
+
+
+def test_a_report_survives_a_round_that_broke_after_it_was_read(farm: Farm) -> None:
+    """The round's transaction is undone, so its reports must be asked for again."""
+    _measuring(farm)
+    [attempt] = farm.live()
+    farm.executor.finish(attempt.id, Succeed())
+
+    def break_(connection: object) -> bool:
+        raise OSError("disk I/O error")
+
+    with pytest.raises(OSError, match="disk I/O error"):
+        farm.dispatcher.tick(may_claim=break_)
+    farm.dispatcher.stop()
+    assert [row.attempt_id for row in farm.results()] == [attempt.id]
+    assert farm.job("measure").state == "succeeded"
+
+
+def test_stopping_ends_what_runs_and_leaves_it_to_be_resumed(farm: Farm) -> None:
+    _measuring(farm)
+    farm.dispatcher.stop()
+    assert farm.executor.running == set()
+    assert farm.live() == []
+    job = farm.job("measure")
+    assert (job.state, job.attempts) == ("queued", 0)  # it was our wish: no try is counted
+    farm.play(Succeed())
+    farm.dispatcher = farm.new_dispatcher()
+    farm.settle()
+    check_history(farm)
+
+
+def test_stopping_takes_what_has_finished_in_the_meantime(farm: Farm) -> None:
+    _measuring(farm)
+    farm.executor.finish(farm.live()[0].id, Succeed())
+    farm.dispatcher.stop()
+    assert farm.job("measure").state == "succeeded"
+
+
+def test_stopping_gives_the_lease_to_whoever_waits(farm: Farm) -> None:
+    farm.dispatcher.stop()
+    with writing(farm.engine) as connection:
+        assert DispatcherLease().acquire(connection, farm.clock())
+
+
+def test_stopping_while_the_host_is_lost_still_leaves_the_rows_in_order(farm: Farm) -> None:
+    _measuring(farm)
+    farm.executor.reachable = False
+    with pytest.raises(HostLostError):
+        farm.dispatcher.stop()
+    assert farm.live() == []
+    assert farm.job("measure").state == "queued"
+    with writing(farm.engine) as connection:
+        assert DispatcherLease().acquire(connection, farm.clock())
+
+
+def test_a_dispatcher_that_was_replaced_does_nothing_any_more(farm: Farm) -> None:
+    replaced = farm.dispatcher
+    farm.clock.advance(60)
+    farm.dispatcher = farm.new_dispatcher()
+    farm.submit(plan_of(farm.devices(), TORCH))
+    with pytest.raises(LeaseLostError):
+        replaced.tick()
+    assert farm.attempts() == []
+
+
+def test_a_dispatcher_that_was_replaced_ends_nothing_of_its_successor(farm: Farm) -> None:
+    replaced: Dispatcher = farm.dispatcher
+    farm.clock.advance(60)
+    farm.dispatcher = farm.new_dispatcher()
+    _measuring(farm)
+    running = farm.live()
+    with pytest.raises(LeaseLostError):
+        replaced.tick()
+    with suppress(LeaseLostError):
+        replaced.stop()
+    assert farm.live() == running
+    assert farm.executor.running == {row.id for row in running}
+    farm.executor.finish(running[0].id, Succeed())
+    farm.settle()
+    assert len(farm.attempts()) == 2
+
+
+def test_many_jobs_for_a_device_that_is_away_do_not_keep_others_from_theirs(make_farm: MakeFarm) -> None:
+    farm = make_farm(kind="phone", devices=2)
+    away, here = farm.devices()
+    farm.run(plan_of([away], TORCH))
+    with writing(farm.engine) as connection:
+        connection.execute(update(devices).where(devices.c.id == away.id).values(presence="offline"))
+    waiting = farm.submit(plan_of([away], TORCH, repeats=250, salt="waiting")).sweep_run_id
+    run_id = farm.submit(plan_of([here], TORCH, salt="ready")).sweep_run_id
+    for _ in range(3):
+        farm.tick()
+    assert farm.states(run_id) == [("measure", "succeeded")]
+    assert {state for _, state in farm.states(waiting)} == {"queued"}
+
+
+def test_every_round_keeps_the_invariants(make_farm: MakeFarm) -> None:
+    farm = make_farm(kind="phone", devices=2)
+    outcomes: list[Outcome] = [Succeed(), BROKEN, CRASHED, Succeed(), BROKEN]
+    farm.play(lambda order: outcomes[order.attempt_id % len(outcomes)])
+    for name in ("a", "b"):
+        farm.submit(plan_of(farm.devices(), TORCH, ONNX, model=name, repeats=2))
+    for _ in range(40):
+        farm.tick()
+        check_counts(farm)
+    check_history(farm)
+    assert farm.jobs(jobs.c.state.in_(("blocked", "queued", "running"))) == []
