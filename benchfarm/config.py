@@ -7,7 +7,7 @@ from pathlib import Path
 
 from platformdirs import user_data_path
 
-from scheduler.embedded import Home
+from scheduler.home import Home
 
 
 def load_home() -> Home:

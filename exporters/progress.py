@@ -13,8 +13,8 @@ from rich.table import Table
 from rich.text import Text
 
 from exporters.numbers import duration
-from scheduler.queue import UNSUPPORTED, UPSTREAM
 from scheduler.status import JobStatus, RunStatus
+from workers.errors import UNSUPPORTED, UPSTREAM
 
 _DONE = ("succeeded", "failed", "cancelled")
 _VERB = {"convert": "converted", "measure": "measured"}

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from exporters.numbers import NONE, milliseconds, significant, size
-from scheduler.queue import UPSTREAM
+from workers.errors import UPSTREAM
 
 _VERDICT_STYLE = {
     "valid": "green",

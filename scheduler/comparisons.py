@@ -11,8 +11,9 @@ from sqlalchemy import Connection, select
 
 from device_registry.registry import devices
 from scheduler.ingest import point_of, results
-from scheduler.queue import UNSUPPORTED, artifacts, sweep_runs
+from scheduler.queue import artifacts, sweep_runs
 from scheduler.states import jobs
+from workers.errors import UNSUPPORTED
 from workers.statistics import bootstrap_median_interval, bootstrap_ratio_interval
 
 #: Fewer repeats give no interval between processes, no rank and no verdict on a ratio.

@@ -92,6 +92,7 @@ class Dispatcher:
                 for attempt_id in connection.execute(live).scalars().all():
                     if attempt_id not in events["running"]:
                         lose_attempt(connection, attempt_id, who=self._who, why="its agent is gone", now=now)
+            self._taken(host, events)
 
     def tick(self, *, may_claim: Callable[[Connection], bool] = lambda _: True) -> bool:
         """One round. Returns whether anything changed.
@@ -111,12 +112,14 @@ class Dispatcher:
             self._lease.renew(connection, now)
             for host_id, events in polled.items():
                 self._take(connection, self._hosts[host_id], events)
-                self._renew_attempts(connection, host_id, now)
+                self._renew_attempts(connection, events["running"], now)
                 unwanted += self._no_longer_live(connection, events["running"])
             self._expire(connection, now)
             claiming = may_claim(connection)
             if claiming:
                 orders = self._claim(connection, now)
+        for host_id, events in polled.items():
+            self._taken(self._hosts[host_id], events)
         self._start(orders)
         self.cancel_attempts(unwanted, "cancelled")
         return bool(orders) or any(events["events"] for events in polled.values())
@@ -130,8 +133,13 @@ class Dispatcher:
             self._executor.cancel(host.name, attempt_id, why)
 
     def stop(self) -> None:
-        """End what runs, take the reports, and give the lease back."""
-        with reading(self._engine) as connection:
+        """End what runs, take the reports, and give the lease back.
+
+        Raises:
+            LeaseLostError: another dispatcher took over; what runs is its own now.
+        """
+        with writing(self._engine) as connection:
+            self._lease.renew(connection, self._clock())
             live = select(attempts.c.id).where(attempts.c.state.in_(LIVE_ATTEMPT), attempts.c.host_id.in_(self._hosts))
             running = connection.execute(live).scalars().all()
         try:
@@ -142,6 +150,7 @@ class Dispatcher:
                     events = self._executor.poll(host.name, host.cursor, _POLL_WAIT_S)
                     with writing(self._engine) as connection:
                         self._take(connection, host, events)
+                    self._taken(host, events)
                     if not events["running"]:
                         break
                 self._executor.poll(host.name, host.cursor, 0)  # so that the agent forgets what was taken
@@ -152,7 +161,7 @@ class Dispatcher:
                 self._lease.release(connection)
 
     def _take(self, connection: Connection, host: _Host, polled: dict[str, Any]) -> None:
-        """Ingest a poll's events, once each: the cursor moves only with the transaction that took them."""
+        """Ingest a poll's events, once each."""
         now = self._clock()
         for event in polled["events"]:
             if event["kind"] == "started":
@@ -171,7 +180,11 @@ class Dispatcher:
                 )
             else:
                 self._ingest(connection, event, now)
-            host.cursor = event["sequence"]
+
+    @staticmethod
+    def _taken(host: _Host, polled: dict[str, Any]) -> None:
+        """Move the cursor, once the transaction that took the events stands: the agent forgets what is before it."""
+        host.cursor = max([host.cursor, *(event["sequence"] for event in polled["events"])])
 
     def _ingest(self, connection: Connection, event: dict[str, Any], now: datetime) -> None:
         try:
@@ -189,10 +202,10 @@ class Dispatcher:
             report = Report(attempt_id=event["attempt_id"], token=event["token"], result=result)
         ingest(connection, report, who=self._who, now=now)
 
-    def _renew_attempts(self, connection: Connection, host_id: int, now: datetime) -> None:
+    def _renew_attempts(self, connection: Connection, running: Sequence[int], now: datetime) -> None:
         connection.execute(
             update(attempts)
-            .where(attempts.c.host_id == host_id, attempts.c.state.in_(LIVE_ATTEMPT))
+            .where(attempts.c.id.in_(running), attempts.c.state.in_(LIVE_ATTEMPT))
             .values(lease_until=now + timedelta(seconds=ATTEMPT_LEASE_S + _EXPIRY_SLACK_S))
         )
 
@@ -211,10 +224,11 @@ class Dispatcher:
             lose_attempt(connection, attempt_id, who=self._who, why="its lease ran out", now=now)
 
     def _claim(self, connection: Connection, now: datetime) -> list[tuple[int, Order]]:
-        wanted = candidates(connection, now)
+        places = self._places(connection, now)
+        wanted = candidates(connection, now, [place.device_id for place in places if place.device_id and place.open])
         if not wanted:
             return []
-        assignments = match(wanted, self._places(connection, now))
+        assignments = match(wanted, places)
         followers = select(queue.sweep_runs.c.follower_pid).where(queue.sweep_runs.c.followed_until > now)
         own_pids = [os.getpid(), *(pid for pid in connection.execute(followers).scalars() if pid is not None)]
         lease_until = now + timedelta(seconds=ATTEMPT_LEASE_S + _EXPIRY_SLACK_S)

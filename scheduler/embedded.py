@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import getpass
-import os
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 from sqlalchemy import Engine
@@ -21,6 +18,7 @@ from device_registry.tables import utc_now
 from scheduler import queue
 from scheduler.dispatcher import ATTEMPT_LEASE_S, Dispatcher
 from scheduler.executors.executor import Executor
+from scheduler.home import Home
 from scheduler.leases import DispatcherLease, LeaseLostError
 from scheduler.plan import Request, plan
 from scheduler.queue import Submitted
@@ -35,35 +33,6 @@ ExecutorName = Literal["ray", "local"]
 _IDLE_S = 0.25
 _FOLLOW_PERIOD_S = 3.0
 _OBSERVE_PERIOD_S = 1.0
-
-
-class HomeError(UsageError):
-    """The data directory cannot be used."""
-
-
-@dataclass(frozen=True)
-class Home:
-    """The data directory."""
-
-    path: Path
-    database_url: str
-    store_url: str
-
-    def prepare(self) -> None:
-        """Make the folder.
-
-        Raises:
-            HomeError: it cannot be written.
-        """
-        try:
-            self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
-            probe = self.path / f".probe-{os.getpid()}"
-            probe.write_bytes(b"1")
-            probe.unlink()
-        except OSError as error:
-            raise HomeError(
-                f"the data directory {self.path} cannot be written ({error.strerror}); set BENCHFARM_HOME to another"
-            ) from error
 
 
 class EmbeddedFarm:

@@ -49,7 +49,7 @@ def ingest(connection: Connection, report: Report, *, who: str, now: datetime) -
     job = connection.execute(select(jobs).where(jobs.c.id == attempt.job_id)).one()
     if attempt.state not in LIVE_ATTEMPT:
         if attempt.state == "lost":
-            if report.result.measurement is not None:
+            if report.result.measurement is not None and job.kind == "measure":
                 _insert_result(connection, report, attempt, job, stale=True, now=now)
             change_attempt(
                 connection, attempt.id, "lost", "stale", who=who, why="the result came after the lease", now=now
@@ -60,12 +60,13 @@ def ingest(connection: Connection, report: Report, *, who: str, now: datetime) -
     if job.state != "running":
         change_attempt(connection, attempt.id, "running", "cancelled", who=who, why=f"its job is {job.state}", now=now)
         return "cancelled"
-    if report.result.failure is not None:
-        return _ingest_failure(connection, report, report.result.failure, attempt, job, who=who, now=now)
+    failure = report.result.failure or _misfit(connection, report, job)
+    if failure is not None:
+        return _ingest_failure(connection, report, failure, attempt, job, who=who, now=now)
     change_attempt(
         connection, attempt.id, "running", "finished", who=who, why=None, now=now, log_sha256=report.log_sha256
     )
-    if report.result.conversion is not None:
+    if job.kind == "convert":
         _insert_artifact(connection, report, job, now)
     else:
         _insert_result(connection, report, attempt, job, stale=False, now=now)
@@ -75,6 +76,16 @@ def ingest(connection: Connection, report: Report, *, who: str, now: datetime) -
     if job.makes_key is not None:
         queue.unblock(connection, job.makes_key, who=who, now=now)
     return "finished"
+
+
+def _misfit(connection: Connection, report: Report, job: Row[Any]) -> Failure | None:
+    """Why a report without a failure cannot be taken as the job's success."""
+    made = report.result.conversion if job.kind == "convert" else report.result.measurement
+    if made is None or (job.kind == "measure" and report.judgement is None):
+        return Failure(cause="bug", code="bad_report", message=f"the report of a {job.kind} job holds no such outcome")
+    if job.kind == "convert" and job.needs_key is not None and not queue.stands(connection, job.needs_key):
+        return Failure(cause="infrastructure", code="parent_gone", message="what it was made from was damaged")
+    return None
 
 
 def lose_attempt(connection: Connection, attempt_id: int, *, who: str, why: str, now: datetime) -> None:
@@ -120,11 +131,7 @@ def _ingest_failure(
     )
     if failure.code == "artifact_corrupt" and failure.artifact_sha256 is not None:
         queue.remake(connection, failure.artifact_sha256, job.sweep_run_id, who=who, now=now)
-        queued = queue.requeue(connection, job.id, who=who, why=failure.message, now=now, counted=True)
-        if queued and not queue.stands(connection, job.needs_key):
-            change_job(
-                connection, job.id, "queued", "blocked", who=who, why="waits for the artifact to be made again", now=now
-            )
+        queue.requeue(connection, job.id, who=who, why=failure.message, now=now, counted=True)
     elif ours or failure.cause == "infrastructure":
         queue.requeue(connection, job.id, who=who, why=failure.message, now=now, counted=not ours)
     else:
@@ -167,9 +174,6 @@ def _insert_result(
     assert measurement is not None
     document = to_dict(report)
     del document["telemetry"]  # has rows of its own
-    artifact = connection.execute(
-        select(artifacts.c.sha256).where(artifacts.c.key == job.needs_key)
-    ).scalar_one_or_none()
     connection.execute(
         insert(results).values(
             attempt_id=attempt.id,
@@ -180,7 +184,7 @@ def _insert_result(
             stale=stale,
             verdict=report.judgement.verdict if report.judgement is not None else "interrupted",
             p50_ms=measurement.timings.p50_ms,
-            artifact_sha256=artifact or "unknown",
+            artifact_sha256=report.artifact_sha256,
             document=document,
             created_at=now,
         )

@@ -21,6 +21,7 @@ from scheduler.tables import Artifact, SweepRun
 from workers.artifacts import ArtifactStore
 from workers.contract import ConvertTask, Limits, MeasureTask, Order, from_dict, to_dict
 from workers.devices.cpu import machine_key
+from workers.errors import UNSUPPORTED, UPSTREAM
 from workers.measure import longest_s
 from workers.processes import is_alive, this_process
 
@@ -28,9 +29,6 @@ sweep_runs = table_of(SweepRun)
 artifacts = table_of(Artifact)
 hosts = table_of(Host)
 
-#: Failure codes that other code asks for: cannot be had here; failed because what it needs failed.
-UNSUPPORTED = "unsupported"
-UPSTREAM = "upstream"
 #: Tries of a job that fails for the infrastructure's sake.
 MOST_ATTEMPTS = 3
 #: A follower says so often that it still waits; after the second span its run is nobody's.
@@ -80,7 +78,8 @@ def submit(
         **follow,
     )
     record(connection, "run", run_id, None, "submitted", who=owner, why=None, now=now)
-    standing = _standing(connection, store, owner, now)
+    keys = {item.variant.key for item in (*made.conversions, *made.spare_conversions)}
+    standing = _standing(connection, store, keys, owner, now)
     position = 0
     reused = 0
     for conversion in made.conversions:
@@ -126,13 +125,14 @@ def abandon(connection: Connection, run_id: int, now: datetime) -> None:
     record(connection, "run", run_id, None, "interrupted", who="follower", why=None, now=now)
 
 
-def candidates(connection: Connection, now: datetime) -> list[Wanted]:
-    """The first queued jobs of runs that are alive."""
+def candidates(connection: Connection, now: datetime, open_devices: Sequence[int]) -> list[Wanted]:
+    """The first queued jobs of runs that are alive; those for devices that take no work do not block the rest."""
     rows = connection.execute(
         select(jobs.c.id, jobs.c.kind, jobs.c.priority, jobs.c.position, jobs.c.device_id, jobs.c.host_id)
         .join(sweep_runs, sweep_runs.c.id == jobs.c.sweep_run_id)
         .where(
             jobs.c.state == "queued",
+            or_(jobs.c.device_id.is_(None), jobs.c.device_id.in_(open_devices)),
             or_(jobs.c.not_before.is_(None), jobs.c.not_before <= now),
             or_(sweep_runs.c.followed_until.is_(None), sweep_runs.c.followed_until > now),
         )
@@ -208,7 +208,42 @@ def requeue(connection: Connection, job_id: int, *, who: str, why: str, now: dat
         not_before=later,
         attempts=tries if counted else tries - 1,
     )
+    _wait_if_missing(connection, job_id, who=who, now=now)
     return True
+
+
+def _wait_if_missing(connection: Connection, job_id: int, *, who: str, now: datetime) -> None:
+    """A queued job whose artifact was dropped meanwhile waits for it, and it is made again."""
+    row = connection.execute(select(jobs).where(jobs.c.id == job_id)).one()
+    if row.state != "queued" or row.needs_key is None or stands(connection, row.needs_key):
+        return
+    change_job(connection, job_id, "queued", "blocked", who=who, why="its artifact must be made again", now=now)
+    _make_again(connection, row.needs_key, row.sweep_run_id, who=who, now=now)
+
+
+def _forget(connection: Connection, row: Row[Any], why: str, *, who: str, now: datetime) -> None:
+    """Drop an artifact; what was queued for it waits again."""
+    connection.execute(artifacts.delete().where(artifacts.c.id == row.id))
+    record(connection, "artifact", row.id, "standing", why, who=who, why=row.sha256, now=now)
+    waiting = select(jobs.c.id).where(jobs.c.needs_key == row.key, jobs.c.state == "queued")
+    for job_id in connection.execute(waiting).scalars().all():
+        change_job(connection, job_id, "queued", "blocked", who=who, why="its artifact must be made again", now=now)
+
+
+def _make_again(connection: Connection, key: str, run_id: int, *, who: str, now: datetime) -> None:
+    """Queue the conversion that made an artifact once more, with what it is made from, unless it is open already."""
+    maker = connection.execute(select(jobs).where(jobs.c.makes_key == key).order_by(jobs.c.id.desc()).limit(1)).one()
+    if maker.state in OPEN_JOB:
+        return
+    state = "queued" if maker.needs_key is None or stands(connection, maker.needs_key) else "blocked"
+    fresh = {name: value for name, value in maker._mapping.items() if name != "id"}
+    fresh |= {"state": state, "sweep_run_id": run_id, "attempts": 0, "not_before": None}
+    fresh |= {"created_at": now, "changed_at": now}
+    fresh |= {"failure_cause": None, "failure_code": None, "failure_message": None}
+    job_id = insert_row(connection, jobs, **fresh)
+    record(connection, "job", job_id, None, state, who=who, why="its artifact was damaged", now=now)
+    if state == "blocked":
+        _make_again(connection, maker.needs_key, run_id, who=who, now=now)
 
 
 def fail_job(
@@ -243,27 +278,9 @@ def remake(connection: Connection, sha256: str, run_id: int, *, who: str, now: d
     """Forget a damaged stored file with every artifact that needs it, and queue the conversions that make them."""
     rows = [row for row in connection.execute(select(artifacts)) if sha256 in (row.sha256, *row.companions.values())]
     for row in rows:
-        connection.execute(artifacts.delete().where(artifacts.c.id == row.id))
-        record(connection, "artifact", row.id, "standing", "damaged", who=who, why=sha256, now=now)
+        _forget(connection, row, "damaged", who=who, now=now)
     for row in rows:
-        maker = connection.execute(
-            select(jobs).where(jobs.c.makes_key == row.key).order_by(jobs.c.id.desc()).limit(1)
-        ).first()
-        if maker is None or maker.state in OPEN_JOB:
-            continue
-        state = "queued" if maker.needs_key is None or stands(connection, maker.needs_key) else "blocked"
-        fresh = {name: value for name, value in maker._mapping.items() if name != "id"}
-        fresh |= {
-            "state": state,
-            "sweep_run_id": run_id,
-            "attempts": 0,
-            "not_before": None,
-            "created_at": now,
-            "changed_at": now,
-        }
-        fresh |= {"failure_cause": None, "failure_code": None, "failure_message": None}
-        job_id = insert_row(connection, jobs, **fresh)
-        record(connection, "job", job_id, None, state, who=who, why="its artifact was damaged", now=now)
+        _make_again(connection, row.key, run_id, who=who, now=now)
 
 
 def stands(connection: Connection, key: str) -> bool:
@@ -314,15 +331,14 @@ def _is_abandoned(run: Row[Any], now: datetime) -> bool:
     return bool(run.followed_until <= now or (here and not is_alive(run.follower_pid, run.follower_started)))
 
 
-def _standing(connection: Connection, store: ArtifactStore, who: str, now: datetime) -> set[str]:
+def _standing(connection: Connection, store: ArtifactStore, keys: set[str], who: str, now: datetime) -> set[str]:
     """Keys of artifacts whose bytes are in the store; rows whose bytes are gone are dropped."""
     standing = set()
-    for row in connection.execute(select(artifacts)):
+    for row in connection.execute(select(artifacts).where(artifacts.c.key.in_(keys))).all():
         if all(store.has(sha256) for sha256 in (row.sha256, *row.companions.values())):
             standing.add(row.key)
         else:
-            connection.execute(artifacts.delete().where(artifacts.c.id == row.id))
-            record(connection, "artifact", row.id, "standing", "missing", who=who, why=row.sha256, now=now)
+            _forget(connection, row, "missing", who=who, now=now)
     return standing
 
 

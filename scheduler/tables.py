@@ -177,7 +177,7 @@ class Result(SQLModel, table=True):
     stale: bool = Field(default=False)
     verdict: str = Field(sa_type=String(20))
     p50_ms: float
-    artifact_sha256: str = Field(sa_type=String(64))
+    artifact_sha256: str | None = Field(default=None, sa_type=String(64))
     #: The agent's Report (workers.contract) without telemetry, which has rows of its own.
     document: dict[str, Any] = Field(sa_type=JSON)
     created_at: datetime = Field(sa_type=UtcDateTime)
@@ -214,7 +214,7 @@ class Point(SQLModel, table=True):
     value: float
     repeats: int
     verdict: str = Field(sa_type=String(20))
-    artifact_sha256: str = Field(sa_type=String(64))
+    artifact_sha256: str | None = Field(default=None, sa_type=String(64))
     #: Fingerprint of conversion and run environment: a change begins a new epoch.
     environment_digest: str = Field(sa_type=String(64))
     at: datetime = Field(sa_type=UtcDateTime)

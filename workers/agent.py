@@ -37,8 +37,8 @@ from workers.errors import AttemptError, Cause, classify, is_out_of_memory
 from workers.host import describe_host, load_drivers, load_sensors
 from workers.host_monitor import FOREIGN_WINDOW_S, HostMonitor
 from workers.judge import judge
-from workers.processes import end_group, read_process
-from workers.spool import Spool
+from workers.processes import end_group, end_marked, read_process
+from workers.spool import ATTEMPT_VARIABLE, Spool
 
 #: Dispatcher and agent must be of one version: checked at hello.
 AGENT_VERSION = "1"
@@ -195,14 +195,15 @@ class HostAgent:
             )
         except Exception as error:  # the border of the thread: the dispatcher must hear of everything
             failure = classify(error, "preparing the attempt")
-            cause = failure.cause if isinstance(error, AttemptError | OSError) else Cause.BUG
+            cause = failure.cause if isinstance(error, AttemptError) else Cause.BUG
+            cause = Cause.INFRASTRUCTURE if isinstance(error, OSError) else cause
             report = _failed(order, Failure(cause=cause, code=failure.code, message=failure.message))
-        report = replace(report, wall_s=time.monotonic() - began)
+        report = replace(report, wall_s=time.monotonic() - began, artifact_sha256=order.inputs.get("artifact"))
         try:
             if folder is not None:
                 report = replace(report, log_sha256=self._store_log(folder))
                 self._spool.finish(folder, report)
-        except OSError as error:
+        except Exception as error:  # a store that fails must not leave the attempt running for ever
             failure = classify(error, "writing the report")
             report = _failed(order, Failure(cause=Cause.INFRASTRUCTURE, code=failure.code, message=failure.message))
         with self._changed:
@@ -305,9 +306,10 @@ class HostAgent:
             self._wait(running, process)
         finally:
             self._monitor.unwatch(process.pid)
-            # Whatever the runner started must not outlive it.
+            # Whatever the runner started must not outlive it: its group, and what left the group.
             end_group(process.pid, identity.started if identity is not None else -1.0)
             process.wait()
+            end_marked(ATTEMPT_VARIABLE, folder.name)
         if running.ended is not None:
             return _failed(order, running.ended).result
         try:
@@ -402,6 +404,7 @@ def child_environment(order: Order, folder: Path) -> dict[str, str]:
     model = order.convert.model if order.convert is not None else None
     pretrained = model is not None and model.weights == "pretrained"
     return {
+        ATTEMPT_VARIABLE: folder.name,
         "PATH": "/usr/local/bin:/usr/bin:/bin",
         "HOME": scratch,
         "TMPDIR": scratch,

@@ -349,6 +349,8 @@ class Report:
     gate_after: GateReading | None = None
     energy: Energy | None = None
     telemetry: tuple[Reading, ...] = ()
+    #: The artifact that was measured or converted.
+    artifact_sha256: str | None = None
     #: sha256 of the log in the artifact store.
     log_sha256: str | None = None
     #: Environment of host, device and runtime: what the epoch is made of.

@@ -5,6 +5,10 @@ from __future__ import annotations
 import errno
 from enum import StrEnum
 
+#: Failure codes that other code asks for: cannot be had here; failed because what it needs failed.
+UNSUPPORTED = "unsupported"
+UPSTREAM = "upstream"
+
 
 class Cause(StrEnum):
     """Who or what a failed attempt failed for."""
@@ -30,7 +34,7 @@ class UnsupportedError(AttemptError):
     """The combination cannot be had here. Kept apart from failures in every table."""
 
     def __init__(self, message: str) -> None:
-        super().__init__(Cause.MODEL, "unsupported", message)
+        super().__init__(Cause.MODEL, UNSUPPORTED, message)
 
 
 class BadModelError(AttemptError):

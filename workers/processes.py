@@ -132,6 +132,15 @@ def _group_members(group: int) -> list[int]:
     return members
 
 
+def end_marked(name: str, value: str) -> int:
+    """Kill every process of ours that was started with an environment variable of that value; returns how many."""
+    marked = with_environment(name, value)
+    for process in marked:
+        with suppress(ProcessLookupError):
+            os.kill(process.pid, signal.SIGKILL)
+    return len(marked)
+
+
 def with_environment(name: str, value: str) -> list[Process]:
     """Our user's processes that were started with an environment variable of that value."""
     found = []

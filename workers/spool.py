@@ -15,10 +15,12 @@ from typing import Any
 
 from workers.contract import ContractError, Order, Report, read_document, write_document
 from workers.errors import AttemptError, Cause
-from workers.processes import end_group, is_alive, read_process, this_process, with_environment
+from workers.processes import end_group, end_marked, is_alive, read_process, this_process
 
 #: Every process of an embedded Ray carries this variable with the session's own value.
 RAY_SESSION_VARIABLE = "BENCHFARM_RAY_SESSION"
+#: Every process of an attempt carries this variable with the name of the attempt's folder.
+ATTEMPT_VARIABLE = "BENCHFARM_ATTEMPT"
 
 
 @dataclass(frozen=True)
@@ -88,6 +90,7 @@ class Spool:
         for folder in sorted(self._attempts.iterdir()):
             if (running := _read_json(folder / "process.json")) is not None:
                 end_group(int(running["pid"]), float(running["started"]))
+                end_marked(ATTEMPT_VARIABLE, folder.name)
             try:
                 order = read_document(Order, folder / "order.json")
             except (OSError, ContractError):
@@ -144,10 +147,7 @@ def sweep_ray_sessions(root: Path) -> int:
         session = _read_json(record)
         if session is None or is_alive(int(session["pid"]), float(session["started"])):
             continue
-        for process in with_environment(RAY_SESSION_VARIABLE, record.stem):
-            with suppress(ProcessLookupError):
-                os.kill(process.pid, 9)
-                ended += 1
+        ended += end_marked(RAY_SESSION_VARIABLE, record.stem)
         shutil.rmtree(str(session["folder"]), ignore_errors=True)
         record.unlink(missing_ok=True)
     return ended

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
+import signal
 import tempfile
 from contextlib import suppress
 from pathlib import Path
@@ -53,6 +54,8 @@ class EmbeddedRayExecutor:
         import ray
 
         self._ray = ray
+        # Ray puts a handler of its own in the place of ours, which would skip the clean end.
+        before = signal.getsignal(signal.SIGTERM)
         ray.init(
             num_cpus=1,
             num_gpus=0,
@@ -63,6 +66,7 @@ class EmbeddedRayExecutor:
             namespace="benchfarm",
             _temp_dir=str(self._folder),
         )
+        signal.signal(signal.SIGTERM, before)
         from workers.ray_agent import launch
 
         self._agent = launch(home, store_url, lease_s)

@@ -110,7 +110,8 @@ class ScriptedExecutor:
 
     def _report(self, order: Order, outcome: Succeed | Failure) -> contract.Report:
         names: dict[str, Any] = {"attempt_id": order.attempt_id, "token": order.token}
-        made, seen = dict[str, Any](), dict[str, Any]()
+        made: dict[str, Any] = {}
+        seen: dict[str, Any] = {"artifact_sha256": order.inputs.get("artifact")}
         try:
             for sha256 in order.inputs.values():
                 self._store.fetch(sha256)
@@ -120,7 +121,7 @@ class ScriptedExecutor:
                 made["conversion"] = self._conversion(order.convert, order.inputs)
             elif order.measure is not None:
                 made["measurement"] = _measurement(order.measure, outcome.p50_ms)
-                seen = {"judgement": contract.Judgement(verdict=outcome.verdict), "environment": {"scripted": "1"}}
+                seen |= {"judgement": contract.Judgement(verdict=outcome.verdict), "environment": {"scripted": "1"}}
         except ArtifactCorruptError as error:
             made["failure"] = Failure(cause=error.cause, code=error.code, message="bad", artifact_sha256=error.sha256)
         return contract.Report(**names, result=contract.Result(**names, started_at=0, finished_at=1, **made), **seen)

@@ -78,6 +78,8 @@ class Factory(ModelSource):
         module_name, _, function = request.name.partition(":")
         try:
             made = getattr(importlib.import_module(module_name), function)()
+        except MemoryError:
+            raise
         except Exception as error:
             raise AttemptError(
                 Cause.USER, "factory_failed", f"{request.name} raised {type(error).__name__}: {first_line(error)}"

@@ -239,7 +239,7 @@ def upgrade() -> None:
         sa.Column("value", sa.Float(), nullable=False),
         sa.Column("repeats", sa.Integer(), nullable=False),
         sa.Column("verdict", sa.String(length=20), nullable=False),
-        sa.Column("artifact_sha256", sa.String(length=64), nullable=False),
+        sa.Column("artifact_sha256", sa.String(length=64), nullable=True),
         sa.Column("environment_digest", sa.String(length=64), nullable=False),
         sa.Column("at", sa.DateTime(timezone=True), nullable=False),
         sa.ForeignKeyConstraint(
@@ -264,7 +264,7 @@ def upgrade() -> None:
         sa.Column("stale", sa.Boolean(), nullable=False),
         sa.Column("verdict", sa.String(length=20), nullable=False),
         sa.Column("p50_ms", sa.Float(), nullable=False),
-        sa.Column("artifact_sha256", sa.String(length=64), nullable=False),
+        sa.Column("artifact_sha256", sa.String(length=64), nullable=True),
         sa.Column("document", sa.JSON(), nullable=False),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
         sa.ForeignKeyConstraint(
