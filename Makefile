@@ -1,6 +1,6 @@
 # benchfarm: two commands from a fresh clone, `make run` and `make test`. Needs Python 3.11 and nothing else.
 
-PYTHON ?= python3.11
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV   := .venv
 BIN    := $(VENV)/bin
 # Default Linux wheels of torch are CUDA builds: about 5 GB with their libraries, all from PyPI.

@@ -22,7 +22,8 @@ from scheduler.queue import artifacts
 from scheduler.states import jobs
 from workers.agent import child_environment
 from workers.artifacts import ArtifactStore
-from workers.contract import Limits, MeasureTask, Order, from_dict, write_document
+from workers.codec import from_dict, write_document
+from workers.contract import Limits, MeasureTask, Order
 
 #: How often the command's memory is looked at.
 _PERIOD_S = 0.1

@@ -15,13 +15,13 @@ from device_registry.errors import UsageError
 from device_registry.registry import list_devices, record_hello
 from device_registry.selectors import parse_selector
 from device_registry.tables import utc_now
-from scheduler import queue
+from scheduler import runs
 from scheduler.dispatcher import ATTEMPT_LEASE_S, Dispatcher
 from scheduler.executors.executor import Executor
 from scheduler.home import Home
 from scheduler.leases import DispatcherLease, LeaseLostError
 from scheduler.plan import Request, plan
-from scheduler.queue import Submitted
+from scheduler.runs import Submitted
 from scheduler.schema import open_database
 from scheduler.status import RunStatus, run_is_done, run_status
 from workers.agent import AGENT_VERSION
@@ -69,7 +69,7 @@ class EmbeddedFarm:
             raise UsageError(f"no device matches {request.selector!r}; known devices: {', '.join(known) or 'none'}")
         made = plan(request, found)
         with writing(self.engine) as connection:
-            return queue.submit(
+            return runs.submit(
                 connection,
                 made,
                 request,
@@ -103,7 +103,7 @@ class EmbeddedFarm:
             while True:
                 if time.monotonic() >= next_follow:
                     with writing(self.engine) as connection:
-                        queue.follow(connection, run_id, utc_now())
+                        runs.follow(connection, run_id, utc_now())
                         leads = dispatcher is not None or lease.acquire(connection, utc_now())
                     next_follow = time.monotonic() + (_FOLLOW_PERIOD_S if leads else _OBSERVE_PERIOD_S)
                     if leads and dispatcher is None:
@@ -150,7 +150,7 @@ class EmbeddedFarm:
             with writing(self.engine) as connection:
                 lease.release(connection)
                 if not run_is_done(connection, run_id):
-                    queue.abandon(connection, run_id, utc_now())
+                    runs.abandon(connection, run_id, utc_now())
         finally:
             if carrier is not None:
                 carrier.close()

@@ -16,7 +16,8 @@ from scheduler.conversions import digest
 from scheduler.queue import artifacts
 from scheduler.states import LIVE_ATTEMPT, attempts, change_attempt, change_job, jobs
 from scheduler.tables import Point, Result, Series, Telemetry
-from workers.contract import PROTOCOL_VERSION, Failure, MeasureTask, Report, from_dict, to_dict
+from workers.codec import from_dict, to_dict
+from workers.contract import PROTOCOL_VERSION, Failure, MeasureTask, Report
 
 results = table_of(Result)
 series = table_of(Series)

@@ -11,7 +11,8 @@ from device_registry.capabilities import BackendCapability
 from device_registry.errors import UsageError
 from device_registry.registry import RegisteredDevice
 from scheduler.conversions import Variant, chain, digest, variants_of
-from workers.contract import PROTOCOL_VERSION, ConvertTask, GatePolicy, MeasureTask, ModelRequest, Options, to_dict
+from workers.codec import to_dict
+from workers.contract import PROTOCOL_VERSION, ConvertTask, GatePolicy, MeasureTask, ModelRequest, Options
 from workers.models.source import ModelSource, Resolved, UnknownModelError, file_digest
 from workers.plugins import Plugin, plugins
 from workers.runtimes.runtime import Runtime

@@ -7,7 +7,6 @@ watches it, and reports. What the agent knows is on disk (`workers.spool`), so i
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 import threading
@@ -19,21 +18,11 @@ from typing import Any
 
 from device_registry.capabilities import DeviceDescription
 from workers.artifacts import ArtifactCorruptError, ArtifactStore
-from workers.contract import (
-    ContractError,
-    Failure,
-    GateReading,
-    Order,
-    Report,
-    Result,
-    StoredFile,
-    from_dict,
-    read_document,
-    to_dict,
-    write_document,
-)
+from workers.child import cause_of_death, child_environment
+from workers.codec import ContractError, from_dict, read_document, to_dict, write_document
+from workers.contract import Failure, GateReading, Order, Report, Result, StoredFile
 from workers.devices.device import DeviceDriver
-from workers.errors import AttemptError, Cause, classify, is_out_of_memory
+from workers.errors import AttemptError, Cause, classify
 from workers.host import describe_host, load_drivers, load_sensors
 from workers.host_monitor import FOREIGN_WINDOW_S, HostMonitor
 from workers.judge import judge
@@ -45,15 +34,6 @@ AGENT_VERSION = "1"
 #: A log larger than this keeps its beginning and its end.
 _LOG_LIMIT = 1 << 20
 _GATE_STEP_S = 0.5
-#: What runtimes that abort on a failed write leave as last words.
-_DISK_FULL = ("No space left on device", "File too large", "PytorchStreamWriter failed writing", "PyTorchStreamWriter")
-#: Caches and proxies that loading pretrained weights needs; nothing else of the user's environment reaches a child.
-_WEIGHTS_VARIABLES = (
-    *("HF_HOME", "HF_HUB_CACHE", "HF_HUB_OFFLINE", "HF_ENDPOINT", "TORCH_HOME", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"),
-    *("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy"),
-)
-#: Signals that say what a runtime died of.
-_CRASHES = {signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGFPE, signal.SIGABRT}
 
 
 @dataclass
@@ -315,7 +295,7 @@ class HostAgent:
         try:
             return read_document(Result, folder / "result.json")
         except OSError:
-            return _failed(order, _cause_of_death(process.returncode, folder / "log.txt")).result
+            return _failed(order, cause_of_death(process.returncode, folder / "log.txt")).result
         except ContractError as error:
             return _failed(order, Failure(cause=Cause.BUG, code="bad_result", message=str(error))).result
 
@@ -397,72 +377,11 @@ class HostAgent:
         )
 
 
-def child_environment(order: Order, folder: Path) -> dict[str, str]:
-    """The runner's environment, built from nothing: no token, no database URL, no setting of the user's shell."""
-    threads = str(order.measure.options.threads if order.measure is not None else os.cpu_count() or 1)
-    scratch = str(folder / "tmp")
-    model = order.convert.model if order.convert is not None else None
-    pretrained = model is not None and model.weights == "pretrained"
-    return {
-        ATTEMPT_VARIABLE: folder.name,
-        "PATH": "/usr/local/bin:/usr/bin:/bin",
-        "HOME": scratch,
-        "TMPDIR": scratch,
-        "LANG": "C.UTF-8",
-        "PYTHONHASHSEED": "0",
-        "PYTHONUNBUFFERED": "1",
-        "OMP_NUM_THREADS": threads,
-        "MKL_NUM_THREADS": threads,
-        "OPENBLAS_NUM_THREADS": threads,
-        "CUDA_VISIBLE_DEVICES": "",
-        "HF_HUB_OFFLINE": "1",
-        "TF_CPP_MIN_LOG_LEVEL": "1",
-        **(_weights_environment() if pretrained else {}),
-    }
-
-
-def _weights_environment() -> dict[str, str]:
-    """Where pretrained weights are found: caches and proxies as the user of this host set them."""
-    home = Path.home()
-    defaults = {
-        "HF_HOME": str(home / ".cache" / "huggingface"),
-        "TORCH_HOME": str(home / ".cache" / "torch"),
-        "HF_HUB_OFFLINE": "0",
-    }
-    return defaults | {name: os.environ[name] for name in _WEIGHTS_VARIABLES if name in os.environ}
-
-
 def _failed(order: Order, failure: Failure | None) -> Report:
     now = time.time()
     failure = failure or Failure(cause=Cause.BUG, code="unknown", message="ended for no recorded reason")
     result = Result(attempt_id=order.attempt_id, token=order.token, started_at=now, finished_at=now, failure=failure)
     return Report(attempt_id=order.attempt_id, token=order.token, result=result)
-
-
-def _cause_of_death(returncode: int, log: Path) -> Failure:
-    """A runner that left no result: what its exit status and its last words say."""
-    last_words = log.read_bytes()[-4096:].decode(errors="replace")
-    if any(sign in last_words for sign in _DISK_FULL):
-        message = "no space left: the runtime ended the process while writing"
-        return Failure(cause=Cause.INFRASTRUCTURE, code="disk_full", message=message)
-    if is_out_of_memory(RuntimeError(last_words)):
-        return Failure(
-            cause=Cause.MODEL, code="out_of_memory", message="the runtime ran out of memory and ended the process"
-        )
-    if returncode >= 0:
-        return Failure(
-            cause=Cause.BUG,
-            code="no_result",
-            message=f"the runner exited with {returncode} and left no result; see its log",
-        )
-    name = signal.Signals(-returncode).name
-    if -returncode in _CRASHES:
-        return Failure(cause=Cause.MODEL, code="crashed", message=f"the runtime crashed the process ({name})")
-    return Failure(
-        cause=Cause.INFRASTRUCTURE,
-        code="killed",
-        message=f"the runner was ended from outside ({name}: out of memory, or by hand)",
-    )
 
 
 def _boot_clock() -> float:

@@ -20,6 +20,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from workers.codec import read_document, write_document
 from workers.contract import (
     Conversion,
     ConvertTask,
@@ -31,8 +32,6 @@ from workers.contract import (
     Result,
     RuntimeFacts,
     StoredFile,
-    read_document,
-    write_document,
 )
 from workers.errors import AttemptError, Cause, UnsupportedError, classify
 

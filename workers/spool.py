@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from workers.contract import ContractError, Order, Report, read_document, write_document
+from workers.codec import ContractError, read_document, write_document
+from workers.contract import Order, Report
 from workers.errors import AttemptError, Cause
 from workers.processes import end_group, end_marked, is_alive, read_process, this_process
 

@@ -16,7 +16,8 @@ from scheduler.executors.executor import HostLostError
 from workers import contract
 from workers.agent import AGENT_VERSION
 from workers.artifacts import ArtifactCorruptError, ArtifactStore
-from workers.contract import Failure, Order, StoredFile, to_dict
+from workers.codec import from_dict, to_dict
+from workers.contract import Failure, Order, StoredFile
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +58,7 @@ class ScriptedExecutor:
 
     def start(self, host: str, order: dict[str, Any]) -> None:
         """See `Executor.start`."""
-        read = contract.from_dict(Order, self._answer(order))
+        read = from_dict(Order, self._answer(order))
         outcome = self.play(read)
         self.orders[read.attempt_id] = read
         if outcome != "vanish":
@@ -147,4 +148,4 @@ def _measurement(task: contract.MeasureTask, p50_ms: float) -> contract.Measurem
     seen |= {"warm_up": {"runs": 1, "seconds": 0.0, "stable": True}, "throughput_per_s": 1000 / p50_ms}
     seen |= dict.fromkeys(("imports_ms", "load_cold_ms", "load_warm_ms", "first_inference_ms", "timed_from"), 1.0)
     seen |= dict.fromkeys(("compile_ms", "rss_after_imports_bytes", "peak_rss_bytes", "fidelity", "raw"))
-    return contract.from_dict(contract.Measurement, seen | {"timed_to": 2.0})
+    return from_dict(contract.Measurement, seen | {"timed_to": 2.0})

@@ -23,7 +23,8 @@ import pytest
 
 from workers.agent import HostAgent
 from workers.artifacts import ArtifactStore
-from workers.contract import ConvertTask, Limits, MeasureTask, ModelRequest, Order, Report, from_dict, to_dict
+from workers.codec import from_dict, to_dict
+from workers.contract import ConvertTask, Limits, MeasureTask, ModelRequest, Order, Report
 from workers.processes import read_process
 
 HANGS = "signal:pause"

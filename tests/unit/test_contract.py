@@ -14,9 +14,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.unit.builders import make_measurement, make_order, make_reading
+from workers.codec import ContractError, from_dict, read_document, to_dict, write_document
 from workers.contract import (
     SCHEMA_VERSION,
-    ContractError,
     Conversion,
     Fidelity,
     Measurement,
@@ -26,10 +26,6 @@ from workers.contract import (
     Report,
     Result,
     Timings,
-    from_dict,
-    read_document,
-    to_dict,
-    write_document,
 )
 
 json_values = st.recursive(

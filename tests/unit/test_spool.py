@@ -19,7 +19,8 @@ import pytest
 from tests.unit.builders import make_order, make_report
 from tests.unit.children import child, sleeper, started_of
 from workers import spool as spool_module
-from workers.contract import Order, read_document
+from workers.codec import read_document
+from workers.contract import Order
 from workers.errors import AttemptError, Cause
 from workers.processes import is_alive
 from workers.spool import RAY_SESSION_VARIABLE, Spool, record_ray_session, sweep_ray_sessions

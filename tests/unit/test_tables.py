@@ -9,8 +9,8 @@ import pytest
 from rich.console import Console, RenderableType
 
 from exporters.tables import results_view, show, simple_table
-from scheduler.queue import UPSTREAM
 from tests.unit.builders import make_row
+from workers.errors import UPSTREAM
 
 FIDELITY = {"snr_db": 42.4, "identical": False, "cosine": 0.999, "top1_agreement": 0.875, "examples": 8}
 RERUN = "benchfarm run torchvision/resnet18 --repeats 5"

@@ -14,14 +14,15 @@ from sqlalchemy import Row, Table, select
 from device_registry.capabilities import DeviceDescription, HostDescription
 from device_registry.database import reading, writing
 from device_registry.registry import RegisteredDevice, list_devices
-from scheduler import queue
+from scheduler import queue, runs
 from scheduler.conversions import Variant, digest
 from scheduler.dispatcher import Dispatcher
 from scheduler.executors.scripted import Outcome, ScriptedExecutor, Succeed
 from scheduler.ingest import points, results, series
 from scheduler.leases import DispatcherLease
 from scheduler.plan import Plan, PlannedConversion, PlannedMeasurement, Request
-from scheduler.queue import Submitted, artifacts
+from scheduler.queue import artifacts
+from scheduler.runs import Submitted
 from scheduler.schema import open_database
 from scheduler.states import LIVE_ATTEMPT, OPEN_JOB, attempts, events, jobs
 from scheduler.status import run_is_done
@@ -109,7 +110,7 @@ class Farm:
         """Submit a plan; the run is followed from now on, until `leave`."""
         host_id = self.devices()[0].host_id
         with writing(self.engine) as connection:
-            submitted = queue.submit(
+            submitted = runs.submit(
                 connection,
                 made,
                 request or Request(models=("net",)),
@@ -131,13 +132,13 @@ class Farm:
         """Nobody waits for a run any more."""
         self.followed.discard(run_id)
         with writing(self.engine) as connection:
-            queue.abandon(connection, run_id, self.clock())
+            runs.abandon(connection, run_id, self.clock())
 
     def tick(self, seconds: float = 1.0) -> bool:
         """One round of followers and dispatcher, then let time pass."""
         with writing(self.engine) as connection:
             for run_id in sorted(self.followed):
-                queue.follow(connection, run_id, self.clock())
+                runs.follow(connection, run_id, self.clock())
         changed = self.dispatcher.tick()
         self.clock.advance(seconds)
         return changed
