@@ -197,7 +197,7 @@ def test_a_reader_sees_the_old_document_until_the_new_one_is_whole(
     path = tmp_path / "order.json"
     write_document(make_order(1), path)
     seen = []
-    monkeypatch.setattr("workers.contract.os.fsync", lambda _: seen.append(read_document(Order, path).attempt_id))
+    monkeypatch.setattr("workers.codec.os.fsync", lambda _: seen.append(read_document(Order, path).attempt_id))
     write_document(make_order(2), path)
     assert seen == [1]
     assert read_document(Order, path).attempt_id == 2

@@ -14,7 +14,7 @@ from sqlalchemy.exc import IntegrityError
 
 from device_registry.database import insert_row, writing
 from device_registry.errors import UsageError
-from scheduler import queue
+from scheduler import queue, runs
 from scheduler.executors.scripted import Succeed
 from scheduler.ingest import results
 from scheduler.placement import Assignment, Place
@@ -158,7 +158,7 @@ def test_a_run_that_nobody_follows_rests(farm: Farm) -> None:
 def test_a_run_whose_follower_fell_silent_rests(farm: Farm) -> None:
     run_id = farm.submit(plan_of(farm.devices(), TORCH)).sweep_run_id
     farm.followed.discard(run_id)  # killed: it says goodbye to nobody
-    farm.clock.advance(queue.FOLLOW_S + 1)
+    farm.clock.advance(runs.FOLLOW_S + 1)
     farm.tick()
     assert farm.executor.orders == {}
 
