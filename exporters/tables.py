@@ -22,6 +22,8 @@ _VERDICT_STYLE = {
 }
 
 Row = Mapping[str, Any]
+#: Reasons of doubtful rows printed below a table.
+_MOST_REASONS = 6
 #: Width of a line where no terminal says how wide it is.
 PIPE_WIDTH = 200
 
@@ -110,8 +112,15 @@ def _table_without(hidden: Sequence[str], title: str, rows: Sequence[Row], ranks
 
 
 def _notes(results: Sequence[Row], rerun: str | None) -> RenderableType:
-    contaminated = {reason for row in results if row["verdict"] == "contaminated" for reason in row["reasons"]}
-    lines = [Text(f"contaminated: {reason}", style="red") for reason in sorted(contaminated)[:5]]
+    doubted = [row for row in results if row["verdict"] != "valid"]
+    lines = [
+        Text(f"{row['runtime']} {row['recipe']}: {row['verdict']}: {'; '.join(row['reasons'])}", style="red")
+        for row in doubted[:_MOST_REASONS]
+    ]
+    if len(doubted) > _MOST_REASONS:
+        lines.append(Text(f"and {len(doubted) - _MOST_REASONS} more; --json has every reason", style="red"))
+    if any(row["speedup"] == 1.0 for row in doubted):
+        lines.append(Text("the baseline of the speed-ups is itself not valid", style="red"))
     if whys := {row["energy_why"] for row in results if row["energy_why"]}:
         lines.append(Text(f"energy: {'; '.join(sorted(whys))}", style="dim"))
     if any(row["p50_ci_ms"] is None for row in results):
