@@ -21,7 +21,7 @@ from device_registry.database import reading, writing
 from device_registry.errors import BenchfarmError
 from device_registry.registry import devices, record_hello
 from device_registry.tables import utc_now
-from scheduler import queue
+from scheduler import runs
 from scheduler.executors.executor import Executor, HostLostError
 from scheduler.ingest import ingest, lose_attempt, read_report
 from scheduler.leases import DispatcherLease
@@ -230,8 +230,7 @@ class Dispatcher:
         if not wanted:
             return []
         assignments = match(wanted, places)
-        followers = select(queue.sweep_runs.c.follower_pid).where(queue.sweep_runs.c.followed_until > now)
-        own_pids = [os.getpid(), *(pid for pid in connection.execute(followers).scalars() if pid is not None)]
+        own_pids = [os.getpid(), *runs.followers_here(connection, now)]
         lease_until = now + timedelta(seconds=ATTEMPT_LEASE_S + _EXPIRY_SLACK_S)
         try:
             with connection.begin_nested():

@@ -157,7 +157,6 @@ def _insert_artifact(connection: Connection, report: Report, job: Row[Any], now:
             model=job.payload["model"],
             companions=companions,
             provenance={
-                "root": job.needs_key is None,
                 "seconds": made.seconds,
                 "imports_ms": made.imports_ms,
                 "versions": made.versions,

@@ -110,6 +110,13 @@ def abandon(connection: Connection, run_id: int, now: datetime) -> None:
     record(connection, "run", run_id, None, "interrupted", who="follower", why=None, now=now)
 
 
+def followers_here(connection: Connection, now: datetime) -> list[int]:
+    """Processes of this host that wait for a run: of ours, so no foreign load."""
+    alive = (sweep_runs.c.followed_until > now, sweep_runs.c.follower_host == machine_key())
+    found = connection.execute(select(sweep_runs.c.follower_pid).where(*alive)).scalars()
+    return [pid for pid in found if pid is not None]
+
+
 def _interrupted(connection: Connection, request_digest: str, now: datetime) -> int | None:
     """The latest run of the same request that still has open jobs and that nobody waits for."""
     open_jobs = exists().where(jobs.c.sweep_run_id == sweep_runs.c.id, jobs.c.state.in_(OPEN_JOB))

@@ -32,7 +32,6 @@ class LeftOver:
     token: str
     #: Its report, if it got that far.
     report: Report | None
-    log: Path
 
 
 class Spool:
@@ -100,7 +99,7 @@ class Spool:
             report = None
             with suppress(OSError, ContractError):
                 report = read_document(Report, folder / "report.json")
-            found.append(LeftOver(order.attempt_id, order.token, report, folder / "log.txt"))
+            found.append(LeftOver(order.attempt_id, order.token, report))
         return found
 
     def _take_lock(self) -> None:

@@ -135,7 +135,7 @@ class _Session(LoadedModel):
             },
             precision=_PRECISIONS.get(main[0][0], main[0][0]) if main else "unknown",
             compute_unit="cpu",
-            evidence="operand types of the kernels in onnxruntime's own profile of one run",
+            evidence="read back from its own profile of one run",
             quantised_flop_share=integers / total if total else None,
         )
 
