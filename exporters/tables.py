@@ -68,7 +68,7 @@ def results_view(
         own = [row for row in failed if row["code"] != UPSTREAM] or failed
         parts.append(simple_table("Failed", ["job", "what", "why"], [_failed_cells(row) for row in own]))
         if len(own) < len(failed):
-            parts.append(Text(f"{len(failed) - len(own)} jobs that needed one of these failed with it", style="dim"))
+            parts.append(Text(f"Failed with them, for they needed one of these: {len(failed) - len(own)}", style="dim"))
     if unsupported:
         parts.append(_unsupported_table(unsupported))
     return Group(*parts)
@@ -183,7 +183,8 @@ def _speedup(row: Row) -> str:
 
 
 def _failed_cells(row: Row) -> list[str]:
-    what = f"{row['model']}: {row['runtime']} {row['recipe']}"
+    how = f"conversion to {row['format']}" if row["kind"] == "convert" else row["runtime"]
+    what = f"{row['model']}: {how} {row['recipe']}"
     return [str(row["job"]), what, f"{row['why']} ({row['code']})"]
 
 

@@ -192,6 +192,7 @@ def _failed_entry(row: Any) -> dict[str, Any]:
         "kind": row.kind,
         "model": row.payload["model"],
         "runtime": task.get("runtime", "conversion"),
+        "format": task["format"],
         "recipe": task["recipe"],
         "device": row.device or "",
         "repeat": row.repeat_no,

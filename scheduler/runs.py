@@ -110,6 +110,14 @@ def abandon(connection: Connection, run_id: int, now: datetime) -> None:
     record(connection, "run", run_id, None, "interrupted", who="follower", why=None, now=now)
 
 
+def _title(measurement: PlannedMeasurement, request: Request) -> str:
+    task = measurement.task
+    title = f"{task.model} on {task.runtime} {task.recipe}, {measurement.device.name}"
+    if request.threads != (1,):
+        title += f", {task.options.threads} thread" + ("s" if task.options.threads != 1 else "")
+    return title + (f", repeat {measurement.repeat_no + 1} of {request.repeats}" if request.repeats > 1 else "")
+
+
 def followers_here(connection: Connection, now: datetime) -> list[int]:
     """Processes of this host that wait for a run: of ours, so no foreign load."""
     alive = (sweep_runs.c.followed_until > now, sweep_runs.c.follower_host == machine_key())
@@ -215,7 +223,7 @@ def _insert_measurement(
         "priority": 0,
         "position": position,
         "device_id": measurement.device.id,
-        "title": f"{task.model} on {task.runtime} {task.recipe}, {measurement.device.name}",
+        "title": _title(measurement, request),
         "case_key": measurement.case_key,
         "repeat_no": measurement.repeat_no,
         "needs_key": measurement.variant.key,

@@ -105,6 +105,9 @@ def run(
     most = os.cpu_count() or 1
     if wrong := [count for count in thread_counts if not 1 <= count <= most]:
         raise UsageError(f"--threads {wrong[0]}: this machine has 1 to {most}")
+    cpus = _integers(affinity, "--affinity") if affinity is not None else None
+    if cpus is not None and (missing := sorted(set(cpus) - set(range(most)))):
+        raise UsageError(f"--affinity {affinity}: this machine has no CPU {missing[0]}, only 0 to {most - 1}")
     request = Request(
         models=tuple(dict.fromkeys(models)),
         runtimes=tuple(dict.fromkeys(runtime)) if runtime else None,
@@ -117,7 +120,7 @@ def run(
             rate_hz=rate,
             max_seconds=max_seconds,
             percentile=percentile,
-            affinity=_integers(affinity, "--affinity") if affinity is not None else None,
+            affinity=cpus,
         ),
         repeats=repeats,
         weights=weights,

@@ -30,6 +30,7 @@ HEAVY = {"torch", "ray", "scipy", "onnx", "onnxruntime", "ai_edge_litert", "core
         (["torchvision/resnet18", "--device", "kind=="], "at position 1"),
         (["torchvision/resnet18", "--threads", "1,x"], "whole numbers"),
         (["torchvision/resnet18", "--threads", "100000"], "this machine has"),
+        (["torchvision/resnet18", "--affinity", "100000"], "this machine has no CPU 100000"),
         (["torchvision/resnet18", "--max-seconds", "-1"], "must be above 0"),
         (["torchvision/resnet18", "--rate", "0"], "must be above 0"),
         (["torchvision/resnet18", "--percentile", "42"], "choose 90, 95 or 99"),

@@ -186,7 +186,12 @@ def test_brackets_in_a_cell_are_shown() -> None:
 
 def failed_row(job: int, code: str = "does_not_convert") -> dict[str, Any]:
     """A row of failures."""
-    return {"job": job, "model": "m", "runtime": "litert", "recipe": "fp16", "why": "no such op", "code": code}
+    case = {"kind": "measure", "model": "m", "runtime": "litert", "format": "tflite", "recipe": "fp16"}
+    return {"job": job, **case, "why": "no such op", "code": code}
+
+
+def test_a_failed_conversion_says_to_which_format() -> None:
+    assert "m: conversion to tflite fp16" in view(failed=[{**failed_row(7), "kind": "convert"}])
 
 
 def test_failures_say_what_and_why() -> None:
@@ -199,7 +204,7 @@ def test_failures_say_what_and_why() -> None:
 def test_failures_that_follow_from_one_are_told_with_it() -> None:
     text = view(failed=[failed_row(7), failed_row(8, UPSTREAM), failed_row(9, UPSTREAM)])
     assert text.count("no such op") == 1
-    assert "2 jobs that needed one of these failed with it" in text
+    assert "Failed with them, for they needed one of these: 2" in text
 
 
 def test_failed_and_unsupported_stay_apart() -> None:

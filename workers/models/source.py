@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -12,6 +14,7 @@ import numpy as np
 
 from device_registry.errors import UsageError
 from workers.contract import ModelRequest
+from workers.errors import AttemptError, Cause, first_line
 from workers.examples import Array, Examples, load_user_calibration
 
 #: Examples whose outputs are compared for fidelity, and examples for calibration.
@@ -68,6 +71,22 @@ class ModelSource(ABC):
     @abstractmethod
     def materialise(self, request: ModelRequest, folder: Path) -> Made:
         """Make the canonical program and its examples. Runs in a child; may import anything."""
+
+
+@contextmanager
+def finding_weights(request: ModelRequest) -> Iterator[None]:
+    """Say of pretrained weights that are neither cached nor can be had that it is that.
+
+    Raises:
+        AttemptError: the library could not find or download them.
+    """
+    try:
+        yield
+    except OSError as error:
+        if request.weights != "pretrained":
+            raise
+        message = f"pretrained weights of {request.name} are not cached and cannot be downloaded: {first_line(error)}"
+        raise AttemptError(Cause.USER, "no_weights", message) from error
 
 
 def write_examples(

@@ -13,7 +13,7 @@ import numpy as np
 
 from workers.contract import ModelRequest
 from workers.examples import Array
-from workers.models.source import Made, ModelSource, Resolved, UnknownModelError, images
+from workers.models.source import Made, ModelSource, Resolved, UnknownModelError, finding_weights, images
 from workers.plugins import package_versions
 
 _PREFIX = "torchvision/"
@@ -60,7 +60,8 @@ class TorchvisionZoo(ModelSource):
         options = {"transform_input": False} if name in ("inception_v3", "googlenet") and weights is None else {}
         if name in ("inception_v3", "googlenet") and weights is None:
             options |= {"init_weights": True}
-        module = torchvision.models.get_model(name, weights=weights, **options)
+        with finding_weights(request):
+            module = torchvision.models.get_model(name, weights=weights, **options)
         size = _IMAGE_SIZES.get(name, 224)
         shape = (request.batch, 3, size, size)
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from workers.contract import ModelRequest
 from workers.examples import Array
-from workers.models.source import Made, ModelSource, Resolved, UnknownModelError
+from workers.models.source import Made, ModelSource, Resolved, UnknownModelError, finding_weights
 from workers.plugins import package_versions
 
 if TYPE_CHECKING:
@@ -61,10 +61,11 @@ class TransformersZoo(ModelSource):
         torch.manual_seed(request.seed)
         name = request.name.removeprefix(_PREFIX)
         if name == "distilbert":
-            return export_canonical(
-                _distilbert(request), _tokens(request.batch), request, folder, {"task": "classification"}
-            )
-        module = _whisper_encoder(name, request)
+            with finding_weights(request):
+                classifier = _distilbert(request)
+            return export_canonical(classifier, _tokens(request.batch), request, folder, {"task": "classification"})
+        with finding_weights(request):
+            module = _whisper_encoder(name, request)
         facts = {"task": "audio encoding", "audio_seconds": 30.0}
         return export_canonical(module, _mel(request.batch), request, folder, facts)
 
