@@ -25,7 +25,7 @@ Row = Mapping[str, Any]
 #: Reasons of doubtful rows printed below a table.
 _MOST_REASONS = 6
 #: Width of a line where no terminal says how wide it is.
-PIPE_WIDTH = 200
+PIPE_WIDTH = 160
 
 
 def simple_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
