@@ -12,7 +12,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from exporters.numbers import duration
+from exporters.numbers import duration, milliseconds
 from scheduler.status import JobStatus, RunStatus
 from workers.errors import UNSUPPORTED, UPSTREAM
 
@@ -69,6 +69,9 @@ class RunProgress:
             line = Text(f"{head}{_VERB[job.kind]} {job.title}", style="default")
             if job.took_s is not None:
                 line.append(f" in {duration(job.took_s)}", style="dim")
+            if job.p50_ms is not None:
+                line.append(f": {milliseconds(job.p50_ms)} ms")
+                line.append("" if job.verdict == "valid" else f", {job.verdict}", style="red")
         else:
             word = UNSUPPORTED if job.failure_code == UNSUPPORTED else job.state
             line = Text(
@@ -108,9 +111,9 @@ def _view(status: RunStatus, saying: str) -> RenderableType:
     measuring = any(job.kind == "measure" for job in running)
     waits = []
     if queued:
-        waits.append(f"{queued} wait for " + ("the measurement: the host stays quiet" if measuring else "a place"))
+        waits.append(f"{queued} waiting for " + ("the measurement: the host stays quiet" if measuring else "a place"))
     if blocked:
-        waits.append(f"{len(blocked)} wait for their artifact")
+        waits.append(f"{len(blocked)} waiting for their artifact")
     if waits:
         lines.append(Text("  " + "; ".join(waits), style="dim"))
     return Group(*lines)

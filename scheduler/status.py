@@ -9,6 +9,7 @@ from datetime import datetime
 from sqlalchemy import Connection, select
 
 from device_registry.errors import UsageError
+from scheduler.ingest import results
 from scheduler.queue import sweep_runs
 from scheduler.states import LIVE_ATTEMPT, OPEN_JOB, attempts, jobs
 
@@ -30,6 +31,9 @@ class JobStatus:
     failure_code: str | None
     failure_message: str | None
     retries: int
+    #: Of a measurement that is in.
+    p50_ms: float | None
+    verdict: str | None
 
 
 @dataclass(frozen=True)
@@ -58,8 +62,9 @@ def run_is_done(connection: Connection, run_id: int) -> bool:
 def run_status(connection: Connection, run_id: int, now: datetime) -> RunStatus:
     """Read the state of a run."""
     rows = connection.execute(
-        select(jobs, attempts.c.started_at, attempts.c.finished_at)
+        select(jobs, attempts.c.started_at, attempts.c.finished_at, results.c.p50_ms, results.c.verdict)
         .outerjoin(attempts, attempts.c.job_id == jobs.c.id)
+        .outerjoin(results, results.c.attempt_id == attempts.c.id)
         .where(jobs.c.sweep_run_id == run_id)
         .order_by(jobs.c.position, attempts.c.id)
     ).all()
@@ -75,6 +80,8 @@ def run_status(connection: Connection, run_id: int, now: datetime) -> RunStatus:
             failure_code=row.failure_code,
             failure_message=row.failure_message,
             retries=max(0, row.attempts - 1),
+            p50_ms=row.p50_ms,
+            verdict=row.verdict,
         )
         for row in latest.values()
     )
