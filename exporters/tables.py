@@ -12,6 +12,7 @@ from rich.text import Text
 
 from exporters.numbers import NONE, milliseconds, significant, size
 from workers.errors import UPSTREAM
+from workers.judge import OUTPUTS_WRONG
 
 _VERDICT_STYLE = {
     "valid": "green",
@@ -22,6 +23,8 @@ _VERDICT_STYLE = {
 }
 
 Row = Mapping[str, Any]
+#: Rows of one table have these in common.
+_ALIKE = ("model", "weights", "device", "threads", "batch", "mode", "rate_hz", "affinity")
 #: Reasons of doubtful rows printed below a table.
 _MOST_REASONS = 6
 #: Width of a line where no terminal says how wide it is.
@@ -56,12 +59,12 @@ def results_view(
         width: characters per line; columns that do not fit are left out by name, never cut.
     """
     parts: list[RenderableType] = []
-    groups: dict[tuple[Any, ...], list[Row]] = {}
+    groups: dict[tuple[str, ...], list[Row]] = {}
     for row in results:
-        key = tuple(row[name] for name in ("model", "weights", "device", "threads", "batch", "mode"))
+        key = tuple(str(row[name]) for name in _ALIKE)
         groups.setdefault(key, []).append(row)
-    for group, rows in groups.items():
-        parts += _results_table(group, rows, width)
+    for rows in groups.values():
+        parts += _results_table(rows, width)
     if results:
         parts.append(_notes(results, rerun))
     if failed:
@@ -74,11 +77,20 @@ def results_view(
     return Group(*parts)
 
 
-def _results_table(group: tuple[Any, ...], rows: Sequence[Row], width: int) -> list[RenderableType]:
+def _title(row: Row) -> str:
+    """What all rows of a table have in common."""
+    threads = f"{row['threads']} thread" + ("s" if row["threads"] != 1 else "")
+    title = f"{row['model']} ({row['weights']} weights) on {row['device']}, {threads}, batch {row['batch']}"
+    title += "" if row["mode"] == "burst" else f", {row['mode']}"
+    title += "" if row["rate_hz"] is None else f", {row['rate_hz']:g} per second"
+    title += "" if row["affinity"] is None else f", on CPUs {','.join(map(str, row['affinity']))}"
+    shapes = [f"{name} {'x'.join(map(str, shape[1:]))}" for name, shape in row["inputs"].items()]
+    return f"{title}: {', '.join(shapes)}"
+
+
+def _results_table(rows: Sequence[Row], width: int) -> list[RenderableType]:
     """The widest table that fits, and the names of the columns that did not."""
-    model, weights, device, threads, batch, mode = group
-    title = f"{model} ({weights} weights) on {device}, {threads} thread{'s' if threads != 1 else ''}, batch {batch}"
-    title += "" if mode == "burst" else f", {mode}"
+    title = _title(rows[0])
     ranks = _ranks(rows)
     hidden: list[str] = []
     while True:
@@ -136,7 +148,7 @@ def _ranks(rows: Sequence[Row]) -> list[int | None]:
     rank = 0
     place = 0
     for row in rows:
-        if row["p50_ci_ms"] is None or row["verdict"] != "valid":
+        if row["p50_ci_ms"] is None or row["verdict"] != "valid" or OUTPUTS_WRONG in row["flags"]:
             ranks.append(None)
             continue
         place += 1
@@ -169,6 +181,8 @@ def _snr(row: Row) -> str:
     fidelity = row["fidelity"]
     if fidelity is None:
         return NONE
+    if not fidelity["finite"]:
+        return "not finite"
     if fidelity["identical"]:
         return "exact"
     return NONE if fidelity["snr_db"] is None else f"{fidelity['snr_db']:.0f}"
@@ -179,7 +193,8 @@ def _speedup(row: Row) -> str:
         return NONE
     if row["speedup_ci"] is not None:
         return f"{row['speedup']:.2f}x [{row['speedup_ci'][0]:.2f}, {row['speedup_ci'][1]:.2f}]"
-    return f"{'' if row['p50_ci_ms'] else '~'}{row['speedup']:.2f}x"
+    is_baseline = row["speedup"] == 1.0 and row["p50_ci_ms"] is not None
+    return f"{'' if is_baseline else '~'}{row['speedup']:.2f}x"
 
 
 def _failed_cells(row: Row) -> list[str]:

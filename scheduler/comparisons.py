@@ -14,8 +14,11 @@ from scheduler.ingest import point_of, results
 from scheduler.queue import artifacts, sweep_runs
 from scheduler.states import jobs
 from workers.errors import UNSUPPORTED
+from workers.judge import OUTPUTS_WRONG
 from workers.statistics import bootstrap_median_interval, bootstrap_ratio_interval
 
+#: Below this share of integer FLOPs an int8 label says how partial it is.
+WHOLE_SHARE = 0.5
 #: Fewer repeats give no interval between processes, no rank and no verdict on a ratio.
 LEAST_REPEATS = 5
 
@@ -83,8 +86,8 @@ def _cases(connection: Connection, run_id: int) -> list[list[Any]]:
 def _case_row(connection: Connection, repeats: Sequence[Any]) -> dict[str, Any]:
     """One row: what is told of a case is told by the repeat nearest to its median; latency by all that count."""
     p50_ms, verdict, _ = point_of([(row.p50_ms, row.verdict) for row in repeats])
-    counted = [row for row in repeats if row.verdict == verdict]
-    typical = min(counted, key=lambda row: abs(row.p50_ms - p50_ms))
+    counted = [row for row in repeats if row.verdict == "valid"] or list(repeats)
+    typical = min((row for row in counted if row.verdict == verdict), key=lambda row: abs(row.p50_ms - p50_ms))
     report = typical.document
     measured = report["result"]["measurement"]
     timings, runtime, task = measured["timings"], measured["runtime"], typical.payload["measure"]
@@ -109,6 +112,9 @@ def _case_row(connection: Connection, repeats: Sequence[Any]) -> dict[str, Any]:
         "threads": task["options"]["threads"],
         "batch": task["options"]["batch"],
         "mode": task["options"]["mode"],
+        "rate_hz": task["options"]["rate_hz"],
+        "affinity": task["options"]["affinity"],
+        "inputs": measured["inputs"],
         "p50_ms": p50_ms,
         "p50_ci_ms": list(bootstrap_median_interval(valid)) if len(valid) >= LEAST_REPEATS else None,
         "p90_ms": _median(counted, "p90_ms"),
@@ -159,9 +165,11 @@ def _process(row: Any) -> dict[str, Any]:
 
 def _label_flags(runtime: dict[str, Any], task: dict[str, Any]) -> list[str]:
     share = runtime["quantised_flop_share"]
-    if task["recipe"].startswith("int8") and share is not None and share < 0.5:
-        return [f"int8 (partial {share:.0%})"]
-    return []
+    if task["recipe"].startswith("int8"):
+        if share is None:
+            return ["int8 (unverified)"]
+        return [f"int8 (partial {share:.0%})"] if share < WHOLE_SHARE else []
+    return ["precision_unverified"] if runtime["precision"] == "unknown" else []
 
 
 def _median(rows: Sequence[Any], name: str) -> float | None:
@@ -171,14 +179,20 @@ def _median(rows: Sequence[Any], name: str) -> float | None:
 
 
 def _add_speedups(rows: list[dict[str, Any]]) -> None:
-    """Against eager torch in fp32 on the same device, threads and batch; for a model file, against the file itself."""
+    """Against eager torch in fp32 on the same device, threads and batch; for a model file, against the file itself.
+
+    By latency; offline by throughput. A case whose outputs are wrong has none and is nobody's baseline.
+    """
+    rows = [row for row in rows if OUTPUTS_WRONG not in row["flags"]]
+    alike = ("model", "device", "threads", "batch", "mode", "rate_hz", "affinity")
     for row in rows:
-        same = [
-            other for other in rows if all(other[k] == row[k] for k in ("model", "device", "threads", "batch", "mode"))
-        ]
+        same = [other for other in rows if all(other[name] == row[name] for name in alike)]
         baseline = next((o for o in same if o["runtime"] == "torch" and o["recipe"] == "fp32"), None)
         baseline = baseline or next((o for o in same if o["recipe"] == "original"), None)
         if baseline is None:
+            continue
+        if row["mode"] == "offline":
+            row["speedup"] = row["throughput_per_s"] / baseline["throughput_per_s"]
             continue
         row["speedup"] = baseline["p50_ms"] / row["p50_ms"]
         if baseline is not row and min(len(baseline["_valid"]), len(row["_valid"])) >= LEAST_REPEATS:

@@ -36,7 +36,7 @@ class DispatcherLease:
         self._values = {"host_key": machine_key(), "pid": me.pid, "pid_started": me.started}
 
     def acquire(self, connection: Connection, now: datetime) -> bool:
-        """Take the lease if it is free, run out, or held by a process of this host that is dead."""
+        """Take the lease if it is free, ours, run out, or held by a process of this host that is dead."""
         until = now + timedelta(seconds=LEASE_S)
         row = connection.execute(select(leases).where(leases.c.role == DISPATCHER)).first()
         values = {"holder": self.holder, "until": until, **self._values}
@@ -46,6 +46,9 @@ class DispatcherLease:
                     connection.execute(insert(leases).values(role=DISPATCHER, **values))
             except IntegrityError:
                 return False
+            return True
+        if row.holder == self.holder:
+            self.renew(connection, now)
             return True
         dead = row.host_key == self._values["host_key"] and not is_alive(row.pid, row.pid_started)
         if row.until > now and not dead:

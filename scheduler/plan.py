@@ -229,7 +229,7 @@ def _measurements(
         format=variant.format,
         recipe=variant.recipe,
         model=model.name,
-        weights="of the file" if model.recipe == "original" else request.weights,
+        weights=model.weights or request.weights,
         compute_unit=str(device.attributes.get("compute_unit") or "cpu"),
         options=replace(request.options, threads=threads),
     )

@@ -198,7 +198,7 @@ def _insert_conversion(
                 jobs.c.state.in_(OPEN_JOB),
                 jobs.c.sweep_run_id.in_(select(sweep_runs.c.id).where(sweep_runs.c.followed_until <= now)),
             )
-            .values(sweep_run_id=run_id, position=position)
+            .values(sweep_run_id=run_id, position=position, host_id=values["host_id"])
         )
         return
     record(connection, "job", job_id, None, state, who=owner, why=None, now=now)

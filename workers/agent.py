@@ -198,9 +198,9 @@ class HostAgent:
             raise AttemptError(Cause.INFRASTRUCTURE, "no_such_device", f"this host has no device {order.place}")
         driver = self._drivers[device.driver]
         own = [*order.own_pids, *self._own_pids]
-        idle_since = time.time() - FOREIGN_WINDOW_S
         before = self._gate(running, driver, device, own)
         idle_until = started = self._monitor.look_now()
+        idle_since = idle_until - FOREIGN_WINDOW_S - 0.5
         result = self._run_child(running, folder)
         ended = self._monitor.look_now()
         environment = {**driver.environment(device), **result.environment}

@@ -48,6 +48,9 @@ class ArtifactStore:
             partial = f"{target}.{uuid.uuid4().hex}.part"
             try:
                 shutil.copyfile(path, partial)
+                # On disk before it has its name; and pages that are still dirty could not be evicted for a cold load.
+                with Path(partial).open("rb") as file:
+                    os.fsync(file.fileno())
                 Path(partial).replace(target)
             finally:
                 Path(partial).unlink(missing_ok=True)

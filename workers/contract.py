@@ -199,9 +199,11 @@ class Timings:
 class Fidelity:
     """Outputs against the fp32 reference, over all example inputs."""
 
-    #: Signal-to-noise ratio; None where the outputs are identical (no noise at all).
+    #: Signal-to-noise ratio; None where there is no noise (identical), no signal, or no finite output.
     snr_db: float | None
     identical: bool
+    #: No NaN or infinity among the outputs.
+    finite: bool
     cosine: float | None
     #: Share of examples with the same largest output; None where the output is no classification.
     top1_agreement: float | None
@@ -243,6 +245,8 @@ class Measurement:
     rss_after_imports_bytes: int | None
     peak_rss_bytes: int | None
     fidelity: Fidelity | None
+    #: Each input's type and shape: ["float32", 1, 3, 224, 224].
+    inputs: dict[str, tuple[Any, ...]]
     #: When the timed part began and ended, epoch seconds: what sensors are cut to.
     timed_from: float
     timed_to: float

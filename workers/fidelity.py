@@ -43,11 +43,13 @@ def compare_outputs(
             got_class = got[0].reshape(-1, wanted[0].shape[-1]).argmax(axis=-1)
             agree += int(np.count_nonzero(wanted_class == got_class))
             total += len(wanted_class)
-    comparable = signal > 0 and math.isfinite(noise) and math.isfinite(energy)
+    finite = math.isfinite(noise) and math.isfinite(energy)
+    comparable = signal > 0 and finite
     return Fidelity(
         snr_db=10 * math.log10(signal / noise) if comparable and noise > 0 else None,
         identical=noise == 0,
+        finite=finite,
         cosine=dot / math.sqrt(signal * energy) if comparable and energy > 0 else None,
-        top1_agreement=agree / total if total else None,
+        top1_agreement=agree / total if total and finite else None,  # the largest of NaN is no class
         examples=len(reference),
     )

@@ -1,10 +1,10 @@
-"""The verdict on one measurement: the first rule that applies (docs/measurement.md, "Measuring one attempt", 10)."""
+"""The verdict on one measurement: the first rule that applies (docs/measurement.md, "One attempt", 8)."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from workers.contract import Energy, GateReading, Judgement, Measurement, Reading, Verdict
+from workers.contract import Energy, Fidelity, GateReading, Judgement, Measurement, Reading, Verdict
 
 #: CPU time of foreign processes that contaminates a measurement, as a share of one core.
 FOREIGN_LOAD_LIMIT = 0.10
@@ -14,6 +14,15 @@ _UNUSABLE_IQR = 0.25
 _NOISY_IQR = 0.10
 #: Host time that the hypervisor gave to others, as a share of one core, that deserves a flag.
 _STEAL_LIMIT = 0.05
+
+
+#: A flag that keeps a case out of ranks and speed-ups: what it computes so fast is not the model.
+OUTPUTS_WRONG = "outputs_wrong"
+
+
+def outputs_are_wrong(fidelity: Fidelity | None) -> bool:
+    """Whether outputs hold NaN or infinity, or differ from the reference by more than the reference's own size."""
+    return fidelity is not None and (not fidelity.finite or (fidelity.snr_db is not None and fidelity.snr_db < 0))
 
 
 def judge(
@@ -32,6 +41,8 @@ def judge(
         flags.append("foreign_load_unknown")
     if energy.quality == "partial":
         flags.append("energy_partial")
+    if outputs_are_wrong(measurement.fidelity):
+        flags.append(OUTPUTS_WRONG)
     verdict, reasons = _verdict(measurement, before, after, telemetry)
     return Judgement(verdict=verdict, reasons=tuple(reasons), flags=tuple(flags))
 

@@ -1,4 +1,4 @@
-"""The timed loop: warm-up, stop rule, modes (docs/measurement.md, "Measuring one attempt").
+"""The timed loop: warm-up, stop rule, modes (docs/measurement.md, "One attempt").
 
 Every clock read costs about 50 ns and a stored sample 50 more, so an iteration under 110 us is timed in inner loops
 sized to keep that cost at most 0.1 %.

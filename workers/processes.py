@@ -132,13 +132,23 @@ def _group_members(group: int) -> list[int]:
     return members
 
 
-def end_marked(name: str, value: str) -> int:
-    """Kill every process of ours that was started with an environment variable of that value; returns how many."""
-    marked = with_environment(name, value)
-    for process in marked:
-        with suppress(ProcessLookupError):
-            os.kill(process.pid, signal.SIGKILL)
-    return len(marked)
+def end_marked(name: str, value: str, timeout_s: float = 5.0) -> int:
+    """Kill every process of ours that was started with an environment variable of that value, until none is left.
+
+    Returns:
+        How many were killed.
+    """
+    killed: set[tuple[int, float]] = set()
+    deadline = time.monotonic() + timeout_s
+    while marked := with_environment(name, value):
+        for process in marked:
+            with suppress(ProcessLookupError):
+                os.kill(process.pid, signal.SIGKILL)
+            killed.add((process.pid, process.started))
+        if time.monotonic() > deadline:
+            break
+        time.sleep(0.02)
+    return len(killed)
 
 
 def with_environment(name: str, value: str) -> list[Process]:

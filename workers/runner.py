@@ -43,8 +43,6 @@ if TYPE_CHECKING:
 
 #: Raw iterations kept per result.
 RAW_LIMIT = 65_536
-#: Below this share of integer FLOPs an int8 label says how partial it is.
-WHOLE_SHARE = 0.5
 #: What the arithmetic of a recipe promises; recipes not listed promise none (`original`, weights only).
 PROMISES = {"fp32": "fp32", "bf16": "bf16", "fp16": "fp16"}
 
@@ -179,6 +177,7 @@ def measure(order: Order, task: MeasureTask, folder: Path) -> tuple[Measurement,
         rss_after_imports_bytes=rss_after_imports,
         peak_rss_bytes=peak_rss,
         fidelity=fidelity,
+        inputs={name: (str(stack.dtype), *stack.shape[1:]) for name, stack in examples.inputs.items()},
         timed_from=timed_from,
         timed_to=timed_to,
         raw=_stored(raw, folder),
@@ -206,7 +205,7 @@ def keep_promise(recipe: str, facts: RuntimeFacts) -> None:
             )
         return
     promised = PROMISES.get(recipe)
-    if promised is None or facts.precision == promised:
+    if promised is None or facts.precision in (promised, "unknown"):  # unknown is flagged, not broken
         return
     if facts.precision == "fp32":
         raise UnsupportedError(

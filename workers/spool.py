@@ -90,7 +90,7 @@ class Spool:
         for folder in sorted(self._attempts.iterdir()):
             if (running := _read_json(folder / "process.json")) is not None:
                 end_group(int(running["pid"]), float(running["started"]))
-                end_marked(ATTEMPT_VARIABLE, folder.name)
+            end_marked(ATTEMPT_VARIABLE, folder.name)
             try:
                 order = read_document(Order, folder / "order.json")
             except (OSError, ContractError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shlex
 import signal
@@ -50,7 +51,7 @@ def run(
     mode: Annotated[
         Literal["burst", "sustained", "offline"],
         typer.Option(
-            help="burst: as an app calls; sustained: 10 min, first minute against last; offline: batch throughput."
+            help="burst: as an app calls; sustained: 10 min, first minute against last; offline: by throughput."
         ),
     ] = "burst",
     rate: Annotated[
@@ -95,10 +96,11 @@ def run(
 
     if no_gate and strict_gate:
         raise UsageError("--no-gate and --strict-gate exclude each other")
-    if rate is not None and rate <= 0:
-        raise UsageError(f"--rate {rate:g}: must be above 0")
-    if max_seconds is not None and max_seconds <= 0:
-        raise UsageError(f"--max-seconds {max_seconds:g}: must be above 0")
+    for option, value in (("--rate", rate), ("--max-seconds", max_seconds)):
+        if value is not None and not (math.isfinite(value) and value > 0):
+            raise UsageError(f"{option} {value:g}: must be above 0")
+    if rate is not None and mode == "offline":
+        raise UsageError("--rate has no place in --mode offline, which runs back to back")
     if percentile not in (90, 95, 99):
         raise UsageError(f"--percentile {percentile}: choose 90, 95 or 99")
     thread_counts = _integers(threads, "--threads")

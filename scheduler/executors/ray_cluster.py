@@ -69,8 +69,12 @@ class EmbeddedRayExecutor:
         signal.signal(signal.SIGTERM, before)
         from workers.ray_agent import launch
 
-        self._agent = launch(home, store_url, lease_s)
-        self._call("hello", timeout_s=_LAUNCH_S)
+        try:
+            self._agent = launch(home, store_url, lease_s)
+            self._call("hello", timeout_s=_LAUNCH_S)
+        except BaseException:
+            self._end_ray()
+            raise
 
     def hosts(self) -> list[str]:
         """See `Executor.hosts`."""
@@ -96,6 +100,9 @@ class EmbeddedRayExecutor:
         """See `Executor.close`."""
         with suppress(HostLostError):
             self._call("close")
+        self._end_ray()
+
+    def _end_ray(self) -> None:
         self._ray.shutdown()
         shutil.rmtree(self._folder, ignore_errors=True)
         self._record.unlink(missing_ok=True)
@@ -110,9 +117,11 @@ class EmbeddedRayExecutor:
 def _token_file(home: Path) -> Path:
     """The farm's token, made once; readable by its owner only."""
     path = home / "ray-token"
-    if not path.exists():
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    if not path.exists() or path.stat().st_size == 0:
+        partial = path.with_name(f"{path.name}.{os.getpid()}.part")
+        descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(descriptor, "w") as file:
             file.write(secrets.token_hex(32))
+        partial.replace(path)
     path.chmod(0o600)
     return path

@@ -148,4 +148,4 @@ def _measurement(task: contract.MeasureTask, p50_ms: float) -> contract.Measurem
     seen |= {"warm_up": {"runs": 1, "seconds": 0.0, "stable": True}, "throughput_per_s": 1000 / p50_ms}
     seen |= dict.fromkeys(("imports_ms", "load_cold_ms", "load_warm_ms", "first_inference_ms", "timed_from"), 1.0)
     seen |= dict.fromkeys(("compile_ms", "rss_after_imports_bytes", "peak_rss_bytes", "fidelity", "raw"))
-    return from_dict(contract.Measurement, seen | {"timed_to": 2.0})
+    return from_dict(contract.Measurement, seen | {"timed_to": 2.0, "inputs": {}})

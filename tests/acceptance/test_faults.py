@@ -6,6 +6,7 @@ import os
 import resource
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -242,3 +243,22 @@ def test_a_missing_artifact_file_is_made_again(home: Path, code: Path, benchfarm
     again = benchfarm(*arguments, cwd=code)
     assert again.returncode == 0, again.stderr
     assert len(document(again)["results"]) == 1
+
+
+def test_a_device_of_a_host_that_is_gone_keeps_nobody_waiting(home: Path, code: Path, benchfarm: Command) -> None:
+    arguments = (*RUN, "--executor", "local", "--json")
+    assert benchfarm("devices", "list").returncode == 0
+    with sqlite3.connect(home / "benchfarm.db") as database:
+        database.execute("UPDATE host SET key = 'gone'")
+        database.execute("UPDATE device SET key = 'cpu:gone'")
+    database.close()
+    finished = benchfarm(*arguments, cwd=code)
+    assert finished.returncode == 0, finished.stderr
+    assert len(document(finished)["results"]) == 1
+
+
+def test_an_empty_token_file_is_made_again(home: Path, code: Path, benchfarm: Command) -> None:
+    home.mkdir()
+    (home / "ray-token").touch()
+    finished = benchfarm(*RUN, "--executor", "ray", "--json", cwd=code)
+    assert finished.returncode == 0, finished.stderr

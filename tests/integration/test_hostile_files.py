@@ -126,6 +126,21 @@ def test_compiled_code_and_custom_objects_are_refused(program: Path, tmp_path: P
     assert member in said
 
 
+@pytest.mark.parametrize("rename", [str, str.upper])
+@pytest.mark.filterwarnings("ignore:Duplicate name")  # the archive is meant to hold two members of one name
+def test_a_second_member_of_one_name_is_refused(program: Path, tmp_path: Path, rename: Callable[[str], str]) -> None:
+    mark = tmp_path / "ran"
+    target = tmp_path / "evil.pt2"
+    with zipfile.ZipFile(program) as old, zipfile.ZipFile(target, "w") as new:
+        for item in old.infolist():
+            if "sample_inputs" in item.filename:
+                head, _, tail = item.filename.partition("/")
+                new.writestr(f"{head}/{rename(tail)}", pickle.dumps(Bomb(str(mark))))
+            new.writestr(item.filename, old.read(item.filename))
+    assert load(target).startswith("REFUSED bad_model")
+    assert not mark.exists()
+
+
 @pytest.mark.parametrize("keep", [0.3, 0.9])
 def test_a_truncated_program_is_refused(program: Path, tmp_path: Path, keep: float) -> None:
     data = program.read_bytes()

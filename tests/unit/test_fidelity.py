@@ -77,3 +77,10 @@ def test_outputs_of_another_size_or_number_are_refused() -> None:
         compare_outputs(one(1, 2), one(1, 2, 3), classification=False)
     with pytest.raises(ValueError, match="shorter"):
         compare_outputs(one(1, 2), [[]], classification=False)
+
+
+def test_outputs_that_are_no_numbers_agree_with_nothing() -> None:
+    reference = [[np.array([[1.0, 2.0, 3.0]])]]
+    broken = compare_outputs(reference, [[np.array([[np.nan, 2.0, 3.0]])]], classification=True)
+    assert not broken.finite
+    assert (broken.snr_db, broken.cosine, broken.top1_agreement) == (None, None, None)

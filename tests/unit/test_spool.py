@@ -23,7 +23,7 @@ from workers.codec import read_document
 from workers.contract import Order
 from workers.errors import AttemptError, Cause
 from workers.processes import is_alive
-from workers.spool import RAY_SESSION_VARIABLE, Spool, record_ray_session, sweep_ray_sessions
+from workers.spool import ATTEMPT_VARIABLE, RAY_SESSION_VARIABLE, Spool, record_ray_session, sweep_ray_sessions
 
 HOLD = """
 import sys
@@ -126,6 +126,17 @@ def test_a_sweep_ends_the_process_that_was_left_and_says_of_which_attempt(root: 
             (left,) = successor.sweep()
         assert not is_alive(process.pid, started)
     assert (left.attempt_id, left.token, left.report) == (5, order.token, None)
+
+
+def test_a_sweep_finds_a_process_that_was_never_written_down(root: Path) -> None:
+    order = make_order(5)
+    with opened(root) as predecessor:
+        folder = predecessor.open_attempt(order)
+    with sleeper(**{ATTEMPT_VARIABLE: folder.name}) as process:
+        started = started_of(process.pid)
+        with opened(root) as successor:
+            successor.sweep()
+        assert not is_alive(process.pid, started)
 
 
 def test_a_sweep_leaves_a_later_process_of_the_same_pid_alone(root: Path) -> None:

@@ -12,7 +12,7 @@ from exporters.tables import results_view, show, simple_table
 from tests.unit.builders import make_row
 from workers.errors import UPSTREAM
 
-FIDELITY = {"snr_db": 42.4, "identical": False, "cosine": 0.999, "top1_agreement": 0.875, "examples": 8}
+FIDELITY = {"finite": True, "snr_db": 42.4, "identical": False, "cosine": 0.999, "top1_agreement": 0.875, "examples": 8}
 RERUN = "benchfarm run torchvision/resnet18 --repeats 5"
 
 
@@ -153,6 +153,19 @@ def test_fidelity_in_decibels_and_agreement() -> None:
         "litert": "—",
         "coreml": "0%",
     }
+
+
+def test_outputs_that_are_no_numbers_are_no_dash_and_get_no_rank() -> None:
+    broken = {**FIDELITY, "finite": False, "snr_db": None, "top1_agreement": None}
+    ranked = {"p50_ci_ms": [1.0, 1.1], "p50_ms": 1.05}
+    text = view([make_row(fidelity=broken, flags=["outputs_wrong"], **ranked), make_row(runtime="litert", **ranked)])
+    assert "not finite" in text
+    assert cells(text, "litert")["rank"] == "1"
+
+
+def test_what_rows_have_in_common_stands_in_the_title() -> None:
+    text = view([make_row(rate_hz=30.0, affinity=[0, 1])])
+    assert "30 per second, on CPUs 0,1: image 1x3x224x224" in text
 
 
 def test_verdict_flags_and_the_process_in_the_way_are_shown() -> None:

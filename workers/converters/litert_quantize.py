@@ -8,6 +8,7 @@ from workers.converters.converter import ConversionInput, Converter, Route
 from workers.errors import AttemptError, Cause, first_line
 from workers.examples import load_examples
 from workers.models.source import Made
+from workers.runtimes.lite_rt import in_signature
 
 
 class LiteRtQuantize(Converter):
@@ -68,7 +69,5 @@ def _calibration(source: ConversionInput) -> dict[str, list[dict[str, Any]]]:
 
     signatures = Interpreter(str(source.artifact)).get_signature_list()
     signature = next(iter(signatures))
-    # litert-torch names inputs args_0, args_1, ... in the order the program takes them.
-    names = sorted(signatures[signature]["inputs"], key=lambda name: (len(name), name))
-    examples = load_examples(source.calibration)
-    return {signature: [dict(zip(names, example.values(), strict=True)) for example in examples.each()]}
+    names = signatures[signature]["inputs"]
+    return {signature: [in_signature(names, example) for example in load_examples(source.calibration).each()]}

@@ -25,7 +25,10 @@ _NAME = re.compile(r"(?P<module>[A-Za-z_]\w*(\.[A-Za-z_]\w*)*):(?P<function>[A-Z
 
 
 class Factory(ModelSource):
-    """Identity is the source text of the whole package (or of the module and its neighbours), not just of one file."""
+    """Identity is the whole package (or the module and its neighbours): code, configuration and checkpoints.
+
+    What lies elsewhere (another package, a downloaded checkpoint) is not seen; change anything here to export again.
+    """
 
     packages: ClassVar[tuple[str, ...]] = ("torch",)
     extra: ClassVar[str] = "torch"
@@ -48,11 +51,10 @@ class Factory(ModelSource):
                 f"no module {top!r} found from {', '.join(request.search_path) or 'the Python path'}"
             )
         source = Path(spec.origin)
-        files = source.parent.rglob("*.py") if spec.submodule_search_locations else source.parent.glob("*.py")
-        code = {str(file.relative_to(source.parent)): file_digest(file) for file in sorted(files)}
-        return Resolved(
-            request.name, "pt2", "fp32", {"code": code, "versions": package_versions(self.packages)}, request
-        )
+        around = source.parent.rglob("*") if spec.submodule_search_locations else source.parent.glob("*")
+        files = {str(file.relative_to(source.parent)): _mark(file) for file in sorted(around) if _counts(file)}
+        identity = {"files": files, "versions": package_versions(self.packages)}
+        return Resolved(request.name, "pt2", "fp32", identity, request, "of the factory")
 
     def materialise(self, request: ModelRequest, folder: Path) -> Made:
         """Call the factory and export what it returns."""
@@ -95,11 +97,31 @@ def _named(inputs: Any) -> dict[str, Any]:
 
 
 def _vary(value: Array, generator: np.random.Generator, count: int, batch: int) -> Array:
-    """Examples around the user's own: its values in another order along the batch; the first is the user's itself."""
-    stacked = np.repeat(value[:1], batch, axis=0) if len(value) != batch else value
-    out = np.repeat(stacked[np.newaxis], count, axis=0)
+    """Examples around the user's own: its values in another order; the first is the user's itself.
+
+    Raises:
+        AttemptError: the user's example has another batch than was asked for.
+    """
+    if batch != 1 and len(value) == 1:
+        value = np.repeat(value, batch, axis=0)
+    if batch not in (1, len(value)):
+        message = f"the factory's example inputs have a first dimension of {len(value)}, not a batch of {batch}"
+        raise AttemptError(Cause.USER, "fixed_batch", message)
+    out = np.repeat(value[np.newaxis], count, axis=0)
     for index in range(1, count):
         flat = out[index].reshape(-1)
         generator.shuffle(flat)
-        out[index] = flat.reshape(stacked.shape)
+        out[index] = flat.reshape(value.shape)
     return out
+
+
+def _counts(file: Path) -> bool:
+    return file.is_file() and "__pycache__" not in file.parts and not file.name.startswith(".")
+
+
+def _mark(file: Path) -> str:
+    """What tells that a file changed: the text of code, size and time of anything else (checkpoints are large)."""
+    if file.suffix == ".py":
+        return file_digest(file)
+    status = file.stat()
+    return f"{status.st_size}-{status.st_mtime_ns}"

@@ -6,6 +6,7 @@ what the runtime reads back.
 
 from __future__ import annotations
 
+import itertools
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -31,6 +32,8 @@ from workers.models.source import (
 #: Name of an input to its shape (free dimensions are no whole numbers) and type.
 Specs = dict[str, tuple[list[Any], np.dtype[Any]]]
 
+#: Files beside a model that are looked at for its external data.
+_MOST_NEIGHBOURS = 10_000
 _FORMATS = {".onnx": "onnx", ".tflite": "tflite", ".pt2": "pt2", ".mlpackage": "mlpackage"}
 
 
@@ -60,15 +63,23 @@ class ModelFile(ModelSource):
         if size == 0:
             raise UnknownModelError(f"{request.name} is empty")
         identity: dict[str, Any] = {"sha256": digest}
-        if external := sorted(path.parent.glob(path.name + "*data*")) if kind == "onnx" else []:
-            identity["external"] = {file.name: file_digest(file) for file in external}
-        return Resolved(path.name, kind, "original", identity, replace(request, name=str(path)))
+        if kind == "onnx":
+            identity["external"] = {name: file_digest(path.parent / name) for name in _external_files(path)}
+        return Resolved(path.name, kind, "original", identity, replace(request, name=str(path)), "of the file")
 
     def materialise(self, request: ModelRequest, folder: Path) -> Made:
         """Check the file, take it into the store, and record its own runtime's outputs as the reference."""
         path = Path(request.name)
         take = {".onnx": _take_onnx, ".tflite": _take_tflite, ".pt2": _take_pt2, ".mlpackage": _take_mlpackage}
         return take[path.suffix.lower()](path, request, folder)
+
+
+def _external_files(path: Path) -> list[str]:
+    """Files below the model's folder whose relative names stand in the model: its external data, by any name."""
+    content = path.read_bytes()
+    below = (file for file in path.parent.rglob("*") if file.is_file() and file != path)
+    names = (file.relative_to(path.parent).as_posix() for file in itertools.islice(below, _MOST_NEIGHBOURS))
+    return sorted(name for name in names if name.encode() in content)
 
 
 def _take_onnx(path: Path, request: ModelRequest, folder: Path) -> Made:
@@ -114,22 +125,30 @@ def _take_tflite(path: Path, request: ModelRequest, folder: Path) -> Made:
         interpreter.allocate_tensors()
     except Exception as error:
         raise BadModelError(f"LiteRT does not load {path.name}: {first_line(error)}") from error
-    details = interpreter.get_input_details()
-    specs: Specs = {item["name"]: (item["shape"].tolist(), np.dtype(item["dtype"])) for item in details}
+    details = _signature_inputs(interpreter)
+    specs: Specs = {name: (item["shape"].tolist(), np.dtype(item["dtype"])) for name, item in details.items()}
     examples, calibration = _make_examples(specs, request)
     outputs = []
     for example in examples.each():
-        for item, value in zip(details, example.values(), strict=True):
-            interpreter.set_tensor(item["index"], value)
+        for name, value in example.items():
+            interpreter.set_tensor(details[name]["index"], value)
         interpreter.invoke()
         outputs.append([interpreter.get_tensor(item["index"]).copy() for item in interpreter.get_output_details()])
     return _made(artifact, request, folder, examples, outputs, calibration, {})
 
 
+def _signature_inputs(interpreter: Any) -> dict[str, Any]:
+    """Inputs by the names that the runtime and the quantiser know them by, in the signature's order."""
+    signatures = interpreter.get_signature_list()
+    if not signatures:
+        return {item["name"]: item for item in interpreter.get_input_details()}
+    return dict(interpreter.get_signature_runner(next(iter(signatures))).get_input_details())
+
+
 def _take_pt2(path: Path, request: ModelRequest, folder: Path) -> Made:
     import torch
 
-    from workers.models.torch_export import load_program
+    from workers.models.torch_export import flatten_outputs, load_program
 
     try:
         program = load_program(path)
@@ -145,17 +164,16 @@ def _take_pt2(path: Path, request: ModelRequest, folder: Path) -> Made:
     examples, calibration = _make_examples(specs, request)
     artifact = folder / "model.pt2"
     shutil.copyfile(path, artifact)
-    outputs = []
     with torch.no_grad():
-        for values in examples.each():
-            result = module(*(torch.from_numpy(value) for value in values.values()))
-            outputs.append([item.numpy() for item in (result if isinstance(result, tuple | list) else [result])])
+        outputs = [flatten_outputs(module(*map(torch.from_numpy, values.values()))) for values in examples.each()]
     return _made(artifact, request, folder, examples, outputs, calibration, {})
 
 
 def _take_mlpackage(path: Path, request: ModelRequest, folder: Path) -> Made:
     import coremltools
 
+    if any(item.is_symlink() for item in path.rglob("*")):
+        raise BadModelError(f"{path.name} holds symbolic links, which could name any file of this machine")
     try:
         model = coremltools.models.MLModel(str(path), skip_model_load=True)
         spec = model.get_spec()
@@ -193,13 +211,21 @@ def _made(
 
 
 def _make_examples(specs: Specs, request: ModelRequest) -> tuple[Examples, Examples]:
-    """Seeded inputs of the model's shapes; a free first dimension becomes the batch, any other free one is 1."""
+    """Seeded inputs of the model's shapes; a free first dimension becomes the batch.
+
+    Raises:
+        AttemptError: another dimension is free (a size made up here would be measured as if it were the user's), or the
+            first is fixed and not the batch that was asked for.
+    """
     shapes = {}
     for name, (shape, dtype) in specs.items():
-        sizes = [
-            size if isinstance(size, int) and size > 0 else (request.batch if i == 0 else 1)
-            for i, size in enumerate(shape)
-        ]
+        free = [index for index, size in enumerate(shape) if not isinstance(size, int) or size <= 0]
+        if any(index > 0 for index in free):
+            message = (
+                f"{Path(request.name).name}: input {name} has the shape {shape}; fix all but the first when exporting"
+            )
+            raise AttemptError(Cause.USER, "free_dimensions", message)
+        sizes = [request.batch if index in free else size for index, size in enumerate(shape)]
         if request.batch != 1 and (not sizes or sizes[0] != request.batch):
             raise AttemptError(
                 Cause.USER,

@@ -72,7 +72,12 @@ def refuse_code(path: Path) -> None:
 
 
 def _check(archive: zipfile.ZipFile, name: str) -> None:
-    members = {member.partition("/")[2]: member for member in archive.namelist()}
+    names = archive.namelist()
+    # torch's reader ignores case and takes another of two members of one name than Python's does: what is checked here
+    # must be what is loaded there.
+    if len({member.casefold() for member in names}) != len(names) or len({m.partition("/")[0] for m in names}) != 1:
+        raise BadModelError(f"{name} holds two members of one name: {_CODE}")
+    members = {member.partition("/")[2]: member for member in names}
     if "archive_format" not in members or archive.read(members["archive_format"]).strip() != b"pt2":
         raise BadModelError(
             f"{name} is not in today's .pt2 format; save it again with torch.export.save of torch 2.8 or newer"

@@ -38,6 +38,8 @@ class Resolved:
     identity: dict[str, Any]
     #: The request as the child shall get it: paths absolute.
     request: ModelRequest
+    #: Which weights results say they ran, where the source does not go by the request: of the file, of the factory.
+    weights: str | None = None
 
 
 @dataclass(frozen=True)

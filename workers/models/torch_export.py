@@ -21,9 +21,23 @@ MakeInputs = Callable[[np.random.Generator, int], dict[str, Array]]
 
 
 def export_canonical(
-    module: torch.nn.Module, make_inputs: MakeInputs, request: ModelRequest, folder: Path, facts: dict[str, Any]
+    module: torch.nn.Module,
+    make_inputs: MakeInputs,
+    request: ModelRequest,
+    folder: Path,
+    facts: dict[str, Any],
+    *,
+    calibrate_norms: bool = False,
 ) -> Made:
     """Export a module once, with example inputs and the fp32 outputs of eager torch as the fidelity reference.
+
+    Args:
+        module: what to export; its own weights are left alone.
+        make_inputs: makes examples.
+        request: seed, batch, the user's calibration file.
+        folder: where the files go.
+        facts: named facts of the source.
+        calibrate_norms: give batch norms statistics of seeded inputs; for fresh random weights only.
 
     Raises:
         AttemptError: the module cannot be exported.
@@ -33,13 +47,13 @@ def export_canonical(
     module = module.eval()
     inputs = make_inputs(np.random.default_rng(request.seed), FIDELITY_EXAMPLES)
     calibration = Examples(make_inputs(np.random.default_rng(request.seed + 1), CALIBRATION_EXAMPLES))
-    if request.weights == "random":
+    if calibrate_norms:
         _calibrate_batch_norms(module, calibration)
     examples = Examples(inputs)
     try:
         with torch.no_grad():
             program = torch.export.export(module, tuple(_tensors(examples.input_at(0))))
-            references = [_outputs(module(*_tensors(example))) for example in examples.each()]
+            references = [flatten_outputs(module(*_tensors(example))) for example in examples.each()]
     except Exception as error:
         raise AttemptError(
             Cause.MODEL, "does_not_export", f"torch cannot export {request.name}: {first_line(error)}"
@@ -49,7 +63,6 @@ def export_canonical(
     examples = Examples(inputs, tuple(np.stack(stack) for stack in zip(*references, strict=True)))
     examples_path, calibration_path = write_examples(folder, request, examples, calibration)
     facts = {
-        "weights": f"random, seed {request.seed}" if request.weights == "random" else "pretrained",
         "parameters": sum(parameter.numel() for parameter in module.parameters()),
         "inputs": {name: [str(stack.dtype), *stack.shape[1:]] for name, stack in inputs.items()},
         **facts,
@@ -96,11 +109,11 @@ def _tensors(example: dict[str, Array]) -> list[torch.Tensor]:
     return [torch.from_numpy(np.ascontiguousarray(value)) for value in example.values()]
 
 
-def _outputs(result: Any) -> list[Array]:
+def flatten_outputs(result: Any) -> list[Array]:
     """Flatten a module's result to arrays in order."""
     import torch
 
     if isinstance(result, torch.Tensor):
-        return [result.numpy()]
+        return [result.detach().float().cpu().numpy() if result.is_floating_point() else result.cpu().numpy()]
     values: Sequence[Any] = list(result.values()) if isinstance(result, dict) else list(result)
-    return [array for value in values for array in _outputs(value)]
+    return [array for value in values for array in flatten_outputs(value)]

@@ -68,7 +68,8 @@ class TorchvisionZoo(ModelSource):
         def make_inputs(generator: np.random.Generator, count: int) -> dict[str, Array]:
             return {"image": images(generator, count, shape)}
 
-        return export_canonical(module, make_inputs, request, folder, {"task": "classification"})
+        fresh = request.weights == "random"
+        return export_canonical(module, make_inputs, request, folder, {"task": "classification"}, calibrate_norms=fresh)
 
 
 @cache

@@ -50,18 +50,15 @@ class _Compiled(LoadedModel):
         )
         self._signature = next(iter(self._model.get_signature_list()))
         details = self._model.get_input_tensor_details(self._signature)
-        # litert-torch names inputs args_0, args_1, ...; other converters keep the signature's own order.
-        numbered = all(name.startswith("args_") for name in details)
-        names = sorted(details, key=lambda name: (len(name), name)) if numbered else list(details)
-        self._inputs = {name: details[name] for name in names}
+        self._inputs = details
         self._outputs = self._model.get_output_tensor_details(self._signature)
         # Buffers must be passed in the signature's own order, filled in the program's.
         self._buffers = {name: self._model.create_input_buffer_by_name(self._signature, name) for name in details}
         self._out = [self._model.create_output_buffer_by_name(self._signature, name) for name in self._outputs]
 
     def bind(self, inputs: dict[str, Array]) -> Callable[[], object]:
-        for (name, details), value in zip(self._inputs.items(), inputs.values(), strict=True):
-            self._buffers[name].write(np.ascontiguousarray(value, dtype=np.dtype(details["dtype"])))
+        for name, value in in_signature(list(self._inputs), inputs).items():
+            self._buffers[name].write(np.ascontiguousarray(value, dtype=np.dtype(self._inputs[name]["dtype"])))
         index = self._model.get_signature_index(self._signature)
         run_by_index, ins, outs = self._model.run_by_index, list(self._buffers.values()), self._out
 
@@ -107,6 +104,17 @@ class _Compiled(LoadedModel):
         if same:
             return "fp32", "outputs are bit for bit those without the fp16 flag"
         return "fp16", "XNNPACK forced to fp16; outputs differ from those of fp32 arithmetic on the same weights"
+
+
+def in_signature(names: list[str], inputs: dict[str, Array]) -> dict[str, Array]:
+    """Inputs under a signature's names: by name where they are the same, else in the order the program takes them.
+
+    litert-torch calls them args_0, args_1, ... in that order, whatever the order they are listed in.
+    """
+    if set(names) == set(inputs):
+        return inputs
+    ordered = sorted(names, key=lambda name: (len(name), name)) if all(n.startswith("args_") for n in names) else names
+    return dict(zip(ordered, inputs.values(), strict=True))
 
 
 def macs_by_weight_type(flatbuffer: bytes) -> Counter[str]:

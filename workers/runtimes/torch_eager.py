@@ -66,8 +66,9 @@ class _Program(LoadedModel):
         return run
 
     def outputs(self) -> list[Array]:
-        results = self._result if isinstance(self._result, tuple | list) else [self._result]
-        return [result.detach().float().cpu().numpy() for result in results]
+        from workers.models.torch_export import flatten_outputs
+
+        return flatten_outputs(self._result)
 
     def facts(self, inputs: dict[str, Array]) -> RuntimeFacts:
         import torch
