@@ -18,7 +18,7 @@ from device_registry.selectors import parse_selector
 from device_registry.tables import utc_now
 from scheduler import runs
 from scheduler.dispatcher import ATTEMPT_LEASE_S, Dispatcher
-from scheduler.executors.executor import Executor
+from scheduler.executors.executor import Executor, HostLostError
 from scheduler.home import Home
 from scheduler.leases import DispatcherLease, LeaseLostError
 from scheduler.plan import Request, plan
@@ -126,7 +126,10 @@ class EmbeddedFarm:
                 else:
                     try:
                         changed = dispatcher.tick(may_claim=lambda connection: not run_is_done(connection, run_id))
-                    except LeaseLostError:
+                    except (LeaseLostError, HostLostError) as error:
+                        # Who takes the role also takes the host, and ends our agent: it may be gone before we hear why.
+                        if isinstance(error, HostLostError) and self._holds(lease):
+                            raise
                         say("another benchfarm took over: following it")
                         following = True
                         carrier.close()
@@ -146,6 +149,12 @@ class EmbeddedFarm:
         with writing(self.engine) as connection:
             runs.follow(connection, run_id, utc_now())
             return lease.acquire(connection, utc_now())
+
+    def _holds(self, lease: DispatcherLease) -> bool:
+        with writing(self.engine) as connection, suppress(LeaseLostError):
+            lease.renew(connection, utc_now())
+            return True
+        return False
 
     @contextmanager
     def _holding(self, run_id: int, lease: DispatcherLease) -> Iterator[None]:

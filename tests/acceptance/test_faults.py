@@ -262,3 +262,18 @@ def test_an_empty_token_file_is_made_again(home: Path, code: Path, benchfarm: Co
     (home / "ray-token").touch()
     finished = benchfarm(*RUN, "--executor", "ray", "--json", cwd=code)
     assert finished.returncode == 0, finished.stderr
+
+
+def test_a_command_whose_role_was_taken_follows_and_comes_to_its_end(
+    start: Callable[..., subprocess.Popen[str]], home: Path
+) -> None:
+    process = start(*RUN, "--repeats", "2", "--executor", "local", "--json")
+    wait_until(lambda: runners(home))
+    with sqlite3.connect(home / "benchfarm.db") as database:
+        taken = "UPDATE lease SET holder = 'thief', host_key = 'elsewhere', until = datetime('now', '+5 seconds')"
+        database.execute(taken)
+    database.close()
+    output, errors = process.communicate(timeout=200)
+    assert process.returncode == 0, errors
+    assert "another benchfarm took over: following it" in errors
+    assert '"verdict"' in output
