@@ -24,40 +24,17 @@ _PRECISIONS = {
     "double": "fp64",
     **dict.fromkeys(_INTEGERS, "int8"),
 }
-#: Kernels that multiply and accumulate, and those of them that do it in integers whatever their first operand is.
-_MULTIPLY = frozenset(
-    [
-        "Conv",
-        "FusedConv",
-        "ConvTranspose",
-        "Gemm",
-        "FusedGemm",
-        "MatMul",
-        "FusedMatMul",
-        "Attention",
-        "MultiHeadAttention",
-        "QLinearConv",
-        "ConvInteger",
-        "QGemm",
-        "QLinearMatMul",
-        "MatMulInteger",
-        "DynamicQuantizeMatMul",
-        "MatMulIntegerToFloat",
-        "QAttention",
-    ]
-)
+#: Kernels that multiply and accumulate in integers, whatever their first operand is; and all that multiply.
 _MULTIPLY_INTEGERS = frozenset(
-    [
-        "QLinearConv",
-        "ConvInteger",
-        "QGemm",
-        "QLinearMatMul",
-        "MatMulInteger",
-        "DynamicQuantizeMatMul",
-        "MatMulIntegerToFloat",
-        "QAttention",
-    ]
+    (
+        *("QLinearConv", "ConvInteger", "QGemm", "QLinearMatMul", "MatMulInteger", "QAttention"),
+        *("DynamicQuantizeMatMul", "MatMulIntegerToFloat"),
+    )
 )
+_MULTIPLY = _MULTIPLY_INTEGERS | {
+    *("Conv", "FusedConv", "ConvTranspose", "Gemm", "FusedGemm", "MatMul", "FusedMatMul"),
+    *("Attention", "MultiHeadAttention"),
+}
 
 
 class OnnxRuntime(Runtime):
