@@ -180,8 +180,9 @@ def _plan_model(
 def _root(plugin: Plugin, model: Resolved) -> Variant:
     request = model.request
     calibration = None if request.calibration is None else _calibration_digest(request.calibration)
-    identity = [plugin.name, model.name, model.identity, request.weights, request.seed, request.batch, calibration]
-    key = digest([*identity, model.format, model.recipe])
+    source: ModelSource = plugin.load()
+    identity = [plugin.name, source.revision, model.name, model.identity, model.format, model.recipe]
+    key = digest([*identity, request.weights, request.seed, request.batch, calibration])
     return Variant(model.format, model.recipe, key, plugin.entry, None, dict(model.identity.get("versions", {})))
 
 

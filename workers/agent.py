@@ -25,7 +25,7 @@ from workers.devices.device import DeviceDriver
 from workers.errors import AttemptError, Cause, classify
 from workers.host import describe_host, load_drivers, load_sensors
 from workers.host_monitor import FOREIGN_WINDOW_S, HostMonitor
-from workers.judge import judge
+from workers.judge import judge, judge_profile
 from workers.processes import end_group, end_marked, read_process
 from workers.spool import ATTEMPT_VARIABLE, Spool
 
@@ -60,6 +60,7 @@ class HostAgent:
         """
         self._spool = Spool(home / "spool")
         self._store = ArtifactStore(store_url, home / "cache")
+        self._compiled = home / "compiled"
         self._lease_s = lease_s
         self._own_pids = own_pids
         self._lock = threading.Lock()
@@ -164,8 +165,8 @@ class HostAgent:
         folder: Path | None = None
         try:
             folder = self._spool.open_attempt(order)
-            if order.measure is not None:
-                report = self._measure(running, folder)
+            if order.on_device is not None:
+                report = self._on_device(running, folder)
             else:
                 report = Report(attempt_id=order.attempt_id, token=order.token, result=self._run_child(running, folder))
             report = self._store_files(order, report, folder)
@@ -191,7 +192,7 @@ class HostAgent:
             self._emit("finished", order.attempt_id, order.token, report=to_dict(report))
             self._changed.notify_all()
 
-    def _measure(self, running: _Running, folder: Path) -> Report:
+    def _on_device(self, running: _Running, folder: Path) -> Report:
         order = running.order
         device = self._devices.get(order.place)
         if device is None:
@@ -204,31 +205,25 @@ class HostAgent:
         result = self._run_child(running, folder)
         ended = self._monitor.look_now()
         environment = {**driver.environment(device), **result.environment}
-        if result.measurement is None:
-            return Report(
-                attempt_id=order.attempt_id,
-                token=order.token,
-                result=result,
-                gate_before=before,
-                environment=environment,
-            )
-        seen = result.measurement
+        report = Report(
+            attempt_id=order.attempt_id, token=order.token, result=result, gate_before=before, environment=environment
+        )
+        if result.failure is not None:
+            return report
         after = driver.check(device, self._monitor, started, ended, own)
+        if (seen := result.measurement) is None:
+            return replace(report, gate_after=after, judgement=judge_profile(before, after))
         energy = self._monitor.energy(seen.timed_from, seen.timed_to, idle_since, idle_until)
         if energy.energy_mj is not None and energy.window_s:
             per_second = seen.throughput_per_s
             energy = replace(energy, energy_per_inference_mj=energy.energy_mj / energy.window_s / per_second)
         telemetry = tuple(self._monitor.telemetry(started, ended))
-        return Report(
-            attempt_id=order.attempt_id,
-            token=order.token,
-            result=result,
+        return replace(
+            report,
             judgement=judge(seen, before, after, telemetry, energy),
-            gate_before=before,
             gate_after=after,
             energy=energy,
             telemetry=telemetry,
-            environment=environment,
         )
 
     def _gate(self, running: _Running, driver: DeviceDriver, device: DeviceDescription, own: list[int]) -> GateReading:
@@ -272,7 +267,7 @@ class HostAgent:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 cwd=folder,
-                env=child_environment(order, folder),
+                env=child_environment(order, folder, self._compiled),
                 start_new_session=True,
             )
         running.process = process

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from workers.contract import Failure, Order
 from workers.errors import Cause, is_out_of_memory
+from workers.runtimes.runtime import CACHE_VARIABLE
 from workers.spool import ATTEMPT_VARIABLE
 
 #: Caches and proxies that loading pretrained weights needs; nothing else of the user's environment reaches a child.
@@ -21,14 +22,21 @@ _CRASHES = {signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGFPE, signal.
 _DISK_FULL = ("No space left on device", "File too large", "PytorchStreamWriter failed writing", "PyTorchStreamWriter")
 
 
-def child_environment(order: Order, folder: Path) -> dict[str, str]:
-    """The runner's environment, built from nothing: no token, no database URL, no setting of the user's shell."""
-    threads = str(order.measure.options.threads if order.measure is not None else os.cpu_count() or 1)
+def child_environment(order: Order, folder: Path, cache: Path) -> dict[str, str]:
+    """The runner's environment, built from nothing: no token, no database URL, no setting of the user's shell.
+
+    Args:
+        order: what the child shall do.
+        folder: the attempt's.
+        cache: where runtimes keep what they compiled, from one attempt to the next.
+    """
+    threads = str(order.on_device.options.threads if order.on_device is not None else os.cpu_count() or 1)
     scratch = str(folder / "tmp")
     model = order.convert.model if order.convert is not None else None
     pretrained = model is not None and model.weights == "pretrained"
     return {
         ATTEMPT_VARIABLE: folder.name,
+        CACHE_VARIABLE: str(cache),
         "PATH": "/usr/local/bin:/usr/bin:/bin",
         "HOME": scratch,
         "TMPDIR": scratch,

@@ -37,6 +37,8 @@ class Options:
     max_seconds: float | None = None
     #: Highest percentile wanted: 90, 95 or 99; 99 raises the least number of iterations from 64 to 662.
     percentile: int = 90
+    #: The runtime's own options that differ from its defaults (`Runtime.options` lists them).
+    runtime_options: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,7 +108,9 @@ class Order:
     limits: Limits
     convert: ConvertTask | None = None
     measure: MeasureTask | None = None
-    #: Role (artifact, examples, calibration) to sha256 in the artifact store. The agent adds the local paths.
+    #: Where the time of one inference goes; what a measurement is told, this is told.
+    profile: MeasureTask | None = None
+    #: Role (artifact, examples, calibration, sources) to sha256 in the artifact store. The agent adds the local paths.
     inputs: dict[str, str] = field(default_factory=dict)
     #: Role to file or folder on this host, digest checked; filled by the agent.
     paths: dict[str, str] = field(default_factory=dict)
@@ -115,6 +119,11 @@ class Order:
     #: Processes of our own that are no foreign load (dispatcher, followers).
     own_pids: tuple[int, ...] = ()
     schema_version: int = SCHEMA_VERSION
+
+    @property
+    def on_device(self) -> MeasureTask | None:
+        """The task of an attempt that has a device to itself; None for a conversion."""
+        return self.measure or self.profile
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,7 +151,7 @@ class Conversion:
     """What a convert attempt made."""
 
     artifact: StoredFile
-    #: examples (inputs and reference outputs), calibration.
+    #: examples (inputs and reference outputs), calibration, sources (layer to its line of code).
     companions: dict[str, StoredFile]
     format: str
     recipe: str
@@ -257,6 +266,46 @@ class Measurement:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Op:
+    """One operation of a profile, as the runtime ran it: it may compute several layers of the model, or none."""
+
+    #: The runtime's own name of it.
+    name: str
+    #: The runtime's own type: Conv, CONV_2D, aten::conv2d, ...
+    type: str
+    #: Median over the profiled runs.
+    time_us: float
+    #: Layers of the model (`features.0.0`) that it computes; empty for what a runtime or a quantiser inserted.
+    layers: tuple[str, ...] = ()
+    #: Line of the model's code that calls the layer, where the program knows it.
+    source: str | None = None
+    compute_unit: str | None = None
+    precision: str | None = None
+    #: Two per multiply-accumulate of convolutions and matrix products; None for every other type.
+    flops: int | None = None
+    #: Inputs, weights and outputs, each once.
+    bytes: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Profile:
+    """What each operation of one inference costs. Profilers cost time: never to be read as a latency."""
+
+    runtime: RuntimeFacts
+    #: How the times were taken.
+    method: str
+    #: In the order they ran.
+    ops: tuple[Op, ...]
+    #: Profiled runs, and the median of one of them as a whole, measured around the runtime's own call.
+    runs: int
+    run_ms: float
+    #: Median of one inference in the same process without the profiler.
+    unprofiled_ms: float
+    #: Each input's type and shape: ["float32", 1, 3, 224, 224].
+    inputs: dict[str, tuple[Any, ...]]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Result:
     """The one document that the runner writes."""
 
@@ -267,6 +316,7 @@ class Result:
     failure: Failure | None = None
     conversion: Conversion | None = None
     measurement: Measurement | None = None
+    profile: Profile | None = None
     #: Versions of the runtime's side of the environment.
     environment: dict[str, str] = field(default_factory=dict)
     protocol_version: str = PROTOCOL_VERSION

@@ -35,6 +35,10 @@ class Examples:
         """The inputs of each example."""
         return (self.input_at(index) for index in range(len(self)))
 
+    def shapes(self) -> dict[str, tuple[Any, ...]]:
+        """Each input's type and shape, as documents carry it: ("float32", 1, 3, 224, 224)."""
+        return {name: (str(stack.dtype), *stack.shape[1:]) for name, stack in self.inputs.items()}
+
     def save(self, path: Path) -> None:
         """Write as `.npz`; order is kept in the names."""
         arrays = {f"input:{index}:{name}": stack for index, (name, stack) in enumerate(self.inputs.items())}

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Callable
-from typing import Any
+from dataclasses import replace
 
 import psutil
 
@@ -13,6 +12,7 @@ from device_registry.capabilities import BackendCapability, DeviceDescription, H
 from workers.devices.cpu import cpu_model, machine_key
 from workers.devices.device import DeviceDriver
 from workers.plugins import capability, package_versions, plugins
+from workers.runtimes.runtime import Runtime
 from workers.sensors.sensor import Sensor
 
 
@@ -43,16 +43,19 @@ def describe_host() -> HostDescription:
         cpu_count=os.cpu_count() or 1,
         memory_bytes=psutil.virtual_memory().total,
         environment={"python": platform.python_version(), "kernel": platform.release(), **package_versions(("ray",))},
-        runtimes=_capabilities("runtimes", lambda runtime: runtime.why_not(system)),
-        converters=_capabilities("converters", lambda converter: None),
+        runtimes=tuple(_runtime(name, plugin.load(), system) for name, plugin in plugins("runtimes").items()),
+        converters=tuple(
+            capability(name, converter.packages, converter.extra)
+            for name, converter in ((name, plugin.load()) for name, plugin in plugins("converters").items())
+        ),
         sensors=tuple(
             capability(sensor.name, (), "", (sensor.why_not() or (None, None))[1]) for sensor in load_sensors()
         ),
     )
 
 
-def _capabilities(seam: str, why_not: Callable[[Any], str | None]) -> tuple[BackendCapability, ...]:
-    backends = {name: plugin.load() for name, plugin in plugins(seam).items()}
-    return tuple(
-        capability(name, backend.packages, backend.extra, why_not(backend)) for name, backend in backends.items()
-    )
+def _runtime(name: str, runtime: Runtime, system: str) -> BackendCapability:
+    found = capability(name, runtime.packages, runtime.extra, runtime.why_not(system))
+    if found.why_not is None and (missing := runtime.missing()) is not None:
+        return replace(found, why_not=missing[0], fix=missing[1])
+    return found

@@ -47,17 +47,17 @@ def judge(
     return Judgement(verdict=verdict, reasons=tuple(reasons), flags=tuple(flags))
 
 
+def judge_profile(before: GateReading, after: GateReading) -> Judgement:
+    """A profile is no latency and enters no ranking; whether the machine was its own is told all the same."""
+    busy = _foreign_load(before, after)
+    return Judgement(verdict="contaminated" if busy else "valid", reasons=tuple(busy))
+
+
 def _verdict(
     measurement: Measurement, before: GateReading, after: GateReading, telemetry: Sequence[Reading]
 ) -> tuple[Verdict, list[str]]:
     timings = measurement.timings
-    busy = [
-        f"{when} {gate.foreign_load.share_of_core:.0%} of a core went to "
-        + (", ".join(gate.foreign_load.culprits) or "short-lived processes")
-        for when, gate in (("before the run", before), ("during the run", after))
-        if gate.foreign_load.share_of_core is not None and gate.foreign_load.share_of_core > FOREIGN_LOAD_LIMIT
-    ]
-    if busy:
+    if busy := _foreign_load(before, after):
         return "contaminated", busy
     throttled = [f"{reading.sensor}: {reading.value:g} throttle events" for reading in _throttle_events(telemetry)]
     ratio, p = timings.drift_ratio, timings.drift_p
@@ -70,6 +70,15 @@ def _verdict(
     if not timings.converged:
         return "not_converged", [f"the interval of the median was not within 1 % after {timings.elapsed_s:.0f} s"]
     return "valid", []
+
+
+def _foreign_load(before: GateReading, after: GateReading) -> list[str]:
+    return [
+        f"{when} {gate.foreign_load.share_of_core:.0%} of a core went to "
+        + (", ".join(gate.foreign_load.culprits) or "short-lived processes")
+        for when, gate in (("before the run", before), ("during the run", after))
+        if gate.foreign_load.share_of_core is not None and gate.foreign_load.share_of_core > FOREIGN_LOAD_LIMIT
+    ]
 
 
 def _throttle_events(telemetry: Sequence[Reading]) -> list[Reading]:

@@ -7,14 +7,19 @@ the attempt's log, for the agent hands this process a log as its stdout and stde
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import platform
 import resource
 import shutil
+import statistics
 import sys
+import tarfile
 import time
 import traceback
+from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -28,7 +33,9 @@ from workers.contract import (
     Fidelity,
     Measurement,
     MeasureTask,
+    Op,
     Order,
+    Profile,
     Result,
     RuntimeFacts,
     StoredFile,
@@ -43,6 +50,10 @@ if TYPE_CHECKING:
 
 #: Raw iterations kept per result.
 RAW_LIMIT = 65_536
+#: A profile lasts about so long, within these numbers of runs.
+_PROFILED_S = 1.0
+_LEAST_PROFILED_RUNS = 5
+_MOST_PROFILED_RUNS = 200
 #: What the arithmetic of a recipe promises; recipes not listed promise none (`original`, weights only).
 PROMISES = {"fp32": "fp32", "bf16": "bf16", "fp16": "fp16"}
 
@@ -61,6 +72,9 @@ def main(folder: Path) -> int:
         elif order.measure is not None:
             doing = f"measuring {order.measure.recipe} on {order.measure.runtime}"
             outcome["measurement"], outcome["environment"] = measure(order, order.measure, folder)
+        elif order.profile is not None:
+            doing = f"profiling {order.profile.recipe} on {order.profile.runtime}"
+            outcome["profile"], outcome["environment"] = profile(order, order.profile, folder)
     except Exception as error:  # the border of the process: whatever a backend raises becomes a classified failure
         traceback.print_exc()
         failure = classify(error, doing)
@@ -94,7 +108,11 @@ def convert(order: Order, task: ConvertTask, folder: Path) -> Conversion:
         artifact = packed
     companions = {
         role: _stored(path, folder)
-        for role, path in (("examples", made.examples), ("calibration", made.calibration))
+        for role, path in (
+            ("examples", made.examples),
+            ("calibration", made.calibration),
+            ("sources", made.sources),
+        )
         if path
     }
     return Conversion(
@@ -118,7 +136,7 @@ def _make(backend: Any, task: ConvertTask, order: Order, out: Path) -> Made:
     converter: Converter = backend
     return converter.convert(
         ConversionInput(
-            artifact=_artifact(order, str(task.input_format), out.parent),
+            artifact=_artifact(order, out.parent, str(task.input_format)),
             format=task.format,
             recipe=task.recipe,
             examples=Path(order.paths["examples"]),
@@ -132,19 +150,14 @@ def measure(order: Order, task: MeasureTask, folder: Path) -> tuple[Measurement,
     """Measure one artifact: load cold, first inference, warm-up, timed part (docs/measurement.md)."""
     import numpy as np
 
-    from workers.examples import load_examples
     from workers.measure import summarise, timed_part, warm_up
 
-    if task.options.affinity is not None:
-        _bind_to_cpus(task.options.affinity)
-    artifact = _artifact(order, task.format, folder)
-    examples = load_examples(Path(order.paths["examples"]))
-    runtime: Runtime = _load_entry(task.entry)
-    _, imports_ms = _timed(runtime.import_library)
+    artifact, examples, runtime, imports_ms = _prepare(order, task, folder)
     rss_after_imports = _memory("VmRSS")
     evicted = _evict_pages(artifact)
-    model, load_cold_ms = _timed(lambda: runtime.load(artifact, task))
+    model, load_cold_ms = _timed(runtime.load, artifact, task)
     first_input = examples.input_at(0)
+    compiled, compile_ms = _timed(model.compile, first_input)
     run = model.bind(first_input)
     _, first_inference_ms = _timed(run)
 
@@ -162,14 +175,14 @@ def measure(order: Order, task: MeasureTask, folder: Path) -> tuple[Measurement,
     fidelity = _fidelity(model, examples)
     # Dropped before the second load, so that no runtime can share what the first one holds.
     del model, run
-    _, load_warm_ms = _timed(lambda: runtime.load(artifact, task))
+    _, load_warm_ms = _timed(runtime.load, artifact, task)
     inferences = len(timed.nanoseconds) * timed.inner_iterations * task.options.batch
     measurement = Measurement(
         runtime=facts,
         imports_ms=imports_ms,
         load_cold_ms=load_cold_ms,
         load_warm_ms=load_warm_ms,
-        compile_ms=None,
+        compile_ms=compile_ms if compiled else None,
         first_inference_ms=first_inference_ms,
         warm_up=warmed,
         timings=summarise(timed, task.options.mode),
@@ -177,18 +190,65 @@ def measure(order: Order, task: MeasureTask, folder: Path) -> tuple[Measurement,
         rss_after_imports_bytes=rss_after_imports,
         peak_rss_bytes=peak_rss,
         fidelity=fidelity,
-        inputs={name: (str(stack.dtype), *stack.shape[1:]) for name, stack in examples.inputs.items()},
+        inputs=examples.shapes(),
         timed_from=timed_from,
         timed_to=timed_to,
         raw=_stored(raw, folder),
         raw_stride=stride,
     )
-    environment = {
-        "python": platform.python_version(),
-        "artifact_pages": "evicted before the cold load" if evicted else "not evicted",
-        **_versions(runtime.packages),
-    }
-    return measurement, environment
+    pages = "evicted before the cold load" if evicted else "not evicted"
+    return measurement, {"artifact_pages": pages, **_environment(runtime)}
+
+
+def profile(order: Order, task: MeasureTask, folder: Path) -> tuple[Profile, dict[str, str]]:
+    """Find what each operation of one inference costs, on a warm model; and what one takes without the profiler."""
+    from workers.measure import warm_up
+    from workers.runtimes.runtime import time_runs
+
+    artifact, examples, runtime, _ = _prepare(order, task, folder)
+    model = runtime.load(artifact, task)
+    first_input = examples.input_at(0)
+    model.compile(first_input)
+    run = model.bind(first_input)
+    _, expected_ns = warm_up(run)
+    runs = min(max(round(_PROFILED_S * 1e9 / max(expected_ns, 1)), _LEAST_PROFILED_RUNS), _MOST_PROFILED_RUNS)
+    unprofiled_ms = statistics.median(time_runs(run, runs))
+    seen = model.profile(first_input, runs)
+    facts = model.facts(first_input)
+    keep_promise(task.recipe, facts)
+    sources = json.loads(Path(order.paths["sources"]).read_bytes()) if "sources" in order.paths else {}
+    made = Profile(
+        runtime=facts,
+        method=seen.method,
+        ops=tuple(replace(op, source=_source_of(op, sources)) for op in seen.ops),
+        runs=len(seen.run_ms),
+        run_ms=statistics.median(seen.run_ms),
+        unprofiled_ms=unprofiled_ms,
+        inputs=examples.shapes(),
+    )
+    return made, _environment(runtime)
+
+
+def _source_of(op: Op, sources: dict[str, str]) -> str | None:
+    """Where the model's code calls the layers of an operation: of the first that is known."""
+    return next((sources[layer] for layer in op.layers if layer in sources), op.source)
+
+
+def _prepare(order: Order, task: MeasureTask, folder: Path) -> tuple[Path, Examples, Runtime, float]:
+    """What measuring and profiling begin with; the runtime's library imported, and the milliseconds that took."""
+    from workers.examples import load_examples
+
+    if task.options.affinity is not None:
+        _bind_to_cpus(task.options.affinity)
+    artifact = _artifact(order, folder, task.format)
+    examples = load_examples(Path(order.paths["examples"]))
+    runtime: Runtime = _load_entry(task.entry)
+    _, imports_ms = _timed(runtime.import_library)
+    return artifact, examples, runtime, imports_ms
+
+
+def _environment(runtime: Runtime) -> dict[str, str]:
+    return {"python": platform.python_version(), **_versions(runtime.packages)}
 
 
 def keep_promise(recipe: str, facts: RuntimeFacts) -> None:
@@ -219,11 +279,14 @@ def keep_promise(recipe: str, facts: RuntimeFacts) -> None:
     )
 
 
-def _artifact(order: Order, format_: str, folder: Path) -> Path:
-    """The artifact under a name with its format's suffix; a folder artifact unpacked, here in the child."""
+def _artifact(order: Order, folder: Path, format_: str) -> Path:
+    """The artifact under a name with its format's suffix; a folder artifact unpacked, here in the child.
+
+    The store keeps a folder as a tar; no format of a single file is one.
+    """
     stored = Path(order.paths["artifact"])
     named = folder / "tmp" / f"input.{format_}"
-    if format_ == "mlpackage":
+    if tarfile.is_tarfile(stored):
         from workers.bundle import unpack
 
         unpack(stored, named)
@@ -246,9 +309,9 @@ def _fidelity(model: LoadedModel, examples: Examples) -> Fidelity | None:
     return compare_outputs(reference, actual, classification=first.ndim == 3 and first.shape[-1] > 1)
 
 
-def _timed(act: Any) -> tuple[Any, float]:
+def _timed(act: Callable[..., Any], *arguments: Any) -> tuple[Any, float]:
     began = time.perf_counter()
-    value = act()
+    value = act(*arguments)
     return value, (time.perf_counter() - began) * 1e3
 
 

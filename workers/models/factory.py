@@ -32,6 +32,7 @@ class Factory(ModelSource):
 
     packages: ClassVar[tuple[str, ...]] = ("torch",)
     extra: ClassVar[str] = "torch"
+    revision: ClassVar[int] = 2  # carries sources
 
     def names(self) -> list[str]:
         """Factories cannot be listed."""

@@ -148,7 +148,7 @@ def _signature_inputs(interpreter: Any) -> dict[str, Any]:
 def _take_pt2(path: Path, request: ModelRequest, folder: Path) -> Made:
     import torch
 
-    from workers.models.torch_export import flatten_outputs, load_program
+    from workers.models.torch_export import flatten_outputs, load_program, write_sources
 
     try:
         program = load_program(path)
@@ -166,7 +166,8 @@ def _take_pt2(path: Path, request: ModelRequest, folder: Path) -> Made:
     shutil.copyfile(path, artifact)
     with torch.no_grad():
         outputs = [flatten_outputs(module(*map(torch.from_numpy, values.values()))) for values in examples.each()]
-    return _made(artifact, request, folder, examples, outputs, calibration, {})
+    made = _made(artifact, request, folder, examples, outputs, calibration, {})
+    return replace(made, sources=write_sources(program, folder))
 
 
 def _take_mlpackage(path: Path, request: ModelRequest, folder: Path) -> Made:
@@ -206,8 +207,8 @@ def _made(
     stacks = tuple(np.stack([np.asarray(row[i]) for row in outputs]) for i in range(len(outputs[0]))) if outputs else ()
     examples = Examples(examples.inputs, stacks)
     examples_path, calibration_path = write_examples(folder, request, examples, calibration)
-    described = {name: [str(stack.dtype), *stack.shape[1:]] for name, stack in examples.inputs.items()}
-    return Made(artifact, examples_path, calibration_path, {"weights": "of the file", "inputs": described, **facts})
+    facts = {"weights": "of the file", "inputs": examples.shapes(), **facts}
+    return Made(artifact, examples_path, calibration_path, facts=facts)
 
 
 def _make_examples(specs: Specs, request: ModelRequest) -> tuple[Examples, Examples]:

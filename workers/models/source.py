@@ -49,6 +49,8 @@ class Made:
     artifact: Path
     examples: Path | None = None
     calibration: Path | None = None
+    #: Layer of the model to the line of code that calls it (JSON).
+    sources: Path | None = None
     facts: dict[str, Any] = field(default_factory=dict)
 
 
@@ -57,6 +59,8 @@ class ModelSource(ABC):
 
     packages: ClassVar[tuple[str, ...]] = ()
     extra: ClassVar[str] = ""
+    #: Raise it when the same request would be made differently: it is part of every artifact's key.
+    revision: ClassVar[int] = 1
 
     @abstractmethod
     def names(self) -> list[str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +17,9 @@ from workers.models.source import CALIBRATION_EXAMPLES, FIDELITY_EXAMPLES, Made,
 
 if TYPE_CHECKING:
     import torch
+
+#: A frame of a stack trace: file and line.
+_FRAME = re.compile(r'File "([^"]+)", line (\d+)')
 
 #: Makes the stacked inputs of so many examples: name to (count, *input shape).
 MakeInputs = Callable[[np.random.Generator, int], dict[str, Array]]
@@ -64,10 +69,45 @@ def export_canonical(
     examples_path, calibration_path = write_examples(folder, request, examples, calibration)
     facts = {
         "parameters": sum(parameter.numel() for parameter in module.parameters()),
-        "inputs": {name: [str(stack.dtype), *stack.shape[1:]] for name, stack in inputs.items()},
+        "inputs": examples.shapes(),
         **facts,
     }
-    return Made(artifact, examples_path, calibration_path, facts)
+    return Made(artifact, examples_path, calibration_path, write_sources(program, folder), facts)
+
+
+def layer_of(node: torch.fx.Node) -> str | None:
+    """The innermost module that a node of an exported program belongs to, as a dotted path; None for the outermost."""
+    stack = node.meta.get("nn_module_stack")
+    return (list(stack.values())[-1][0] or None) if stack else None
+
+
+def write_sources(program: torch.export.ExportedProgram, folder: Path) -> Path:
+    """Write where the model's code calls each of its layers."""
+    path = folder / "sources.json"
+    path.write_text(json.dumps(sources_of(program)), encoding="utf-8")
+    return path
+
+
+def sources_of(program: torch.export.ExportedProgram) -> dict[str, str]:
+    """Each layer of a program to the line of the model's code that calls it: `package/file.py:12`.
+
+    That is the innermost frame outside torch, whose own modules only pass calls on.
+    """
+    found: dict[str, str] = {}
+    for node in program.graph.nodes:
+        layer = layer_of(node)
+        frames = _FRAME.findall(node.meta.get("stack_trace") or "")
+        own = [frame for frame in frames if "/torch/" not in frame[0]]
+        if layer is not None and own:
+            file, line = own[-1]
+            found.setdefault(layer, f"{_short(file)}:{line}")
+    return found
+
+
+def _short(file: str) -> str:
+    """A path below site-packages, else the file and its folder: what people recognise, whichever machine exported."""
+    _, below, rest = file.partition("/site-packages/")
+    return rest if below else "/".join(Path(file).parts[-2:])
 
 
 def load_program(path: Path) -> torch.export.ExportedProgram:
