@@ -17,7 +17,8 @@ from scheduler.status import JobStatus, RunStatus
 from workers.errors import UNSUPPORTED, UPSTREAM
 
 _DONE = ("succeeded", "failed", "cancelled")
-_VERB = {"convert": "converted", "measure": "measured"}
+_VERB = {"convert": "converted", "measure": "measured", "profile": "profiled"}
+_VERBING = {"convert": "converting", "measure": "measuring", "profile": "profiling"}
 
 
 class RunProgress:
@@ -98,9 +99,7 @@ def _view(status: RunStatus, saying: str) -> RenderableType:
     running = [job for job in status.jobs if job.state == "running"]
     for job in running:
         for_s = (now - job.since).total_seconds() if job.since else 0
-        lines.append(
-            Text(f"  {'converting' if job.kind == 'convert' else 'measuring'} {job.title} ({duration(for_s)})")
-        )
+        lines.append(Text(f"  {_VERBING[job.kind]} {job.title} ({duration(for_s)})"))
     if not running:
         waiting = (
             f"  waits for {', '.join(status.others_running)} of another run" if status.others_running else f"  {saying}"
@@ -108,7 +107,7 @@ def _view(status: RunStatus, saying: str) -> RenderableType:
         lines.append(Text(waiting, style="dim"))
     queued = sum(job.state == "queued" for job in status.jobs)
     blocked = [job for job in status.jobs if job.state == "blocked"]
-    measuring = any(job.kind == "measure" for job in running)
+    measuring = any(job.kind != "convert" for job in running)
     waits = []
     if queued:
         waits.append(f"{queued} waiting for " + ("the measurement: the host stays quiet" if measuring else "a place"))

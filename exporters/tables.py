@@ -67,6 +67,12 @@ def results_view(
         parts += _results_table(rows, width)
     if results:
         parts.append(_notes(results, rerun))
+    return Group(*parts, outcomes_view(failed, unsupported))
+
+
+def outcomes_view(failed: Sequence[Row], unsupported: Sequence[Row]) -> RenderableType:
+    """What failed, and what cannot be had here; nothing where there is neither."""
+    parts: list[RenderableType] = []
     if failed:
         own = [row for row in failed if row["code"] != UPSTREAM] or failed
         parts.append(simple_table("Failed", ["job", "what", "why"], [_failed_cells(row) for row in own]))
@@ -75,6 +81,11 @@ def results_view(
     if unsupported:
         parts.append(_unsupported_table(unsupported))
     return Group(*parts)
+
+
+def runtime_label(row: Row) -> str:
+    """A runtime with those of its own options that are not at their defaults."""
+    return " ".join([row["runtime"], *(f"{name}={value}" for name, value in row["runtime_options"].items())])
 
 
 def _title(row: Row) -> str:
@@ -119,14 +130,14 @@ def _table_without(hidden: Sequence[str], title: str, rows: Sequence[Row], ranks
         verdict = Text(row["verdict"], style=_VERDICT_STYLE.get(row["verdict"], "red")).append(flags, style="dim")
         cells = [str(rank or NONE)] if ranked else []
         cells += [cell(row) for cell in columns.values()]
-        table.add_row(Text(row["runtime"]), Text(row["recipe"]), *(Text(cell) for cell in cells), verdict)
+        table.add_row(Text(runtime_label(row)), Text(row["recipe"]), *(Text(cell) for cell in cells), verdict)
     return table
 
 
 def _notes(results: Sequence[Row], rerun: str | None) -> RenderableType:
     doubted = [row for row in results if row["verdict"] != "valid"]
     lines = [
-        Text(f"{row['runtime']} {row['recipe']}: {row['verdict']}: {'; '.join(row['reasons'])}", style="red")
+        Text(f"{runtime_label(row)} {row['recipe']}: {row['verdict']}: {'; '.join(row['reasons'])}", style="red")
         for row in doubted[:_MOST_REASONS]
     ]
     if len(doubted) > _MOST_REASONS:

@@ -114,6 +114,7 @@ def _case_row(connection: Connection, repeats: Sequence[Any]) -> dict[str, Any]:
         "mode": task["options"]["mode"],
         "rate_hz": task["options"]["rate_hz"],
         "affinity": task["options"]["affinity"],
+        "runtime_options": task["options"].get("runtime_options", {}),
         "inputs": measured["inputs"],
         "p50_ms": p50_ms,
         "p50_ci_ms": list(bootstrap_median_interval(valid)) if len(valid) >= LEAST_REPEATS else None,
@@ -128,6 +129,7 @@ def _case_row(connection: Connection, repeats: Sequence[Any]) -> dict[str, Any]:
         "flags": flags,
         "artifact_sha256": typical.artifact_sha256,
         "artifact_bytes": artifact.bytes if artifact is not None else None,
+        "compile_ms": measured["compile_ms"],
         "load_ms": measured["load_cold_ms"],
         "load_warm_ms": measured["load_warm_ms"],
         "imports_ms": measured["imports_ms"],
@@ -200,7 +202,7 @@ def _add_speedups(rows: list[dict[str, Any]]) -> None:
 
 
 def _failed_entry(row: Any) -> dict[str, Any]:
-    task = row.payload.get("measure") or row.payload["convert"]
+    task = row.payload[row.kind]
     return {
         "job": row.id,
         "kind": row.kind,

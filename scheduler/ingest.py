@@ -15,11 +15,12 @@ from scheduler import queue
 from scheduler.conversions import digest
 from scheduler.queue import artifacts
 from scheduler.states import LIVE_ATTEMPT, attempts, change_attempt, change_job, jobs
-from scheduler.tables import Point, Result, Series, Telemetry
+from scheduler.tables import Point, Profile, Result, Series, Telemetry
 from workers.codec import from_dict, to_dict
 from workers.contract import PROTOCOL_VERSION, Failure, MeasureTask, Report
 
 results = table_of(Result)
+profiles = table_of(Profile)
 series = table_of(Series)
 points = table_of(Point)
 telemetry = table_of(Telemetry)
@@ -69,6 +70,8 @@ def ingest(connection: Connection, report: Report, *, who: str, now: datetime) -
     )
     if job.kind == "convert":
         _insert_artifact(connection, report, job, now)
+    elif job.kind == "profile":
+        _insert_profile(connection, report, attempt, job, now)
     else:
         _insert_result(connection, report, attempt, job, stale=False, now=now)
         _insert_telemetry(connection, report, attempt)
@@ -81,8 +84,12 @@ def ingest(connection: Connection, report: Report, *, who: str, now: datetime) -
 
 def _misfit(connection: Connection, report: Report, job: Row[Any]) -> Failure | None:
     """Why a report without a failure cannot be taken as the job's success."""
-    made = report.result.conversion if job.kind == "convert" else report.result.measurement
-    if made is None or (job.kind == "measure" and report.judgement is None):
+    outcomes = {
+        "convert": report.result.conversion,
+        "measure": report.result.measurement,
+        "profile": report.result.profile,
+    }
+    if outcomes[job.kind] is None or (job.kind != "convert" and report.judgement is None):
         return Failure(cause="bug", code="bad_report", message=f"the report of a {job.kind} job holds no such outcome")
     if job.kind == "convert" and job.needs_key is not None and not queue.stands(connection, job.needs_key):
         return Failure(cause="infrastructure", code="parent_gone", message="what it was made from was damaged")
@@ -191,6 +198,22 @@ def _insert_result(
     )
 
 
+def _insert_profile(connection: Connection, report: Report, attempt: Row[Any], job: Row[Any], now: datetime) -> None:
+    document = to_dict(report)
+    del document["telemetry"]
+    connection.execute(
+        insert(profiles).values(
+            attempt_id=attempt.id,
+            job_id=job.id,
+            sweep_run_id=job.sweep_run_id,
+            device_id=attempt.device_id,
+            artifact_sha256=report.artifact_sha256,
+            document=document,
+            created_at=now,
+        )
+    )
+
+
 def _insert_telemetry(connection: Connection, report: Report, attempt: Row[Any]) -> None:
     rows = [
         {
@@ -262,7 +285,7 @@ def _series(connection: Connection, device_id: int, task: MeasureTask) -> int:
         "format": task.format,
         "recipe": task.recipe,
         "runtime": task.runtime,
-        "options": {**to_dict(task.options), "weights": task.weights},
+        "options": {**task.options.identity(), "weights": task.weights},
         "metric": "latency",
         "statistic": "median of process medians",
         "unit": "ms",

@@ -6,6 +6,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
+#: What a job wants; all but conversions have a device to themselves.
+JobKind = Literal["convert", "measure", "profile"]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Place:
@@ -18,7 +21,7 @@ class Place:
     #: Measuring it needs its host quiet: nothing else may run there (a CPU; a phone on a hub does not).
     needs_quiet: bool = False
     #: What runs there now, if anything.
-    busy_with: Literal["convert", "measure"] | None = None
+    busy_with: JobKind | None = None
     #: Takes new work: online, enabled, cool.
     open: bool = True
 
@@ -28,7 +31,7 @@ class Wanted:
     """A queued job, as placement sees it."""
 
     job_id: int
-    kind: Literal["convert", "measure"]
+    kind: JobKind
     priority: int
     position: int
     device_id: int | None = None

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
+from typing import Literal
 
 from device_registry.capabilities import BackendCapability
 from device_registry.errors import UsageError
@@ -17,6 +19,7 @@ from workers.models.source import ModelSource, Resolved, UnknownModelError, file
 from workers.plugins import Plugin, plugins
 from workers.runtimes.runtime import Runtime
 
+_UNQUANTISED = {"fp32", "original"}
 #: A conversion that takes longer hangs.
 CONVERT_DEADLINE_S = 1800.0
 #: Imports, load, warm-up and fidelity of a slow model, on top of its timed part.
@@ -28,11 +31,14 @@ class Request:
     """What a user asked for in one `run`."""
 
     models: tuple[str, ...]
+    kind: Literal["measure", "profile"] = "measure"
     #: None: every runtime; named ones must be possible.
     runtimes: tuple[str, ...] | None = None
     recipes: tuple[str, ...] | None = None
     selector: str = ""
     threads: tuple[int, ...] = (1,)
+    #: Runtimes' own options, each with the values to compare; a runtime without the option runs once.
+    runtime_options: dict[str, tuple[str, ...]] = field(default_factory=dict)
     options: Options = field(default_factory=Options)
     repeats: int = 1
     weights: str = "random"
@@ -87,6 +93,7 @@ def plan(request: Request, devices: Sequence[RegisteredDevice]) -> Plan:
     runtimes = plugins("runtimes")
     _check_named("runtime", request.runtimes, sorted(runtimes))
     _check_named("recipe", request.recipes, all_recipes())
+    _check_options(request, [runtimes[name].load() for name in request.runtimes or runtimes])
     resolved = [resolve_model(request, name) for name in request.models]
     _refuse_equal_names([item for _, item in resolved])
     identities = [item.identity for _, item in resolved]
@@ -166,6 +173,9 @@ def _plan_model(
         if not offered:
             _unsupported(made, model, device, name, "any", f"no converter leads from {model.format} to {name}'s format")
         for variant in wanted:
+            if reason := runtime.refuses.get(variant.recipe):
+                _unsupported(made, model, device, name, variant.recipe, reason)
+                continue
             links = [_conversion(link, variants, model, request) for link in chain(variant, variants.values())]
             if reason := variant.why_not or why_not:
                 spare = variant.why_not is None and request.runtimes is None
@@ -173,8 +183,9 @@ def _plan_model(
                 made.spare_conversions += links if spare else []
                 continue
             made.conversions += links
-            for threads in request.threads:
-                made.measurements += _measurements(request, model, device, name, runtimes[name].entry, variant, threads)
+            for threads, own in itertools.product(request.threads, _own_options(request, runtime)):
+                options = replace(request.options, threads=threads, runtime_options=own)
+                made.measurements += _measurements(request, model, device, name, runtimes[name].entry, variant, options)
 
 
 def _root(plugin: Plugin, model: Resolved) -> Variant:
@@ -222,7 +233,7 @@ def _measurements(
     runtime: str,
     entry: str,
     variant: Variant,
-    threads: int,
+    options: Options,
 ) -> list[PlannedMeasurement]:
     task = MeasureTask(
         runtime=runtime,
@@ -232,7 +243,7 @@ def _measurements(
         model=model.name,
         weights=model.weights or request.weights,
         compute_unit=str(device.attributes.get("compute_unit") or "cpu"),
-        options=replace(request.options, threads=threads),
+        options=options,
     )
     identity = [
         task.model,
@@ -240,12 +251,30 @@ def _measurements(
         task.format,
         task.recipe,
         runtime,
-        to_dict(task.options),
+        task.options.identity(),
         device.key,
         PROTOCOL_VERSION,
     ]
-    case_key = digest(identity)
+    case_key = digest(identity if request.kind == "measure" else [request.kind, *identity])
     return [PlannedMeasurement(variant, task, device, repeat, case_key) for repeat in range(request.repeats)]
+
+
+def _own_options(request: Request, runtime: Runtime) -> list[dict[str, str]]:
+    """Each combination of the wanted values of a runtime's own options; what is its default is left out."""
+    wanted = {name: values for name, values in request.runtime_options.items() if name in runtime.options}
+    combinations = (dict(zip(wanted, values, strict=True)) for values in itertools.product(*wanted.values()))
+    return [
+        {name: value for name, value in combination.items() if value != runtime.options[name][0]}
+        for combination in combinations
+    ]
+
+
+def _check_options(request: Request, runtimes: list[Runtime]) -> None:
+    known = sorted({name for runtime in runtimes for name in runtime.options})
+    _check_named("option", tuple(request.runtime_options), known)
+    for name, values in request.runtime_options.items():
+        offered = list(dict.fromkeys(v for runtime in runtimes for v in runtime.options.get(name, ())))
+        _check_named(f"value of option {name}", values, offered)
 
 
 def _why_no_runtime(
@@ -287,6 +316,8 @@ def _refuse_named(made: Plan, request: Request) -> None:
             )
             raise UsageError(f"--runtime {name}: {why}")
     recipes = {item.task.recipe for item in made.measurements}
+    if recipes & _UNQUANTISED and set(request.recipes or ()) >= _UNQUANTISED:
+        recipes |= _UNQUANTISED  # asked for together they mean: as it is, whichever of them the model has
     for recipe in request.recipes or ():
         if recipe not in recipes:
             why = next(

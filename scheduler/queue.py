@@ -237,6 +237,7 @@ def _order(
         limits=Limits(deadline_s=payload["deadline_s"], memory_bytes=int(host["memory_bytes"] * _MEMORY_SHARE)),
         convert=from_dict(ConvertTask, payload["convert"]) if "convert" in payload else None,
         measure=from_dict(MeasureTask, payload["measure"]) if "measure" in payload else None,
+        profile=from_dict(MeasureTask, payload["profile"]) if "profile" in payload else None,
         inputs=inputs,
         gate=payload.get("gate", "wait"),
         gate_timeout_s=payload.get("gate_timeout_s", 60.0),

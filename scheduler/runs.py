@@ -113,6 +113,7 @@ def abandon(connection: Connection, run_id: int, now: datetime) -> None:
 def _title(measurement: PlannedMeasurement, request: Request) -> str:
     task = measurement.task
     title = f"{task.model} on {task.runtime} {task.recipe}, {measurement.device.name}"
+    title += "".join(f", {name} {value}" for name, value in task.options.runtime_options.items())
     if request.threads != (1,):
         title += f", {task.options.threads} thread" + ("s" if task.options.threads != 1 else "")
     return title + (f", repeat {measurement.repeat_no + 1} of {request.repeats}" if request.repeats > 1 else "")
@@ -218,7 +219,7 @@ def _insert_measurement(
     state = "queued" if measurement.variant.key in standing else "blocked"
     values = {
         "sweep_run_id": run_id,
-        "kind": "measure",
+        "kind": request.kind,
         "state": state,
         "priority": 0,
         "position": position,
@@ -229,7 +230,7 @@ def _insert_measurement(
         "needs_key": measurement.variant.key,
         "attempts": 0,
         "payload": {
-            "measure": to_dict(task),
+            request.kind: to_dict(task),
             "model": task.model,
             "deadline_s": longest_s(task.options) + MEASURE_ALLOWANCE_S,
             "gate": request.gate,

@@ -14,7 +14,7 @@ from scheduler.queue import sweep_runs
 from scheduler.states import LIVE_ATTEMPT, OPEN_JOB, attempts, jobs
 
 #: Before anything of a kind was seen on this farm.
-_FIRST_GUESS_S = {"convert": 12.0, "measure": 9.0}
+_FIRST_GUESS_S = {"convert": 12.0, "measure": 9.0, "profile": 12.0}
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ def known_run(connection: Connection, run_id: int | None) -> int:
 
 
 def _left_s(connection: Connection, found: tuple[JobStatus, ...], now: datetime) -> float:
-    expected = {kind: _expected_s(connection, kind, found) for kind in ("convert", "measure")}
+    expected = {kind: _expected_s(connection, kind, found) for kind in _FIRST_GUESS_S}
     left_s = 0.0
     for job in found:
         if job.state in ("blocked", "queued"):

@@ -78,7 +78,7 @@ class Job(SQLModel, table=True):
     #: Keys of the artifact it waits for and of the one it makes.
     needs_key: str | None = Field(default=None, sa_type=String(64))
     makes_key: str | None = Field(default=None, sa_type=String(64))
-    #: ConvertTask or MeasureTask of workers.contract, with limits and gate: {"convert"|"measure", ...}.
+    #: ConvertTask or MeasureTask of workers.contract, with limits and gate: {"convert"|"measure"|"profile", ...}.
     payload: dict[str, Any] = Field(sa_type=JSON)
     attempts: int = Field(default=0)
     not_before: datetime | None = Field(default=None, sa_type=UtcDateTime)
@@ -179,6 +179,20 @@ class Result(SQLModel, table=True):
     p50_ms: float
     artifact_sha256: str | None = Field(default=None, sa_type=String(64))
     #: The agent's Report (workers.contract) without telemetry, which has rows of its own.
+    document: dict[str, Any] = Field(sa_type=JSON)
+    created_at: datetime = Field(sa_type=UtcDateTime)
+
+
+class Profile(SQLModel, table=True):
+    """What each operation of one inference costs, as one finished profile attempt found it. No latency, no point."""
+
+    id: int | None = Field(default=None, primary_key=True)
+    attempt_id: int = Field(sa_type=Integer, sa_column_args=_reference("attempt.id"), unique=True)
+    job_id: int = Field(sa_type=Integer, sa_column_args=_reference("job.id"), index=True)
+    sweep_run_id: int = Field(sa_type=Integer, sa_column_args=_reference("sweep_run.id"), index=True)
+    device_id: int = Field(sa_type=Integer, sa_column_args=_reference("device.id"))
+    artifact_sha256: str | None = Field(default=None, sa_type=String(64))
+    #: The agent's Report (workers.contract) without telemetry.
     document: dict[str, Any] = Field(sa_type=JSON)
     created_at: datetime = Field(sa_type=UtcDateTime)
 

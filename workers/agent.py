@@ -30,7 +30,7 @@ from workers.processes import end_group, end_marked, read_process
 from workers.spool import ATTEMPT_VARIABLE, Spool
 
 #: Dispatcher and agent must be of one version: checked at hello.
-AGENT_VERSION = "1"
+AGENT_VERSION = "2"
 #: A log larger than this keeps its beginning and its end.
 _LOG_LIMIT = 1 << 20
 _GATE_STEP_S = 0.5

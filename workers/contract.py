@@ -6,7 +6,7 @@ Frozen standard-library dataclasses; `workers.codec` reads and writes them as st
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 SCHEMA_VERSION = 1
@@ -39,6 +39,13 @@ class Options:
     percentile: int = 90
     #: The runtime's own options that differ from its defaults (`Runtime.options` lists them).
     runtime_options: dict[str, str] = field(default_factory=dict)
+
+    def identity(self) -> dict[str, Any]:
+        """As part of a series' identity; no runtime options at all are left out, as before there were any."""
+        options = asdict(self)
+        if not self.runtime_options:
+            del options["runtime_options"]
+        return options
 
 
 @dataclass(frozen=True, kw_only=True)

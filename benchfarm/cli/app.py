@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from benchfarm import __version__
-from benchfarm.cli import db, devices, doctor, jobs, models, results, run
+from benchfarm.cli import db, devices, doctor, jobs, models, profile, results, run, runtimes
 
 app = typer.Typer(
     name="benchfarm",
@@ -17,7 +17,9 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("run")(run.run)
+app.add_typer(profile.app, name="profile")
 app.add_typer(models.app, name="models")
+app.add_typer(runtimes.app, name="runtimes")
 app.add_typer(devices.app, name="devices")
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(results.app, name="results")

@@ -22,7 +22,7 @@ from workers.contract import Failure, Order, StoredFile
 
 @dataclass(frozen=True, kw_only=True)
 class Succeed:
-    """The order yields a conversion or a measurement, whichever it asks for."""
+    """The order yields a conversion, a measurement or a profile, whichever it asks for."""
 
     p50_ms: float = 1.0
     verdict: contract.Verdict = "valid"
@@ -122,6 +122,9 @@ class ScriptedExecutor:
                 made["conversion"] = self._conversion(order.convert, order.inputs)
             elif order.measure is not None:
                 made["measurement"] = _measurement(order.measure, outcome.p50_ms)
+            elif order.profile is not None:
+                made["profile"] = _profile(order.profile, outcome.p50_ms)
+            if order.on_device is not None and not isinstance(outcome, Failure):
                 seen |= {"judgement": contract.Judgement(verdict=outcome.verdict), "environment": {"scripted": "1"}}
         except ArtifactCorruptError as error:
             made["failure"] = Failure(cause=error.cause, code=error.code, message="bad", artifact_sha256=error.sha256)
@@ -138,13 +141,25 @@ class ScriptedExecutor:
         return StoredFile(sha256=self._store.put_bytes(text.encode(), self._folder), bytes=len(text.encode()))
 
 
+def _runtime(task: contract.MeasureTask) -> dict[str, Any]:
+    facts = {"name": task.runtime, "version": "1", "options": {}, "precision": task.recipe, "compute_unit": "cpu"}
+    return {**facts, "evidence": "scripted"}
+
+
+def _profile(task: contract.MeasureTask, run_ms: float) -> contract.Profile:
+    """One convolution that takes half of a run."""
+    op = {"name": "first", "type": "Conv", "time_us": run_ms * 500, "layers": ["features.0"], "flops": 1000}
+    times = {"runs": 5, "run_ms": run_ms, "unprofiled_ms": run_ms}
+    seen = {"runtime": _runtime(task), "method": "scripted", "ops": [op], "inputs": {}}
+    return from_dict(contract.Profile, seen | times)
+
+
 def _measurement(task: contract.MeasureTask, p50_ms: float) -> contract.Measurement:
     timings: dict[str, Any] = {"iterations": 64, "inner_iterations": 1, "elapsed_s": 1.0, "converged": True}
     timings |= dict.fromkeys(("p50_ms", "mean_ms", "min_ms", "max_ms", "p90_ms"), p50_ms)
     timings |= dict.fromkeys(("mad_ms", "iqr_over_median", "outliers_mild", "outliers_extreme"), 0)
     timings |= dict.fromkeys(("p50_within_ci_ms", "p95_ms", "p99_ms", "drift_ratio", "drift_p"))
-    runtime = {"name": task.runtime, "version": "1", "options": {}, "precision": task.recipe, "compute_unit": "cpu"}
-    seen: dict[str, Any] = {"timings": timings, "runtime": {**runtime, "evidence": "scripted"}}
+    seen: dict[str, Any] = {"timings": timings, "runtime": _runtime(task)}
     seen |= {"warm_up": {"runs": 1, "seconds": 0.0, "stable": True}, "throughput_per_s": 1000 / p50_ms}
     seen |= dict.fromkeys(("imports_ms", "load_cold_ms", "load_warm_ms", "first_inference_ms", "timed_from"), 1.0)
     seen |= dict.fromkeys(("compile_ms", "rss_after_imports_bytes", "peak_rss_bytes", "fidelity", "raw"))

@@ -185,6 +185,7 @@ def make_row(**changed: Any) -> dict[str, Any]:
         "mode": "burst",
         "rate_hz": None,
         "affinity": None,
+        "runtime_options": {},
         "inputs": {"image": ["float32", 1, 3, 224, 224]},
         "p50_ms": 12.34,
         "p50_ci_ms": None,

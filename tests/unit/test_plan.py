@@ -16,6 +16,7 @@ from tests.unit.builders import make_device
 from workers.contract import Options
 from workers.models import torchvision_zoo
 from workers.models.source import UnknownModelError
+from workers.runtimes.onnx_runtime import OnnxRuntime
 
 RESNET = "torchvision/resnet18"
 NO_COREML = {"coreml": "Core ML runs on macOS only"}
@@ -188,6 +189,8 @@ def test_a_round_is_not_in_the_order_of_the_matrix() -> None:
 
 
 CHANGES: dict[str, Any] = {
+    "kind": "profile",
+    "runtime_options": {"execution": ("parallel",)},
     "models": ("torchvision/mobilenet_v3_small",),
     "runtimes": ("torch",),
     "recipes": ("fp32",),
@@ -286,3 +289,63 @@ def test_all_recipes_and_models_can_be_listed() -> None:
     assert {"fp32", "original", "int8-static", "fp16", "bf16"} <= set(all_recipes())
     assert {RESNET, "torchvision/mobilenet_v3_small"} <= set(all_models())
     assert all_recipes() == sorted(set(all_recipes()))
+
+
+# Runtimes' own options, and what a runtime refuses
+
+
+def own_options(made: Plan) -> list[dict[str, str]]:
+    """The runtime's own options of every measurement."""
+    return sorted((item.task.options.runtime_options for item in made.measurements), key=str)
+
+
+def test_each_value_of_an_option_is_a_case_and_the_default_is_the_case_without_it() -> None:
+    wanted = {"runtimes": ("onnxruntime",), "recipes": ("fp32",)}
+    made = planned(**wanted, runtime_options={"graph_optimization": ("all", "basic"), "execution": ("parallel",)})
+    assert own_options(made) == [
+        {"execution": "parallel"},
+        {"graph_optimization": "basic", "execution": "parallel"},
+    ]
+    plain = planned(**wanted)
+    explicit = planned(**wanted, runtime_options={"graph_optimization": ("all",)})
+    assert [item.case_key for item in explicit.measurements] == [item.case_key for item in plain.measurements]
+
+
+def test_a_runtime_without_the_option_runs_once() -> None:
+    made = planned(runtimes=("onnxruntime", "torch"), recipes=("fp32",), runtime_options={"execution": ("parallel",)})
+    by_runtime = {item.task.runtime: item.task.options.runtime_options for item in made.measurements}
+    assert by_runtime == {"onnxruntime": {"execution": "parallel"}, "torch": {}}
+
+
+def test_an_option_that_no_wanted_runtime_has_is_refused() -> None:
+    assert "unknown option 'execution'" in refusal(runtimes=("torch",), runtime_options={"execution": ("parallel",)})
+    assert refusal(runtime_options={"executio": ("parallel",)}) == "unknown option 'executio': did you mean execution?"
+
+
+def test_a_value_that_an_option_does_not_take_is_refused() -> None:
+    sentence = refusal(runtime_options={"execution": ("paralel",)})
+    assert sentence == "unknown value of option execution 'paralel': did you mean parallel?"
+
+
+def test_what_a_runtime_refuses_is_listed_and_neither_converted_nor_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(OnnxRuntime, "refuses", {"int8-static": "it computes none"})
+    made = planned(runtimes=("onnxruntime",))
+    assert ("onnxruntime", "int8-static") not in cases(made)
+    assert [entry["why"] for entry in made.unsupported if entry["recipe"] == "int8-static"] == ["it computes none"]
+    assert "int8-static" not in {item.variant.recipe for item in made.conversions}
+    assert "it computes none" in refusal(runtimes=("onnxruntime",), recipes=("int8-static",))
+
+
+def test_fp32_and_original_asked_for_together_mean_as_it_is(onnx_file: Path) -> None:
+    both = ("fp32", "original")
+    assert cases(planned(recipes=both, runtimes=("onnxruntime",))) == {("onnxruntime", "fp32")}
+    file = planned(models=(str(onnx_file),), recipes=both, runtimes=("onnxruntime",))
+    assert cases(file) == {("onnxruntime", "original")}
+
+
+def test_a_profile_is_no_measurement_of_the_same_case() -> None:
+    wanted = {"runtimes": ("torch",), "recipes": ("fp32",)}
+    (measured,) = planned(**wanted).measurements
+    (profiled,) = planned(**wanted, kind="profile").measurements
+    assert profiled.case_key != measured.case_key
+    assert profiled.variant == measured.variant

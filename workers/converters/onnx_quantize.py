@@ -16,6 +16,7 @@ class OnnxQuantize(Converter):
 
     packages: ClassVar[tuple[str, ...]] = ("onnx", "onnxruntime", "sympy")
     extra: ClassVar[str] = "onnx"
+    revision: ClassVar[int] = 2  # notes layers
     routes: ClassVar[tuple[Route, ...]] = (
         Route("onnx", "fp32", "onnx", "fp16"),
         Route("onnx", "fp32", "onnx", "int8-dynamic"),
@@ -38,7 +39,19 @@ class OnnxQuantize(Converter):
                 _quantise_dynamic(prepared, artifact)
             else:
                 _quantise_static(prepared, artifact, source.calibration)
+            _keep_layers(source.artifact, prepared, artifact)
         return Made(artifact)
+
+
+def _keep_layers(source: Path, prepared: Path, artifact: Path) -> None:
+    """Note at the quantised nodes which layers they compute: the preparation dropped what the exporter had noted."""
+    import onnx
+
+    from workers.onnx_layers import note_layers
+
+    model = onnx.load(artifact)
+    note_layers(onnx.load(source), onnx.load(prepared), model)
+    onnx.save(model, artifact)
 
 
 def _to_fp16(source: Path, target: Path) -> None:

@@ -32,6 +32,7 @@ class Factory(ModelSource):
 
     packages: ClassVar[tuple[str, ...]] = ("torch",)
     extra: ClassVar[str] = "torch"
+    formats: ClassVar[tuple[str, ...]] = ("pt2",)
     revision: ClassVar[int] = 2  # carries sources
 
     def names(self) -> list[str]:

@@ -59,6 +59,8 @@ class ModelSource(ABC):
 
     packages: ClassVar[tuple[str, ...]] = ()
     extra: ClassVar[str] = ""
+    #: Formats of the canonical programs it makes; a source of files lists none, for it takes what it is given.
+    formats: ClassVar[tuple[str, ...]] = ()
     #: Raise it when the same request would be made differently: it is part of every artifact's key.
     revision: ClassVar[int] = 1
 

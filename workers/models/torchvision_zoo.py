@@ -26,6 +26,7 @@ class TorchvisionZoo(ModelSource):
 
     packages: ClassVar[tuple[str, ...]] = ("torch", "torchvision")
     extra: ClassVar[str] = "torch"
+    formats: ClassVar[tuple[str, ...]] = ("pt2",)
     revision: ClassVar[int] = 2  # carries sources
 
     def names(self) -> list[str]:

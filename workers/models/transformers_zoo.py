@@ -33,6 +33,7 @@ class TransformersZoo(ModelSource):
 
     packages: ClassVar[tuple[str, ...]] = ("torch", "transformers")
     extra: ClassVar[str] = "torch"
+    formats: ClassVar[tuple[str, ...]] = ("pt2",)
     revision: ClassVar[int] = 2  # carries sources
 
     def names(self) -> list[str]:

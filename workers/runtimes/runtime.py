@@ -19,6 +19,15 @@ from workers.examples import Array
 #: Environment variable of the child: the folder where runtimes keep what they compiled, between attempts.
 CACHE_VARIABLE = "BENCHFARM_CACHE"
 
+#: Where runtimes are used: name to operating system (`platform.system()`) and kind of device.
+PLATFORMS = {
+    "Linux x86-64 CPU": ("Linux", "cpu"),
+    "Linux GPU": ("Linux", "gpu"),
+    "macOS CPU": ("Darwin", "cpu"),
+    "macOS GPU and Neural Engine": ("Darwin", "mac"),
+}
+LINUX_CPU = "Linux x86-64 CPU"
+
 
 @dataclass(frozen=True)
 class OpTimes:
@@ -79,8 +88,9 @@ class Runtime(ABC):
     refuses: ClassVar[Mapping[str, str]] = {}
     #: Options of its own: name to the values it takes, the default first. Each value is a case of its own.
     options: ClassVar[Mapping[str, tuple[str, ...]]] = {}
-    #: Systems (`platform.system()`) where it was run; elsewhere it counts as not yet run on real hardware.
-    proven_on: ClassVar[frozenset[str]] = frozenset()
+    #: What was seen where: platform (one of `PLATFORMS`) to recipe to why it cannot be had there, None where it ran.
+    #: What is not listed counts as not yet run on real hardware. benchmarks/runtimes.py holds this to the truth.
+    seen: ClassVar[Mapping[str, Mapping[str, str | None]]] = {}
 
     def why_not(self, system: str) -> str | None:
         """Why it cannot run on such an operating system (`platform.system()`), or None."""

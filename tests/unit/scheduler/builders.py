@@ -272,8 +272,8 @@ def plan_of(
 
 def describe(order: Order) -> str:
     """An order in three words."""
-    kind, task = ("convert", order.convert) if order.convert is not None else ("measure", order.measure)
-    assert task is not None
+    tasks = {"convert": order.convert, "measure": order.measure, "profile": order.profile}
+    [(kind, task)] = [(kind, task) for kind, task in tasks.items() if task is not None]
     return f"{kind} {task.format} {task.recipe}"
 
 

@@ -1,0 +1,155 @@
+"""`benchfarm profile` and `benchfarm runtimes` as a user types them."""
+
+from __future__ import annotations
+
+import csv
+import io
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.acceptance.conftest import Command, call, document, one_sentence
+
+#: Two convolutions whose lines are known, on a pooled head.
+CODE = """
+import torch
+
+class Net(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.stem = torch.nn.Conv2d(3, 32, 3, padding=1)
+        self.body = torch.nn.Conv2d(32, 64, 3, padding=1)
+        self.head = torch.nn.Linear(64, 10)
+
+    def forward(self, x):
+        x = torch.relu(self.stem(x))
+        x = torch.relu(self.body(x))  # line 13
+        return self.head(x.mean((2, 3)))
+
+def net():
+    torch.manual_seed(0)
+    return Net(), {"image": torch.randn(1, 3, 32, 32)}
+"""
+#: Multiply-accumulates of the second convolution, twice: a fact of its shape.
+BODY_FLOPS = 2 * 64 * 32 * 32 * 32 * 9
+QUICK = ("--no-gate", "--executor", "local")
+
+
+@pytest.fixture(scope="module")
+def profiled(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    """A data directory with two profiles of onnxruntime and one of torch, and what the command said of them."""
+    folder = tmp_path_factory.mktemp("profiles")
+    (folder / "mine.py").write_text(CODE)
+    home = folder / "home"
+    wanted = ("--runtime", "onnxruntime", "--runtime", "torch", "--recipe", "fp32", "--recipe", "int8-static")
+    finished = call(home, "profile", "mine:net", "--allow-code", *wanted, *QUICK, "--json", cwd=folder)
+    assert finished.returncode == 0, finished.stderr
+    return home, document(finished)
+
+
+def _profile(shown: dict[str, Any], runtime: str, recipe: str) -> dict[str, Any]:
+    (found,) = [row for row in shown["profiles"] if (row["runtime"], row["recipe"]) == (runtime, recipe)]
+    return dict(found)
+
+
+@pytest.mark.parametrize("runtime", ["onnxruntime", "torch"])
+def test_operations_are_led_back_to_the_layer_and_line_of_the_model(
+    profiled: tuple[Path, dict[str, Any]], runtime: str
+) -> None:
+    shown = _profile(profiled[1], runtime, "fp32")
+    (body,) = [op for op in shown["ops"] if "body" in op["layers"] and op["flops"]]
+    assert body["source"].endswith("mine.py:13")
+    assert body["flops"] == BODY_FLOPS
+    assert body["gflops_per_s"] == pytest.approx(body["flops"] / body["time_us"] / 1e3)
+    assert (body["precision"], body["compute_unit"]) == ("fp32", "cpu")
+    assert body["bytes"] >= 4 * (32 * 32 * 32 + 64 * 32 * 32), "its input and its output at least"
+
+
+def test_a_profile_states_its_sum_its_run_and_the_run_without_it(profiled: tuple[Path, dict[str, Any]]) -> None:
+    for shown in profiled[1]["profiles"]:
+        assert shown["sum_ms"] == pytest.approx(sum(op["time_us"] for op in shown["ops"]) / 1e3)
+        assert shown["sum_over_profiled_run"] == pytest.approx(shown["sum_ms"] / shown["profiled_run_ms"])
+        assert shown["unprofiled_run_ms"] > 0
+        assert shown["method"]
+        assert sum(op["share"] for op in shown["ops"]) == pytest.approx(1)
+
+
+def test_profiles_are_no_measurements(profiled: tuple[Path, dict[str, Any]]) -> None:
+    assert document(call(profiled[0], "results", "list", "--json")) == []
+
+
+def test_what_eager_torch_does_not_compute_is_listed_as_unsupported(profiled: tuple[Path, dict[str, Any]]) -> None:
+    assert ("torch", "int8-static") in {(row["runtime"], row["recipe"]) for row in profiled[1]["unsupported"]}
+
+
+def test_a_profile_is_shown_again_filtered_as_table_json_and_csv(profiled: tuple[Path, dict[str, Any]]) -> None:
+    home, shown = profiled
+    number = str(_profile(shown, "onnxruntime", "fp32")["profile"])
+    table = call(home, "profile", "show", number, "--top", "1")
+    assert "more" in table.stdout
+    assert "body" in table.stdout
+    chosen = document(call(home, "profile", "show", number, "--type", "conv", "--by", "flops", "--json"))["ops"]
+    assert [op["flops"] for op in chosen] == sorted((op["flops"] for op in chosen), reverse=True)
+    assert all("conv" in op["type"].lower() for op in chosen)
+    lines = list(csv.DictReader(io.StringIO(call(home, "profile", "show", number, "--csv").stdout)))
+    assert len(lines) == len(_profile(shown, "onnxruntime", "fp32")["ops"])
+    assert len(document(call(home, "profile", "list", "--json"))) == len(shown["profiles"])
+
+
+def test_fp32_and_int8_are_compared_part_by_part(profiled: tuple[Path, dict[str, Any]]) -> None:
+    home, shown = profiled
+    numbers = [str(_profile(shown, "onnxruntime", recipe)["profile"]) for recipe in ("fp32", "int8-static")]
+    compared = document(call(home, "profile", "compare", *numbers, "--json"))
+    (body,) = [part for part in compared["parts"] if "body" in part["layers"]]
+    assert body["before"] == ["Conv"]
+    assert "QLinearConv" in body["after"]
+    assert "QuantizeLinear" in {part["type"] for part in compared["inserted"]}
+    assert "QLinearConv" in call(home, "profile", "compare", *numbers).stdout
+
+
+def test_no_such_profile_is_refused_in_one_sentence(benchfarm: Command) -> None:
+    finished = benchfarm("profile", "show", "7")
+    assert finished.returncode == 2
+    assert "no profile 7" in one_sentence(finished)
+
+
+def test_the_group_and_its_default_command_both_have_help(benchfarm: Command) -> None:
+    assert "compare" in benchfarm("profile", "--help").stdout
+    assert "--recipe" in benchfarm("profile", "run", "--help").stdout
+
+
+def test_an_unknown_value_of_an_option_is_refused_with_a_close_one(benchfarm: Command) -> None:
+    finished = benchfarm("run", "torchvision/resnet18", "--option", "execution=paralel")
+    assert finished.returncode == 2
+    assert "did you mean parallel" in one_sentence(finished)
+    finished = benchfarm("run", "torchvision/resnet18", "--option", "execution")
+    assert "write NAME=VALUE" in one_sentence(finished)
+
+
+def test_options_of_a_runtime_are_compared_as_cases(benchfarm: Command, tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(CODE)
+    only = ("--runtime", "onnxruntime", "--recipe", "fp32", "--max-seconds", "0.3")
+    options = ("--option", "graph_optimization=all,none", "--option", "execution=parallel")
+    finished = benchfarm("run", "mine:net", "--allow-code", *only, *options, *QUICK, "--json", cwd=tmp_path)
+    assert finished.returncode == 0, finished.stderr
+    rows = document(finished)["results"]
+    assert sorted((row["runtime_options"] for row in rows), key=len) == [
+        {"execution": "parallel"},
+        {"execution": "parallel", "graph_optimization": "none"},
+    ]
+
+
+def test_a_provider_that_this_build_lacks_is_unsupported(benchfarm: Command, tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(CODE)
+    only = ("--runtime", "onnxruntime", "--recipe", "fp32", "--option", "provider=cpu,dnnl", "--max-seconds", "0.3")
+    finished = benchfarm("run", "mine:net", "--allow-code", *only, *QUICK, "--json", cwd=tmp_path)
+    shown = document(finished)
+    assert [row["runtime_options"] for row in shown["results"]] == [{}]
+    assert "has no provider dnnl; it has " in shown["unsupported"][0]["why"]
+
+
+def test_the_table_of_the_readme_is_what_the_registrations_say(benchfarm: Command) -> None:
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    table = benchfarm("runtimes", "list", "--markdown").stdout
+    assert table.strip() in readme, "put what `benchfarm runtimes list --markdown` prints into the README"
