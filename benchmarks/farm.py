@@ -120,7 +120,7 @@ def run_child(order: Order, *script: str) -> tuple[dict[str, Any], str]:
             capture_output=True,
             text=True,
             cwd=folder,
-            env=child_environment(order, folder),
+            env=child_environment(order, folder, folder / "compiled"),
             check=False,
         )
         written = folder / "result.json"

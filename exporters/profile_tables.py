@@ -95,7 +95,7 @@ def profile_view(record: Row, ops: Sequence[Row], top: int | None) -> Renderable
             NONE if op["share"] is None else f"{op['share']:.1%}",
             Text(op["type"]),
             Text(_layers(op["layers"]) if op["layers"] else f"({op['name']})"),
-            Text(op["source"] or NONE),
+            Text((op["source"] or NONE).rpartition("/")[2]),
             op["precision"] or NONE,
             _amount(op["flops"]),
             milliseconds(op["gflops_per_s"]),

@@ -13,6 +13,7 @@ from device_registry.registry import devices
 from scheduler.ingest import point_of, results
 from scheduler.queue import artifacts, sweep_runs
 from scheduler.states import jobs
+from workers.contract import promises_integers
 from workers.errors import UNSUPPORTED
 from workers.judge import OUTPUTS_WRONG
 from workers.statistics import bootstrap_median_interval, bootstrap_ratio_interval
@@ -167,7 +168,7 @@ def _process(row: Any) -> dict[str, Any]:
 
 def _label_flags(runtime: dict[str, Any], task: dict[str, Any]) -> list[str]:
     share = runtime["quantised_flop_share"]
-    if task["recipe"].startswith("int8"):
+    if promises_integers(task["recipe"]):
         if share is None:
             return ["int8 (unverified)"]
         return [f"int8 (partial {share:.0%})"] if share < WHOLE_SHARE else []

@@ -168,7 +168,7 @@ def _plan_model(
         why_not = _why_no_runtime(runtime, name, capabilities, device)
         offered = [variant for variant in variants.values() if variant.format in runtime.formats]
         wanted = [v for v in offered if request.recipes is None or v.recipe in (*request.recipes, "original")]
-        for recipe in sorted(set(request.recipes or ()) - {variant.recipe for variant in offered}):
+        for recipe in sorted(_lacking(request, {variant.recipe for variant in offered})):
             _unsupported(made, model, device, name, recipe, f"{name} has no {recipe} variant of {model.name}")
         if not offered:
             _unsupported(made, model, device, name, "any", f"no converter leads from {model.format} to {name}'s format")
@@ -316,14 +316,21 @@ def _refuse_named(made: Plan, request: Request) -> None:
             )
             raise UsageError(f"--runtime {name}: {why}")
     recipes = {item.task.recipe for item in made.measurements}
-    if recipes & _UNQUANTISED and set(request.recipes or ()) >= _UNQUANTISED:
-        recipes |= _UNQUANTISED  # asked for together they mean: as it is, whichever of them the model has
     for recipe in request.recipes or ():
-        if recipe not in recipes:
+        if recipe in _lacking(request, recipes):
             why = next(
                 (entry["why"] for entry in made.unsupported if entry["recipe"] == recipe), "no runtime offers it"
             )
             raise UsageError(f"--recipe {recipe}: {why}")
+
+
+def _lacking(request: Request, had: set[str]) -> set[str]:
+    """Recipes asked for by name that are not among those had."""
+    lacking = set(request.recipes or ()) - had
+    # Asked for together, these mean: as it is, whichever of them the model has.
+    if lacking & _UNQUANTISED and had & _UNQUANTISED and set(request.recipes or ()) >= _UNQUANTISED:
+        lacking -= _UNQUANTISED
+    return lacking
 
 
 def _check_named(what: str, given: tuple[str, ...] | None, known: list[str]) -> None:

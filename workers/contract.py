@@ -19,6 +19,11 @@ Quality = Literal["ok", "partial", "stale", "unsupported", "no_permission", "imp
 GatePolicy = Literal["wait", "strict", "none"]
 
 
+def promises_integers(recipe: str) -> bool:
+    """Whether a recipe promises multiplications in integers; integer weights alone promise none."""
+    return recipe.startswith("int8") and recipe != "int8-weight"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Options:
     """How a case is run. Listed once, here; part of the series' identity."""
@@ -280,7 +285,7 @@ class Op:
     name: str
     #: The runtime's own type: Conv, CONV_2D, aten::conv2d, ...
     type: str
-    #: Median over the profiled runs.
+    #: Typical over the profiled runs: their median, where the profiler tells them apart (`Profile.method` says it).
     time_us: float
     #: Layers of the model (`features.0.0`) that it computes; empty for what a runtime or a quantiser inserted.
     layers: tuple[str, ...] = ()

@@ -39,6 +39,7 @@ from workers.contract import (
     Result,
     RuntimeFacts,
     StoredFile,
+    promises_integers,
 )
 from workers.errors import AttemptError, Cause, UnsupportedError, classify
 
@@ -258,7 +259,7 @@ def keep_promise(recipe: str, facts: RuntimeFacts) -> None:
         UnsupportedError: the runtime fell back to fp32 altogether, here or for this graph.
         AttemptError: it ran less precisely than asked.
     """
-    if recipe.startswith("int8") and recipe != "int8-weight":
+    if promises_integers(recipe):
         if facts.quantised_flop_share == 0:
             raise UnsupportedError(
                 f"{facts.name} did no multiplication in integers: nothing of {recipe} would be measured"

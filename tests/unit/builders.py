@@ -196,6 +196,7 @@ def make_row(**changed: Any) -> dict[str, Any]:
         "reasons": [],
         "flags": [],
         "artifact_bytes": 46_800_000,
+        "compile_ms": None,
         "load_ms": 80.0,
         "first_inference_ms": 20.0,
         "peak_rss_bytes": 350_000_000,

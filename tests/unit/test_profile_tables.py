@@ -59,7 +59,7 @@ def record(*ops: dict[str, Any], **changed: Any) -> dict[str, Any]:
     return values | changed
 
 
-CONV = op(1, "Conv", 5.0, "features.0", source="net.py:3", flops=2_000_000, gflops_per_s=400.0, bytes=1000)
+CONV = op(1, "Conv", 5.0, "features.0", source="pkg/net.py:3", flops=2_000_000, gflops_per_s=400.0, bytes=1000)
 RELU = op(2, "Relu", 9.0, "features.1", bytes=5000)
 QUANT = op(3, "QuantizeLinear", 1.0)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import ClassVar
@@ -12,8 +12,13 @@ from typing import ClassVar
 import numpy as np
 
 from workers.contract import MeasureTask, RuntimeFacts
+from workers.errors import UnsupportedError
 from workers.examples import Array
-from workers.runtimes.runtime import LoadedModel, Runtime
+from workers.runtimes.lite_rt_graph import operations
+from workers.runtimes.lite_rt_interface import Scale, scales
+from workers.runtimes.lite_rt_profile import profile
+from workers.runtimes.lite_rt_profiler import Tensors
+from workers.runtimes.runtime import LINUX_CPU, LoadedModel, OpTimes, Runtime
 
 #: TFLITE_XNNPACK_DELEGATE_FLAG_FORCE_FP16 of XNNPACK's delegate.
 _FORCE_FP16 = 4
@@ -25,6 +30,9 @@ class LiteRt(Runtime):
     packages: ClassVar[tuple[str, ...]] = ("ai-edge-litert",)
     extra: ClassVar[str] = "litert"
     formats: ClassVar[tuple[str, ...]] = ("tflite",)
+    seen: ClassVar[Mapping[str, Mapping[str, str | None]]] = {
+        LINUX_CPU: dict.fromkeys(("fp32", "fp16", "int8-dynamic", "int8-static"))
+    }
 
     def import_library(self) -> None:
         """See `Runtime.import_library`."""
@@ -52,12 +60,18 @@ class _Compiled(LoadedModel):
         details = self._model.get_input_tensor_details(self._signature)
         self._inputs = details
         self._outputs = self._model.get_output_tensor_details(self._signature)
+        # The interface of a user's own file is its maker's choice; recipes are compared on real numbers.
+        converted = task.recipe != "original"
+        self._scales: dict[str, Scale] = scales(artifact, details) if converted else {}
+        self._out_scales: dict[str, Scale] = scales(artifact, self._outputs) if converted else {}
         # Buffers must be passed in the signature's own order, filled in the program's.
         self._buffers = {name: self._model.create_input_buffer_by_name(self._signature, name) for name in details}
         self._out = [self._model.create_output_buffer_by_name(self._signature, name) for name in self._outputs]
 
     def bind(self, inputs: dict[str, Array]) -> Callable[[], object]:
-        for name, value in in_signature(list(self._inputs), inputs).items():
+        for name, given in in_signature(list(self._inputs), inputs).items():
+            real = name in self._scales and np.issubdtype(given.dtype, np.floating)
+            value = self._scales[name].integers(given) if real else given
             self._buffers[name].write(np.ascontiguousarray(value, dtype=np.dtype(self._inputs[name]["dtype"])))
         index = self._model.get_signature_index(self._signature)
         run_by_index, ins, outs = self._model.run_by_index, list(self._buffers.values()), self._out
@@ -68,20 +82,21 @@ class _Compiled(LoadedModel):
         return run
 
     def outputs(self) -> list[Array]:
-        return [
+        read = [
             buffer.read(math.prod(details["shape"]), np.dtype(details["dtype"]).type).reshape(details["shape"])
             for buffer, details in zip(self._out, self._outputs.values(), strict=True)
         ]
+        return [
+            self._out_scales[name].reals(value) if name in self._out_scales else value
+            for name, value in zip(self._outputs, read, strict=True)
+        ]
 
     def facts(self, inputs: dict[str, Array]) -> RuntimeFacts:
-        macs = macs_by_weight_type(self._artifact.read_bytes())
-        total = sum(macs.values())
-        share = macs["integer"] / total if total else None
-        if self._force_fp16:
-            precision, evidence = self._read_back_fp16(inputs)
-        else:
-            precision = "int8" if share is not None and share >= 0.5 else "fp32"
-            evidence = "weight types of the multiplying operations in the flatbuffer; XNNPACK's fp16 not asked for"
+        try:
+            precision, share, evidence = self._read_back_kernels(inputs)
+        except UnsupportedError as error:
+            precision, share, evidence = self._read_back_file(inputs)
+            evidence += f" ({error.message})"
         return RuntimeFacts(
             name="litert",
             version=version("ai-edge-litert"),
@@ -94,8 +109,42 @@ class _Compiled(LoadedModel):
             delegated_share=1.0 if self._model.is_fully_accelerated() else None,
         )
 
+    def profile(self, inputs: dict[str, Array], runs: int) -> OpTimes:
+        self.bind(inputs)()
+        measured = self.outputs()
+        tensors = Tensors(
+            self._model.get_signature_index(self._signature), tuple(self._buffers.values()), tuple(self._out)
+        )
+        flags = _FORCE_FP16 if self._force_fp16 else None
+        times = profile(self._artifact, self._task.options.threads, flags, tensors, runs)
+        if not all(np.array_equal(a, b, equal_nan=True) for a, b in zip(measured, self.outputs(), strict=True)):
+            raise UnsupportedError("LiteRT computes other values with its profiler on: it is not what is measured")
+        return times
+
+    def _read_back_kernels(self, inputs: dict[str, Array]) -> tuple[str, float | None, str]:
+        """Precision, integer share and evidence by the kernels that ran: their names tell their types."""
+        flops: Counter[str] = Counter()
+        for op in self.profile(inputs, 1).ops:
+            flops[op.precision or "unknown"] += op.flops or 0
+        total = sum(flops.values())
+        if not total:
+            return "unknown", None, "no kernel multiplied"
+        precision = flops.most_common(1)[0][0]
+        return precision, flops["int8"] / total, "kernels of one profiled run, by the types in their names"
+
+    def _read_back_file(self, inputs: dict[str, Array]) -> tuple[str, float | None, str]:
+        """The same without a profiler: by the types of the weights, and for fp16 by what it does to the outputs."""
+        macs = macs_by_weight_type(self._artifact.read_bytes())
+        total = sum(macs.values())
+        share = macs["integer"] / total if total else None
+        if self._force_fp16:
+            precision, evidence = self._read_back_fp16(inputs)
+            return precision, share, evidence
+        precision = "int8" if share is not None and share >= 0.5 else "fp32"
+        return precision, share, "weight types of the multiplying operations in the flatbuffer"
+
     def _read_back_fp16(self, inputs: dict[str, Array]) -> tuple[str, str]:
-        """XNNPACK does not say whether it took the flag; its rounding does: fp32 arithmetic gives other bits."""
+        """XNNPACK's rounding tells whether it took the flag: fp32 arithmetic gives other bits."""
         self.bind(inputs)()
         forced = self.outputs()
         plain = _Compiled(self._artifact, self._task, force_fp16=False)
@@ -119,27 +168,8 @@ def in_signature(names: list[str], inputs: dict[str, Array]) -> dict[str, Array]
 
 def macs_by_weight_type(flatbuffer: bytes) -> Counter[str]:
     """Multiply-accumulates of the first subgraph, by whether the weights (second operand) are integer or float."""
-    from ai_edge_litert import schema_py_generated as schema
-
-    model = schema.ModelT.InitFromPackedBuf(flatbuffer, 0)
-    graph = model.subgraphs[0]
-    operators = schema.BuiltinOperator
-    integer_types = {schema.TensorType.INT8, schema.TensorType.UINT8, schema.TensorType.INT4, schema.TensorType.INT16}
     macs: Counter[str] = Counter()
-    for operation in graph.operators:
-        code = model.operatorCodes[operation.opcodeIndex]
-        kind = max(code.builtinCode, code.deprecatedBuiltinCode)
-        if len(operation.inputs) < 2 or operation.inputs[1] < 0:
-            continue
-        first, second = graph.tensors[operation.inputs[0]], graph.tensors[operation.inputs[1]]
-        weights = [int(size) for size in second.shape]
-        depths = {
-            operators.CONV_2D: math.prod(weights[1:]),
-            operators.DEPTHWISE_CONV_2D: math.prod(weights[1:3]),
-            operators.FULLY_CONNECTED: weights[-1] if weights else 0,
-            operators.BATCH_MATMUL: int(first.shape[-1]) if len(first.shape) else 0,
-        }
-        if kind in depths:
-            out = math.prod(int(size) for size in graph.tensors[operation.outputs[0]].shape)
-            macs["integer" if second.type in integer_types else "float"] += out * depths[kind]
+    for operation in operations(flatbuffer):
+        if operation.macs is not None:
+            macs["integer" if operation.integer_weights else "float"] += operation.macs
     return macs

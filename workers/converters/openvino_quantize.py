@@ -1,0 +1,74 @@
+"""openvino fp32 -> int8 with static (calibrated) activations, or int8 weights alone, by NNCF."""
+
+from __future__ import annotations
+
+import os
+from typing import Any, ClassVar
+
+from workers.converters.converter import ConversionInput, Converter, Route
+from workers.converters.openvino_export import save
+from workers.errors import AttemptError, Cause, first_line
+from workers.examples import load_examples
+from workers.models.source import Made
+from workers.runtimes.open_vino import in_ports
+
+# Set before NNCF is imported: with no file of consent it would report what it does to its makers.
+os.environ.setdefault("NNCF_CI", "1")
+
+
+class OpenVinoQuantize(Converter):
+    """Symmetric int8 in activations and weights, the latter per channel; inputs and outputs stay float32."""
+
+    packages: ClassVar[tuple[str, ...]] = ("openvino", "nncf")
+    extra: ClassVar[str] = "openvino"
+    routes: ClassVar[tuple[Route, ...]] = (
+        Route("openvino", "fp32", "openvino", "int8-static"),
+        Route("openvino", "fp32", "openvino", "int8-weight"),
+    )
+    calibrated: ClassVar[frozenset[str]] = frozenset({"int8-static"})
+
+    def convert(self, source: ConversionInput) -> Made:
+        """See `Converter.convert`."""
+        import nncf
+        import openvino
+
+        model = openvino.Core().read_model(source.artifact / "model.xml")
+        try:
+            if source.recipe == "int8-weight":
+                quantised = nncf.compress_weights(model, mode=nncf.CompressWeightsMode.INT8_SYM)
+            else:
+                quantised = _quantise(model, source)
+        except Exception as error:
+            raise AttemptError(
+                Cause.MODEL, "does_not_convert", f"NNCF cannot make {source.recipe}: {first_line(error)}"
+            ) from error
+        return Made(save(quantised, source.folder))
+
+
+def _quantise(model: Any, source: ConversionInput) -> Any:
+    import nncf
+
+    names = [port.get_names() for port in model.inputs]
+    types = [port.get_element_type().to_dtype() for port in model.inputs]
+    rows = [
+        [value.astype(kind) for value, kind in zip(in_ports(names, example), types, strict=True)]
+        for example in load_examples(source.calibration).each()
+    ]
+    return nncf.quantize(
+        model,
+        nncf.Dataset(rows),
+        subset_size=len(rows),
+        preset=nncf.QuantizationPreset.PERFORMANCE,
+        model_type=nncf.ModelType.TRANSFORMER if _has_attention(model) else None,
+    )
+
+
+def _has_attention(model: Any) -> bool:
+    """Whether a softmax feeds anything but the outputs: NNCF has a scheme of its own for such models."""
+    kinds = {
+        user.get_node().get_type_name()
+        for operation in model.get_ops()
+        if operation.get_type_name() == "Softmax"
+        for user in operation.output(0).get_target_inputs()
+    }
+    return bool(kinds - {"Result"})
