@@ -13,7 +13,8 @@ from workers.spool import ATTEMPT_VARIABLE
 
 #: Caches and proxies that loading pretrained weights needs; nothing else of the user's environment reaches a child.
 _WEIGHTS_VARIABLES = (
-    *("HF_HOME", "HF_HUB_CACHE", "HF_HUB_OFFLINE", "HF_ENDPOINT", "TORCH_HOME", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"),
+    *("HF_HOME", "HF_HUB_CACHE", "HF_HUB_OFFLINE", "HF_ENDPOINT", "TORCH_HOME", "KERAS_HOME"),
+    *("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"),
     *("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy"),
 )
 #: Signals that say what a runtime died of.
@@ -59,6 +60,7 @@ def _weights_environment() -> dict[str, str]:
     defaults = {
         "HF_HOME": str(home / ".cache" / "huggingface"),
         "TORCH_HOME": str(home / ".cache" / "torch"),
+        "KERAS_HOME": str(home / ".keras"),
         "HF_HUB_OFFLINE": "0",
     }
     return defaults | {name: os.environ[name] for name in _WEIGHTS_VARIABLES if name in os.environ}

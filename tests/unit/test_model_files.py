@@ -11,7 +11,8 @@ import pytest
 from workers.contract import ModelRequest
 from workers.errors import AttemptError
 from workers.models.factory import Factory
-from workers.models.files import ModelFile, _make_examples
+from workers.models.file_inputs import make_examples
+from workers.models.files import ModelFile
 from workers.runtimes.lite_rt import in_signature
 
 FLOAT = np.dtype(np.float32)
@@ -50,14 +51,14 @@ def test_what_lies_beside_a_factory_is_part_of_the_model(tmp_path: Path, beside:
 
 
 def test_a_free_first_dimension_is_the_batch() -> None:
-    examples, _ = _make_examples({"image": (["N", 3, 8, 8], FLOAT)}, ModelRequest(name="m.onnx", batch=4))
+    examples, _ = make_examples({"image": (["N", 3, 8, 8], FLOAT)}, ModelRequest(name="m.onnx", batch=4))
     assert examples.inputs["image"].shape[1:] == (4, 3, 8, 8)
 
 
 @pytest.mark.parametrize("shape", [["batch", "sequence"], [1, 3, -1, 224], [1, None]])
 def test_any_other_free_dimension_is_refused_and_not_made_up(shape: list[Any]) -> None:
     with pytest.raises(AttemptError, match="fix all but the first"):
-        _make_examples({"x": (shape, FLOAT)}, ModelRequest(name="m.onnx"))
+        make_examples({"x": (shape, FLOAT)}, ModelRequest(name="m.onnx"))
 
 
 def test_inputs_find_their_place_in_a_signature() -> None:

@@ -31,7 +31,7 @@ class LiteRt(Runtime):
     extra: ClassVar[str] = "litert"
     formats: ClassVar[tuple[str, ...]] = ("tflite",)
     seen: ClassVar[Mapping[str, Mapping[str, str | None]]] = {
-        LINUX_CPU: dict.fromkeys(("fp32", "fp16", "int8-dynamic", "int8-static"))
+        LINUX_CPU: dict.fromkeys(("fp32", "fp16", "int8-dynamic", "int8-static", "int8-full"))
     }
 
     def import_library(self) -> None:
