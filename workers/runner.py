@@ -93,9 +93,7 @@ def convert(order: Order, task: ConvertTask, folder: Path) -> Conversion:
     out.mkdir()
     began = time.perf_counter()
     backend = _load_entry(task.entry)
-    for package in backend.packages:
-        with suppress(ImportError):  # scikit-learn and its like import under another name; they are no slow part
-            import_module(package.replace("-", "_"))
+    backend.import_libraries()
     imports_ms = (time.perf_counter() - began) * 1e3
     began = time.perf_counter()
     made = _make(backend, task, order, out)

@@ -1,4 +1,4 @@
-"""`benchfarm run` on a real model through every runtime, with an embedded Ray: what it prints, stores and reuses."""
+"""`benchfarm run` on a real model through three runtimes, with an embedded Ray: what it prints, stores and reuses."""
 
 from __future__ import annotations
 
@@ -14,7 +14,21 @@ import pytest
 
 from tests.acceptance.conftest import MODEL, call, document
 
-RUN = ("run", MODEL, "--max-seconds", "0.5", "--no-gate", "--json")
+#: The rest of the runtimes: test_runtimes.
+RUNTIMES = ("--runtime", "torch", "--runtime", "onnxruntime", "--runtime", "litert")
+RECIPES = (
+    "--recipe",
+    "fp32",
+    "--recipe",
+    "bf16",
+    "--recipe",
+    "fp16",
+    "--recipe",
+    "int8-dynamic",
+    "--recipe",
+    "int8-static",
+)
+RUN = ("run", MODEL, *RUNTIMES, *RECIPES, "--max-seconds", "0.5", "--no-gate", "--json")
 QUICK = ("--max-seconds", "0.3", "--no-gate", "--executor", "local", "--json")
 
 
@@ -64,14 +78,6 @@ def test_every_runtime_that_can_run_here_is_measured(farm: Farm) -> None:
         ("litert", "int8-dynamic"),
         ("litert", "int8-static"),
     } <= measured
-
-
-def test_what_cannot_be_had_here_is_listed_with_the_reason(farm: Farm) -> None:
-    core_ml = [entry for entry in farm.outcome["unsupported"] if entry["runtime"] == "coreml"]
-    assert {entry["recipe"] for entry in core_ml} == {"fp32", "fp16", "int8-weight", "palettize-4"}
-    assert all("macOS" in entry["why"] for entry in core_ml)
-    sizes = {entry["recipe"]: entry["artifact_bytes"] for entry in core_ml}  # converted and stored all the same
-    assert sizes["fp32"] > sizes["fp16"] > sizes["int8-weight"] > sizes["palettize-4"] > 0
 
 
 @pytest.mark.parametrize("runtime", ["torch", "onnxruntime", "litert"])

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from workers.models.source import Made
+from workers.models.source import Made, import_packages
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,10 @@ class Converter(ABC):
     calibrated: ClassVar[frozenset[str]] = frozenset()
     #: Raise it when the same input would be converted differently: it is part of every artifact's key.
     revision: ClassVar[int] = 1
+
+    def import_libraries(self) -> None:
+        """Import what converting needs, in the child; timed apart."""
+        import_packages(self.packages)
 
     @abstractmethod
     def convert(self, source: ConversionInput) -> Made:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from workers.converters.converter import ConversionInput, Converter, Route
+from workers.coremltools_alone import import_coremltools
 from workers.models.source import Made
 
 
@@ -18,9 +19,14 @@ class CoreMlCompress(Converter):
         Route("mlpackage", "fp16", "mlpackage", "palettize-4"),
     )
 
+    def import_libraries(self) -> None:
+        """See `Converter.import_libraries`."""
+        import_coremltools()
+        super().import_libraries()
+
     def convert(self, source: ConversionInput) -> Made:
         """See `Converter.convert`."""
-        import coremltools
+        coremltools = import_coremltools()
         from coremltools.optimize import coreml as optimize
 
         model = coremltools.models.MLModel(str(source.artifact), skip_model_load=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from workers.converters.converter import ConversionInput, Converter, Route
+from workers.coremltools_alone import import_coremltools
 from workers.errors import AttemptError, Cause, first_line
 from workers.models.source import Made
 
@@ -19,9 +20,14 @@ class CoreMlExport(Converter):
         Route("pt2", "fp32", "mlpackage", "fp16"),
     )
 
+    def import_libraries(self) -> None:
+        """See `Converter.import_libraries`."""
+        import_coremltools()
+        super().import_libraries()
+
     def convert(self, source: ConversionInput) -> Made:
         """See `Converter.convert`."""
-        import coremltools
+        coremltools = import_coremltools()
 
         from workers.models.torch_export import load_program
 

@@ -12,9 +12,6 @@ from workers.examples import load_examples
 from workers.models.source import Made
 from workers.runtimes.open_vino import in_ports
 
-# Set before NNCF is imported: with no file of consent it would report what it does to its makers.
-os.environ.setdefault("NNCF_CI", "1")
-
 
 class OpenVinoQuantize(Converter):
     """Symmetric int8 in activations and weights, the latter per channel; inputs and outputs stay float32."""
@@ -26,6 +23,11 @@ class OpenVinoQuantize(Converter):
         Route("openvino", "fp32", "openvino", "int8-weight"),
     )
     calibrated: ClassVar[frozenset[str]] = frozenset({"int8-static"})
+
+    def import_libraries(self) -> None:
+        """See `Converter.import_libraries`."""
+        os.environ["NNCF_CI"] = "1"  # without it and a file of consent, NNCF reports what it does to its makers
+        super().import_libraries()
 
     def convert(self, source: ConversionInput) -> Made:
         """See `Converter.convert`."""

@@ -17,6 +17,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from workers.contract import ModelRequest
+from workers.coremltools_alone import import_coremltools
 from workers.errors import AttemptError, BadModelError, UnsupportedError, first_line
 from workers.models.file_inputs import Specs, made_of, make_examples
 from workers.models.source import (
@@ -195,7 +196,7 @@ def _take_pt2(path: Path, request: ModelRequest, folder: Path) -> Made:
 
 
 def _take_mlpackage(path: Path, request: ModelRequest, folder: Path) -> Made:
-    import coremltools
+    coremltools = import_coremltools()
 
     if any(item.is_symlink() for item in path.rglob("*")):
         raise BadModelError(f"{path.name} holds symbolic links, which could name any file of this machine")

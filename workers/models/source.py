@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import importlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -64,6 +65,10 @@ class ModelSource(ABC):
     #: Raise it when the same request would be made differently: it is part of every artifact's key.
     revision: ClassVar[int] = 1
 
+    def import_libraries(self) -> None:
+        """Import what making needs, in the child; timed apart."""
+        import_packages(self.packages)
+
     @abstractmethod
     def names(self) -> list[str]:
         """Names it can list; empty where they cannot be listed (files, factories)."""
@@ -79,6 +84,13 @@ class ModelSource(ABC):
     @abstractmethod
     def materialise(self, request: ModelRequest, folder: Path) -> Made:
         """Make the canonical program and its examples. Runs in a child; may import anything."""
+
+
+def import_packages(packages: tuple[str, ...]) -> None:
+    """Import the modules of distributions that are called as their modules are."""
+    for package in packages:
+        with suppress(ImportError):  # scikit-learn and its like import under another name; they are no slow part
+            importlib.import_module(package.replace("-", "_"))
 
 
 @contextmanager

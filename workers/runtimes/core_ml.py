@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from workers.contract import MeasureTask, RuntimeFacts
+from workers.coremltools_alone import import_coremltools
 from workers.examples import Array
 from workers.runtimes.runtime import LoadedModel, Runtime
 
@@ -29,7 +30,7 @@ class CoreMl(Runtime):
 
     def import_library(self) -> None:
         """See `Runtime.import_library`."""
-        import coremltools  # noqa: F401
+        import_coremltools()
 
     def load(self, artifact: Path, task: MeasureTask) -> LoadedModel:
         """See `Runtime.load`."""
@@ -38,8 +39,7 @@ class CoreMl(Runtime):
 
 class _Package(LoadedModel):
     def __init__(self, artifact: Path, task: MeasureTask) -> None:
-        import coremltools
-
+        coremltools = import_coremltools()
         self._units = coremltools.ComputeUnit.CPU_ONLY if task.compute_unit == "cpu" else coremltools.ComputeUnit.ALL
         self._model = coremltools.models.MLModel(str(artifact), compute_units=self._units)
         self._inputs = self._model.get_spec().description.input
