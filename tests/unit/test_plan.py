@@ -16,6 +16,7 @@ from tests.unit.builders import make_device
 from workers.contract import Options
 from workers.models import torchvision_zoo
 from workers.models.source import UnknownModelError
+from workers.plugins import plugins
 from workers.runtimes.onnx_runtime import OnnxRuntime
 
 RESNET = "torchvision/resnet18"
@@ -60,7 +61,7 @@ def cases(made: Plan) -> set[tuple[str, str]]:
 
 def test_an_unknown_runtime_is_answered_with_a_close_one() -> None:
     assert refusal(runtimes=("onnxruntim",)) == "unknown runtime 'onnxruntim': did you mean onnxruntime?"
-    assert "known are coreml, litert, onnxruntime, torch" in refusal(runtimes=("zzz",))
+    assert f"known are {', '.join(sorted(plugins('runtimes')))}" in refusal(runtimes=("zzz",))
 
 
 def test_an_unknown_recipe_is_answered_with_a_close_one() -> None:
@@ -111,7 +112,7 @@ def test_a_runtime_that_does_not_run_on_such_a_device_says_so() -> None:
 
 def test_what_a_matrix_contains_and_cannot_be_is_listed_with_the_reason() -> None:
     made = planned(why_not=NO_COREML)
-    assert {runtime for runtime, _ in cases(made)} == {"torch", "onnxruntime", "litert"}
+    assert {runtime for runtime, _ in cases(made)} == set(plugins("runtimes")) - {"coreml", "tensorflow"}
     listed = [entry for entry in made.unsupported if entry["runtime"] == "coreml"]
     assert {entry["why"] for entry in listed} == {"Core ML runs on macOS only"}
     assert "fp32" in {entry["recipe"] for entry in listed}
