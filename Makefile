@@ -8,13 +8,16 @@ BIN    := $(VENV)/bin
 TORCH_BACKEND ?=
 MODEL  ?= torchvision/mobilenet_v3_small
 
+# Two processes, each file of tests in one of them: no test measures time, and what a file's tests share is made once.
+TWO_AT_A_TIME := --numprocesses 2 --dist loadfile
+
 .PHONY: run test unit install lint bench constraints clean
 
 run: $(VENV)/.installed
 	$(BIN)/benchfarm run $(MODEL)
 
 test: $(VENV)/.installed
-	$(BIN)/python -m pytest tests/unit tests/integration tests/acceptance
+	$(BIN)/python -m pytest $(TWO_AT_A_TIME) tests/unit tests/integration tests/acceptance
 
 unit: $(VENV)/.installed
 	$(BIN)/python -m pytest tests/unit

@@ -43,19 +43,23 @@ def _grid(found: Sequence[Support]) -> tuple[list[str], list[list[str]]]:
 
 
 def _reasons(found: Sequence[Support]) -> list[tuple[str, str]]:
-    """Each reason once, with all recipes it is true of."""
-    recipes: dict[tuple[str, str, str], list[str]] = {}
+    """Each reason once, with the recipes and platforms that it is true of; all of a runtime's are not listed."""
+    recipes: dict[str, set[str]] = {}
+    platforms: dict[str, set[str]] = {}
+    refused: dict[tuple[str, str], dict[str, None]] = {}
+    where: dict[tuple[str, str], dict[str, None]] = {}
     for item in found:
+        recipes.setdefault(item.runtime, set()).add(item.recipe)
+        platforms.setdefault(item.runtime, set()).add(item.platform)
         if item.why is not None:
-            recipes.setdefault((item.runtime, item.platform, item.why), []).append(item.recipe)
-    whole = {(item.runtime, item.platform): 0 for item in found}
-    for item in found:
-        whole[item.runtime, item.platform] += 1
-    lines = {}
-    for (runtime, platform, why), names in recipes.items():
-        which = "" if len(names) == whole[runtime, platform] else f" {', '.join(names)}"
-        lines[f"{runtime}{which}, {platform}"] = why
-    return list(lines.items())
+            refused.setdefault((item.runtime, item.why), {})[item.recipe] = None
+            where.setdefault((item.runtime, item.why), {})[item.platform] = None
+    lines = []
+    for (runtime, why), names in refused.items():
+        what = runtime if set(names) == recipes[runtime] else f"{runtime} {', '.join(names)}"
+        places = where[runtime, why]
+        lines.append((what if set(places) == platforms[runtime] else f"{what} on {', '.join(places)}", why))
+    return lines
 
 
 def _simple_first(recipe: str) -> tuple[int, str]:

@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
+
+from workers.runtimes.torch_compile import TorchCompile
+
+_LACKING = TorchCompile().missing()
+#: A missing service skips on a laptop and fails in CI.
+needs_compiler = pytest.mark.skipif(
+    _LACKING is not None and "CI" not in os.environ, reason=f"{_LACKING[0]}: {_LACKING[1]}" if _LACKING else ""
+)
 
 
 @pytest.fixture(autouse=True)

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from tests.acceptance.conftest import call, document
+from tests.conftest import needs_compiler
 from workers.plugins import plugins
 
 #: Convolutions, a depthwise one, and a linear layer wide enough for every quantiser.
@@ -42,13 +43,17 @@ def outcome(tmp_path_factory: pytest.TempPathFactory) -> Any:
     return document(finished)
 
 
+def _having(runtimes: list[str]) -> list[Any]:
+    return [pytest.param(name, marks=needs_compiler) if name == "torch-compile" else name for name in runtimes]
+
+
 def _case(outcome: Any, runtime: str, recipe: str) -> Any:
     found = [row for row in outcome["results"] if (row["runtime"], row["recipe"]) == (runtime, recipe)]
     assert len(found) == 1, (runtime, recipe, outcome["failed"], outcome["unsupported"])
     return found[0]
 
 
-@pytest.mark.parametrize("runtime", sorted(set(plugins("runtimes")) - ELSEWHERE))
+@pytest.mark.parametrize("runtime", _having(sorted(set(plugins("runtimes")) - ELSEWHERE)))
 def test_fp32_is_fp32_and_right_on_every_runtime(outcome: Any, runtime: str) -> None:
     row = _case(outcome, runtime, "fp32")
     assert (row["precision"], row["compute_unit"]) == ("fp32", "cpu")
@@ -57,7 +62,7 @@ def test_fp32_is_fp32_and_right_on_every_runtime(outcome: Any, runtime: str) -> 
     assert row["p50_ms"] > 0
 
 
-@pytest.mark.parametrize("runtime", ["torch-compile", "onnxruntime", "litert", "openvino", "executorch"])
+@pytest.mark.parametrize("runtime", _having(["torch-compile", "onnxruntime", "litert", "openvino", "executorch"]))
 def test_calibrated_int8_multiplies_in_integers_wherever_it_is_measured(outcome: Any, runtime: str) -> None:
     row = _case(outcome, runtime, "int8-static")
     assert row["quantised_flop_share"] > 0.9
@@ -65,6 +70,7 @@ def test_calibrated_int8_multiplies_in_integers_wherever_it_is_measured(outcome:
     assert row["artifact_bytes"] < _case(outcome, runtime, "fp32")["artifact_bytes"]
 
 
+@needs_compiler
 def test_only_what_compiles_apart_from_loading_has_a_compile_time(outcome: Any) -> None:
     compiled = {row["runtime"] for row in outcome["results"] if row["compile_ms"] is not None}
     assert compiled == {"torch-compile"}

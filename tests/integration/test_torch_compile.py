@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 
 import pytest
 
+from tests.conftest import needs_compiler
 from tests.integration.torch_attempts import Attempts
 from workers.contract import Measurement, Profile, Result
 from workers.runtimes.torch_compile import TorchCompile
 
-pytestmark = pytest.mark.skipif(
-    importlib.util.find_spec("torchao") is None or TorchCompile().missing() is not None,
-    reason="needs torch, torchao and a C++ compiler",
-)
 COMPILED = "workers.runtimes.torch_compile:TorchCompile"
 EAGER = "workers.runtimes.torch_eager:TorchEager"
 #: Multiply-accumulates of the model, two operations each: stem, body, head.
@@ -38,6 +34,7 @@ def measured(attempts: Attempts, residual: dict[str, str]) -> list[Measurement]:
     return [_measurement(result) for result in results]
 
 
+@needs_compiler
 def test_compiling_is_timed_and_what_ran_is_fp32(measured: list[Measurement]) -> None:
     first = measured[0]
     assert first.compile_ms is not None
@@ -49,15 +46,11 @@ def test_compiling_is_timed_and_what_ran_is_fp32(measured: list[Measurement]) ->
     assert first.fidelity.snr_db is None or first.fidelity.snr_db > 60
 
 
+@needs_compiler
 def test_a_second_attempt_finds_what_the_first_compiled(measured: list[Measurement]) -> None:
     first, second = (item.runtime.options["compile_cache"] for item in measured)
     assert first.startswith("miss")
     assert second == "hit"
-
-
-def test_bf16_is_computed_in_bf16(attempts: Attempts, residual: dict[str, str]) -> None:
-    cast = attempts.converted(residual, "workers.converters.torch_cast:TorchCast", "bf16")
-    assert _measurement(attempts.measure(cast, COMPILED, "bf16")).runtime.precision == "bf16"
 
 
 def test_a_profile_of_eager_torch_has_one_operation_per_node(attempts: Attempts, residual: dict[str, str]) -> None:
@@ -72,6 +65,7 @@ def test_a_profile_of_eager_torch_has_one_operation_per_node(attempts: Attempts,
     assert profile.ops[-1].type == "overhead"
 
 
+@needs_compiler
 def test_a_profile_of_compiled_code_names_the_layers_of_each_kernel(
     attempts: Attempts, residual: dict[str, str]
 ) -> None:

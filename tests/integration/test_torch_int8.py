@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import importlib.util
 import zipfile
 from pathlib import Path
 
 import pytest
 
+from tests.conftest import needs_compiler
 from tests.integration.torch_attempts import Attempts
 from workers.contract import Result
 from workers.errors import UNSUPPORTED
-from workers.runtimes.torch_compile import TorchCompile
 from workers.runtimes.torch_eager import TorchEager
 
-pytestmark = pytest.mark.skipif(importlib.util.find_spec("torchao") is None, reason="torchao is not installed")
-needs_compiler = pytest.mark.skipif(TorchCompile().missing() is not None, reason="no C++ compiler")
 COMPILED = "workers.runtimes.torch_compile:TorchCompile"
 EAGER = "workers.runtimes.torch_eager:TorchEager"
 PT2E = "workers.converters.torch_quantize:TorchQuantize"
