@@ -49,7 +49,15 @@ def profiles_table(profiles: Sequence[Row]) -> RenderableType:
     table = _table("Profiles: what one inference spends, operation by operation")
     for name in ("profile", "model", "runtime", "recipe", "device"):
         table.add_column(name)
-    for name in ("threads", "operations", "their sum ms", "profiled run ms", "sum / run", "without profiler ms"):
+    for name in (
+        "threads",
+        "batch",
+        "operations",
+        "their sum ms",
+        "profiled run ms",
+        "sum / run",
+        "without profiler ms",
+    ):
         table.add_column(name, justify="right")
     table.add_column("verdict")
     for row in profiles:
@@ -60,6 +68,7 @@ def profiles_table(profiles: Sequence[Row]) -> RenderableType:
             Text(row["recipe"]),
             Text(row["device"]),
             str(row["threads"]),
+            str(row["batch"]),
             str(row["operations"]),
             milliseconds(row["sum_ms"]),
             milliseconds(row["profiled_run_ms"]),
@@ -80,6 +89,7 @@ def profile_view(record: Row, ops: Sequence[Row], top: int | None) -> Renderable
     """
     title = f"profile {record['profile']}: {record['model']} on {runtime_label(record)} {record['recipe']}, "
     title += f"{record['device']}, {record['threads']} thread" + ("s" if record["threads"] != 1 else "")
+    title += f", batch {record['batch']}"
     table = _table(title)
     for name in ("order", "time us", "share"):
         table.add_column(name, justify="right")
@@ -123,6 +133,10 @@ def comparison_view(comparison: Row, top: int | None) -> RenderableType:
     for part in parts:
         _add_change(table, _layers(part["layers"]), part)
     views: list[RenderableType] = [table]
+    views += [
+        Text(f"not alike in {item['what']}: {item['before']} and {item['after']}", style="red")
+        for item in comparison["differences"]
+    ]
     if left := len(comparison["parts"]) - len(parts):
         views.append(Text(f"and {left} parts that changed less; --top shows more", style="dim"))
     if comparison["inserted"]:

@@ -55,7 +55,7 @@ def run_results(connection: Connection, run_id: int) -> RunResults:
     cases = [_case_row(connection, case) for case in _cases(connection, run_id)]
     _add_speedups(cases)
     for case in cases:
-        del case["_valid"]
+        del case["_valid"], case["_unconverted"]
     cases.sort(key=lambda case: (case["model"], case["device"], case["threads"], case["p50_ms"]))
     return RunResults(cases, failed, unsupported)
 
@@ -109,6 +109,8 @@ def _case_row(connection: Connection, repeats: Sequence[Any]) -> dict[str, Any]:
         "precision": runtime["precision"],
         "compute_unit": runtime["compute_unit"],
         "quantised_flop_share": runtime["quantised_flop_share"],
+        "delegated_share": runtime["delegated_share"],
+        "evidence": runtime["evidence"],
         "device": typical.device,
         "threads": task["options"]["threads"],
         "batch": task["options"]["batch"],
@@ -148,7 +150,14 @@ def _case_row(connection: Connection, repeats: Sequence[Any]) -> dict[str, Any]:
         "processes": [_process(row) for row in repeats],
         "case": typical.case_key,
         "_valid": valid,
+        "_unconverted": _is_unconverted(connection, typical.needs_key),
     }
+
+
+def _is_unconverted(connection: Connection, key: str) -> bool:
+    """Whether an artifact is a model's canonical program, or the user's file: made of nothing else."""
+    made_of = select(jobs.c.needs_key).where(jobs.c.makes_key == key).limit(1)
+    return connection.execute(made_of).scalar_one_or_none() is None
 
 
 def _process(row: Any) -> dict[str, Any]:
@@ -182,18 +191,19 @@ def _median(rows: Sequence[Any], name: str) -> float | None:
 
 
 def _add_speedups(rows: list[dict[str, Any]]) -> None:
-    """Against eager torch in fp32 on the same device, threads and batch; for a model file, against the file itself.
+    """Against the unconverted program, uncompiled and with no options of its runtime's own: eager torch in fp32.
 
-    By latency; offline by throughput. A case whose outputs are wrong has none and is nobody's baseline.
+    Of a Keras model that is TensorFlow, of a model file the file on its own runtime; on the same device, threads and
+    batch. By latency; offline by throughput. A case whose outputs are wrong has none and is nobody's baseline.
     """
     rows = [row for row in rows if OUTPUTS_WRONG not in row["flags"]]
     alike = ("model", "device", "threads", "batch", "mode", "rate_hz", "affinity")
     for row in rows:
         same = [other for other in rows if all(other[name] == row[name] for name in alike)]
-        baseline = next((o for o in same if o["runtime"] == "torch" and o["recipe"] == "fp32"), None)
-        baseline = baseline or next((o for o in same if o["recipe"] == "original"), None)
-        if baseline is None:
+        unconverted = [other for other in same if other["_unconverted"] and not other["runtime_options"]]
+        if not unconverted:
             continue
+        baseline = min(unconverted, key=lambda other: (other["compile_ms"] is not None, other["runtime"]))
         if row["mode"] == "offline":
             row["speedup"] = row["throughput_per_s"] / baseline["throughput_per_s"]
             continue

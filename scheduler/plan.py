@@ -260,8 +260,15 @@ def _measurements(
 
 
 def _own_options(request: Request, runtime: Runtime) -> list[dict[str, str]]:
-    """Each combination of the wanted values of a runtime's own options; what is its default is left out."""
-    wanted = {name: values for name, values in request.runtime_options.items() if name in runtime.options}
+    """Each combination of the wanted values of a runtime's own options; what is its default is left out.
+
+    Of values that only another runtime's option of that name takes there is no case.
+    """
+    wanted = {
+        name: [value for value in values if value in runtime.options[name]]
+        for name, values in request.runtime_options.items()
+        if name in runtime.options
+    }
     combinations = (dict(zip(wanted, values, strict=True)) for values in itertools.product(*wanted.values()))
     return [
         {name: value for name, value in combination.items() if value != runtime.options[name][0]}

@@ -12,6 +12,9 @@ from device_registry.registry import devices
 from scheduler.ingest import profiles
 from scheduler.states import jobs
 
+#: What two profiles should have in common, beside the model, for their times to be compared.
+_ALIKE = ("weights", "inputs", "device", "threads", "batch", "verdict")
+
 
 def list_profiles(connection: Connection, *, run_id: int | None = None, limit: int = 30) -> list[dict[str, Any]]:
     """Profiles without their operations, newest first; those of one run where it is given, in the order they ran."""
@@ -63,6 +66,11 @@ def compare_profiles(before: Mapping[str, Any], after: Mapping[str, Any]) -> dic
                 row = inserted.setdefault(op["type"], {"type": op["type"], "before": [], "after": []})
             row[side].append(op)
     return {
+        "differences": [
+            {"what": what, "before": before[what], "after": after[what]}
+            for what in _ALIKE
+            if before[what] != after[what]
+        ],
         "before": {key: value for key, value in before.items() if key != "ops"},
         "after": {key: value for key, value in after.items() if key != "ops"},
         "parts": sorted((_part(row) for row in times.values()), key=lambda row: -abs(row["change_us"])),

@@ -94,16 +94,21 @@ def run_status(connection: Connection, run_id: int, now: datetime) -> RunStatus:
 
 
 def known_run(connection: Connection, run_id: int | None) -> int:
-    """The run of that number; the latest where none is given.
+    """The run of that number; the latest that measured where none is given.
 
     Raises:
-        UsageError: there is no such run.
+        UsageError: there is no such run, or it only profiled.
     """
-    query = select(sweep_runs.c.id).order_by(sweep_runs.c.id.desc()).limit(1)
-    found = connection.execute(query if run_id is None else query.where(sweep_runs.c.id == run_id)).scalar_one_or_none()
-    if found is None:
-        raise UsageError("nothing was run yet" if run_id is None else f"no run {run_id}; see benchfarm results list")
-    return int(found)
+    query = select(sweep_runs.c.id, sweep_runs.c.request).order_by(sweep_runs.c.id.desc())
+    rows = connection.execute(query if run_id is None else query.where(sweep_runs.c.id == run_id))
+    profiled = None
+    for row in rows:
+        if row.request.get("kind") != "profile":
+            return int(row.id)
+        profiled = row.id
+    if profiled is not None:
+        raise UsageError(f"run {profiled} made profiles: see benchfarm profile list")
+    raise UsageError("nothing was run yet" if run_id is None else f"no run {run_id}; see benchfarm results list")
 
 
 def _left_s(connection: Connection, found: tuple[JobStatus, ...], now: datetime) -> float:

@@ -7,11 +7,11 @@ from typing import Annotated, Any
 
 import typer
 
-from benchfarm.cli.output import Json, print_json
+from benchfarm.cli.output import MOST, Json, print_json
 
 app = typer.Typer(help="Jobs: conversions and measurements.", no_args_is_help=True)
 
-JobId = Annotated[int, typer.Argument(help="Number of the job; see benchfarm jobs list.")]
+JobId = Annotated[int, typer.Argument(min=1, max=MOST, help="Number of the job; see benchfarm jobs list.")]
 
 
 def _farm() -> Any:

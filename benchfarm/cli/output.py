@@ -8,6 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
+#: The largest number that a row of a database can have.
+MOST = 2**31 - 1
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of a table.")]
 
 

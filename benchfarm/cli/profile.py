@@ -9,7 +9,7 @@ import typer
 from typer.core import TyperGroup
 
 from benchfarm.cli import requests
-from benchfarm.cli.output import Json, print_json
+from benchfarm.cli.output import MOST, Json, print_json
 from device_registry.errors import UsageError
 from exporters.profile_tables import By
 
@@ -115,7 +115,9 @@ def list_(limit: Annotated[int, typer.Option(min=1, help="How many, newest first
 
 @app.command("show")
 def show_(
-    profile: Annotated[int | None, typer.Argument(help="Number of a profile; default: the latest.")] = None,
+    profile: Annotated[
+        int | None, typer.Argument(min=1, max=MOST, help="Number of a profile; default: the latest.")
+    ] = None,
     top: Top = 20,
     by: Annotated[By, typer.Option(help="What to sort by; figures from the largest.")] = "time",
     type_: Annotated[
@@ -144,8 +146,8 @@ def show_(
 
 @app.command("compare")
 def compare(
-    before: Annotated[int, typer.Argument(help="Number of a profile.")],
-    after: Annotated[int, typer.Argument(help="Number of another of the same model.")],
+    before: Annotated[int, typer.Argument(min=1, max=MOST, help="Number of a profile.")],
+    after: Annotated[int, typer.Argument(min=1, max=MOST, help="Number of another of the same model.")],
     top: Top = 20,
     json: Json = False,
 ) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from benchfarm.cli.output import Json, print_json
+from benchfarm.cli.output import MOST, Json, print_json
 from device_registry.errors import UsageError
 
 app = typer.Typer(help="Results of runs.", no_args_is_help=True)
@@ -53,7 +53,8 @@ def list_(
 
 @app.command("show")
 def show_(
-    run: Annotated[int | None, typer.Argument(help="Number of a run; default: the latest.")] = None, json: Json = False
+    run: Annotated[int | None, typer.Argument(min=1, max=MOST, help="Number of a run; default: the latest.")] = None,
+    json: Json = False,
 ) -> None:
     """Show the table of one run again."""
     from device_registry.database import reading
@@ -79,7 +80,7 @@ def export(
         Path | None,
         typer.Option("--output", "-o", help="File to write; default: standard output (parquet needs a file)."),
     ] = None,
-    run: Annotated[int | None, typer.Option(help="Only this run; default: all.")] = None,
+    run: Annotated[int | None, typer.Option(min=1, max=MOST, help="Only this run; default: all.")] = None,
 ) -> None:
     """Export one row per case and device."""
     from device_registry.database import reading

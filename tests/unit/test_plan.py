@@ -17,6 +17,7 @@ from workers.contract import Options
 from workers.models import torchvision_zoo
 from workers.models.source import UnknownModelError
 from workers.plugins import plugins
+from workers.runtimes.lite_rt import LiteRt
 from workers.runtimes.onnx_runtime import OnnxRuntime
 
 RESNET = "torchvision/resnet18"
@@ -316,6 +317,15 @@ def test_a_runtime_without_the_option_runs_once() -> None:
     made = planned(runtimes=("onnxruntime", "torch"), recipes=("fp32",), runtime_options={"execution": ("parallel",)})
     by_runtime = {item.task.runtime: item.task.options.runtime_options for item in made.measurements}
     assert by_runtime == {"onnxruntime": {"execution": "parallel"}, "torch": {}}
+
+
+def test_a_value_that_only_another_runtime_takes_is_no_case(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(LiteRt, "options", {"execution": ("quick", "parallel")})
+    values = {"execution": ("sequential", "parallel", "quick")}
+    made = planned(runtimes=("onnxruntime", "litert"), recipes=("fp32",), runtime_options=values)
+    shown = sorted((item.task.runtime, str(item.task.options.runtime_options)) for item in made.measurements)
+    parallel = "{'execution': 'parallel'}"
+    assert shown == [("litert", parallel), ("litert", "{}"), ("onnxruntime", parallel), ("onnxruntime", "{}")]
 
 
 def test_an_option_that_no_wanted_runtime_has_is_refused() -> None:

@@ -45,6 +45,9 @@ def record(*ops: dict[str, Any], **changed: Any) -> dict[str, Any]:
         "recipe": "fp32",
         "device": "host-cpu",
         "threads": 1,
+        "batch": 1,
+        "weights": "random",
+        "inputs": {},
         "method": "its profiler",
         "runs": 50,
         "operations": len(ops),
@@ -123,13 +126,15 @@ def test_a_list_names_the_runtimes_own_options() -> None:
 
 def test_a_comparison_shows_both_sides_and_what_was_inserted() -> None:
     before = record(CONV, RELU)
-    after = record(op(1, "QLinearConv", 2.0, "features.0", "features.1"), QUANT, QUANT, recipe="int8-static", profile=4)
+    after = record(op(1, "QLinearConv", 2.0, "features.0", "features.1"), QUANT, QUANT)
+    after |= {"recipe": "int8-static", "profile": 4, "batch": 4}
     shown = printed(comparison_view(compare_profiles(before, after), None))
     assert "profile 3 (onnxruntime fp32) against 4 (onnxruntime int8-static)" in shown
     assert "features.0, features.1" in shown
     assert "-12.0" in shown
     assert "0.14" in shown
     assert "2 x QuantizeLinear" in shown
+    assert "not alike in batch: 1 and 4" in shown
 
 
 def test_csv_has_one_line_per_operation_and_joins_layers() -> None:

@@ -242,7 +242,8 @@ def plan_of(
     variants = {("pt2", "fp32"): root}
     for _, format_, recipe in cases:
         key = digest([model, format_, recipe])
-        variants.setdefault((format_, recipe), Variant(format_, recipe, key, "test:Converter", root.key, {}))
+        parent = None if recipe == "original" else root.key  # a user's file is made of nothing else
+        variants.setdefault((format_, recipe), Variant(format_, recipe, key, "test:Converter", parent, {}))
     made = Plan(digest([[device.key for device in devices], cases, model, repeats, list(threads), salt]))
     made.unsupported = list(unsupported)
     for variant in variants.values():

@@ -8,8 +8,11 @@ from typing import Any
 import pytest
 
 from device_registry.database import reading
+from device_registry.errors import UsageError
 from scheduler.comparisons import LEAST_REPEATS, RunResults, latest_results, run_results
 from scheduler.executors.scripted import Outcome, Succeed
+from scheduler.plan import Request
+from scheduler.status import known_run
 from tests.unit.scheduler.builders import CRASHED, INT8, ONNX, TORCH, UNSUPPORTED, Farm, in_turn, only, plan_of
 from workers.contract import Order
 
@@ -192,3 +195,13 @@ def test_the_latest_results_come_first_and_are_no_more_than_asked(farm: Farm) ->
     with reading(farm.engine) as connection:
         found = latest_results(connection, 3)
     assert [row["run"] for row in found] == [runs[2], runs[2], runs[1]]
+
+
+def test_a_profile_is_no_run_to_show_results_of(farm: Farm) -> None:
+    measured = farm.run(plan_of(farm.devices(), TORCH))
+    profiled = farm.submit(plan_of(farm.devices(), TORCH, salt="profile"), Request(models=("net",), kind="profile"))
+    farm.settle()
+    with reading(farm.engine) as connection:
+        assert known_run(connection, None) == measured
+        with pytest.raises(UsageError, match=f"run {profiled.sweep_run_id} made profiles"):
+            known_run(connection, profiled.sweep_run_id)

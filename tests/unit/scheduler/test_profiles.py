@@ -26,7 +26,8 @@ def op(type_: str, time_us: float, *layers: str) -> dict[str, Any]:
 
 def record(*ops: dict[str, Any], model: str = "net") -> dict[str, Any]:
     """A profile with some operations."""
-    return {"profile": 1, "model": model, "ops": list(ops)}
+    alike = {"weights": "random", "inputs": {}, "device": "d0", "threads": 1, "batch": 1, "verdict": "valid"}
+    return {"profile": 1, "model": model, "ops": list(ops), **alike}
 
 
 def test_a_profile_is_kept_and_makes_neither_result_nor_point(make_farm: MakeFarm) -> None:
@@ -91,6 +92,14 @@ def test_the_largest_changes_come_first() -> None:
     before = record(op("A", 10.0, "a"), op("B", 10.0, "b"), op("C", 10.0, "c"))
     after = record(op("A", 9.0, "a"), op("B", 30.0, "b"), op("C", 5.0, "c"))
     assert [part["layers"] for part in compare_profiles(before, after)["parts"]] == [["b"], ["c"], ["a"]]
+
+
+def test_what_is_not_alike_is_said() -> None:
+    compared = compare_profiles(record(), {**record(), "batch": 4, "threads": 2})
+    assert compared["differences"] == [
+        {"what": "threads", "before": 1, "after": 2},
+        {"what": "batch", "before": 1, "after": 4},
+    ]
 
 
 def test_profiles_of_different_models_are_not_compared() -> None:
