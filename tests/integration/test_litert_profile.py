@@ -9,12 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from workers.contract import MeasureTask
+from workers.contract import MeasureTask, RuntimeFacts
 from workers.errors import UnsupportedError
 from workers.examples import load_examples
-from workers.runtimes import lite_rt_profiler
+from workers.runner import keep_promise
+from workers.runtimes import lite_rt, lite_rt_profiler
 from workers.runtimes.lite_rt import LiteRt
-from workers.runtimes.runtime import OpTimes
+from workers.runtimes.lite_rt_graph import operations
+from workers.runtimes.runtime import LoadedModel, OpTimes
 
 # litert-torch changes global state of torch and jax: it stays in a process of its own.
 CONVERT = """
@@ -56,6 +58,35 @@ for recipe in ("fp32", "fp16", "int8-dynamic", "int8-static"):
     made = converter.convert(source)
     artifact = made.artifact if recipe == "fp32" else artifact
 """
+# TensorFlow stays in a process of its own, too.
+OF_TENSORFLOW = """
+import sys
+from pathlib import Path
+import tensorflow as tf
+
+values = tf.random.Generator.from_seed(0)
+
+class Volumes(tf.Module):
+    def __init__(self):
+        self.kernel, self.head = tf.Variable(values.normal((3, 3, 3, 4, 16))), tf.Variable(values.normal((3456, 256)))
+    @tf.function(input_signature=[tf.TensorSpec((1, 8, 8, 8, 4), tf.float32)])
+    def __call__(self, image):
+        return tf.reshape(tf.nn.relu(tf.nn.conv3d(image, self.kernel, [1] * 5, "VALID")), (1, -1)) @ self.head
+
+class Loop(tf.Module):
+    def __init__(self):
+        self.kernel = tf.Variable(values.normal((64, 64)) / 8)
+    @tf.function(input_signature=[tf.TensorSpec((1, 64), tf.float32)])
+    def __call__(self, image):
+        step = lambda count, state: (count + 1, tf.nn.tanh(state @ self.kernel))
+        return tf.while_loop(lambda count, state: count < 5, step, (0, image))[1]
+
+for name, module in {"volumes": Volumes(), "loop": Loop()}.items():
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([module.__call__.get_concrete_function()], module)
+    if name == "volumes":
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    Path(sys.argv[1], f"{name}.tflite").write_bytes(converter.convert())
+"""
 #: Multiply-accumulates of stem, block and head.
 MACS = 16 * 16 * 16 * 27 + 16 * 16 * 16 * 144 + 16 * 10
 MULTIPLYING = {"CONV_2D", "FULLY_CONNECTED"}
@@ -68,13 +99,30 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def profiled(folder: Path, recipe: str, runs: int = 3) -> OpTimes:
+@pytest.fixture(scope="module")
+def of_tensorflow(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("tensorflow")
+    subprocess.run([sys.executable, "-W", "ignore", "-c", OF_TENSORFLOW, str(folder)], capture_output=True, check=True)
+    return folder
+
+
+def load(artifact: Path, recipe: str) -> LoadedModel:
     task = MeasureTask(
         runtime="litert", entry="", format="tflite", recipe=recipe, model="m", weights="random", compute_unit="cpu"
     )
     runtime = LiteRt()
     runtime.import_library()
-    model = runtime.load(folder / recipe / "model.tflite", task)
+    return runtime.load(artifact, task)
+
+
+def facts_of(artifact: Path, recipe: str, *shape: int) -> RuntimeFacts:
+    """What is read back with one input of random numbers."""
+    image = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+    return load(artifact, recipe).facts({"image": image})
+
+
+def profiled(folder: Path, recipe: str, runs: int = 3) -> OpTimes:
+    model = load(folder / recipe / "model.tflite", recipe)
     inputs = load_examples(folder / "examples.npz").input_at(0)
     model.bind(inputs)()
     before = model.outputs()
@@ -123,3 +171,60 @@ def test_another_version_than_the_tried_one_is_refused(folder: Path, monkeypatch
     monkeypatch.setattr(lite_rt_profiler, "version", lambda _: "2.4.0")
     with pytest.raises(UnsupportedError, match=r"tried with ai-edge-litert 2\.3; this is 2\.4\.0"):
         profiled(folder, "fp32")
+
+
+def test_what_stays_float_is_in_the_denominator_of_the_integer_share(of_tensorflow: Path) -> None:
+    volumes, head = 6**3 * 16 * 27 * 4, 3456 * 256
+    facts = facts_of(of_tensorflow / "volumes.tflite", "int8-dynamic", 1, 8, 8, 8, 4)
+    assert facts.quantised_flop_share == pytest.approx(head / (volumes + head))
+    assert facts.precision == "int8"
+
+
+@pytest.mark.parametrize("installed", ["2.3", "2.4.0"], ids=["profiler", "no profiler"])
+@pytest.mark.parametrize("recipe", ["fp32", "fp16", "int8-dynamic"])
+def test_products_inside_a_loop_are_unknown_not_fp32(
+    of_tensorflow: Path, recipe: str, installed: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if installed == "2.4.0":
+        monkeypatch.setattr(lite_rt_profiler, "version", lambda _: installed)
+    facts = facts_of(of_tensorflow / "loop.tflite", recipe, 1, 64)
+    assert (facts.precision, facts.quantised_flop_share) == ("unknown", None)
+    assert "WHILE" in facts.evidence
+
+
+def test_an_operation_that_multiplies_without_a_formula_is_not_counted_as_nothing(of_tensorflow: Path) -> None:
+    from ai_edge_litert import schema_py_generated as schema
+    from flatbuffers import Builder
+
+    model = schema.ModelT.InitFromPackedBuf((of_tensorflow / "volumes.tflite").read_bytes(), 0)
+    for code in model.operatorCodes:
+        if code.builtinCode == schema.BuiltinOperator.CONV_3D:
+            code.builtinCode = code.deprecatedBuiltinCode = schema.BuiltinOperator.UNIDIRECTIONAL_SEQUENCE_LSTM
+    builder = Builder(0)
+    builder.Finish(model.Pack(builder), b"TFL3")
+    graph = operations(bytes(builder.Output()))
+    assert [(op.type, op.macs, op.precision) for op in graph if op.uncounted] == [
+        ("UNIDIRECTIONAL_SEQUENCE_LSTM", None, None)
+    ]
+
+
+def test_a_flag_that_changes_no_bit_of_the_outputs_gave_no_fp16(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    inputs = load_examples(folder / "examples.npz").input_at(0)
+    taken = load(folder / "fp16" / "model.tflite", "fp16").facts(inputs)
+    assert taken.precision == "fp16"
+    assert "outputs differ" in taken.evidence
+    monkeypatch.setattr(lite_rt, "_FORCE_FP16", 1)  # a flag that fp32 arithmetic does not mind
+    ignored = load(folder / "fp16" / "model.tflite", "fp16").facts(inputs)
+    assert ignored.precision == "fp32"
+    with pytest.raises(UnsupportedError, match="bit for bit"):
+        keep_promise("fp16", ignored)
+
+
+@pytest.mark.parametrize("recipe", ["fp32", "fp16", "int8-dynamic", "int8-static"])
+def test_kernels_and_weights_tell_the_same(folder: Path, recipe: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    inputs = load_examples(folder / "examples.npz").input_at(0)
+    by_kernels = load(folder / recipe / "model.tflite", recipe).facts(inputs)
+    monkeypatch.setattr(lite_rt_profiler, "version", lambda _: "2.4.0")
+    by_weights = load(folder / recipe / "model.tflite", recipe).facts(inputs)
+    assert by_kernels.precision == by_weights.precision == recipe.partition("-")[0]
+    assert by_kernels.quantised_flop_share == by_weights.quantised_flop_share == float("int8" in recipe)

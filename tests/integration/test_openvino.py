@@ -71,6 +71,40 @@ for recipe in ("int8-static", "int8-weight"):
     convert(OpenVinoQuantize(), folder / "fp32", "openvino", recipe).rename(folder / recipe)
 """
 
+#: An LSTM and a classifier; NNCF quantises the weights of both, the plug-in computes the first in fp32 all the same.
+RECURRENT = """
+import sys
+from pathlib import Path
+import numpy as np
+from openvino import Model, opset13 as op
+from workers.converters.converter import ConversionInput
+from workers.converters.openvino_export import save
+from workers.converters.openvino_quantize import OpenVinoQuantize
+from workers.examples import Examples
+
+folder, values = Path(sys.argv[1]), np.random.default_rng(0)
+weights = lambda *shape: op.constant(values.normal(size=shape).astype(np.float32) / 8)
+tokens, none = op.parameter((1, 16, 64), np.float32, name="tokens"), op.constant(np.zeros((1, 1, 64), np.float32))
+steps = op.constant(np.array([16], np.int32))
+lstm = op.lstm_sequence(
+    tokens, none, none, steps, weights(1, 256, 64), weights(1, 256, 64), weights(1, 256), 64, "forward"
+)
+last = op.reshape(lstm.output(1), op.constant(np.array([1, 64])), False)
+model = Model([op.matmul(last, weights(64, 32), False, False)], [tokens])
+model.inputs[0].set_names({"tokens"})
+fp32 = save(model, folder)
+Examples({"tokens": values.normal(size=(8, 1, 16, 64)).astype(np.float32)}).save(folder / "examples.npz")
+(folder / "out").mkdir()
+examples, recipe = folder / "examples.npz", "int8-static"
+quantiser = OpenVinoQuantize()
+quantiser.import_libraries()
+quantiser.convert(ConversionInput(
+    artifact=fp32, format="openvino", recipe=recipe, examples=examples, calibration=examples, folder=folder / "out",
+)).artifact.rename(folder / recipe)
+fp32.rename(folder / "fp32")
+(folder / "bf16").symlink_to(folder / "fp32")
+"""
+
 #: Multiply-accumulates of the network, by hand.
 TOKENS = 16 * 16
 ATTENTION = 2 * TOKENS * TOKENS * 16
@@ -187,6 +221,45 @@ def test_int8_weights_are_small_and_leave_the_arithmetic_alone(made: Path) -> No
     assert fidelity > 30
     sizes = {recipe: (made / recipe / "model.bin").stat().st_size for recipe in ("fp32", "fp16", "int8-weight")}
     assert sizes["int8-weight"] < sizes["fp16"] < sizes["fp32"]
+
+
+def test_a_recurrent_layer_that_stays_float_is_in_the_denominator(tmp_path: Path) -> None:
+    subprocess.run([sys.executable, "-c", RECURRENT, str(tmp_path)], check=True, capture_output=True, timeout=240)
+    inputs = load_examples(tmp_path / "examples.npz").input_at(0)
+    lstm, head = 16 * 256 * (64 + 64), 64 * 32
+    facts = load(tmp_path, "int8-static").facts(inputs)
+    assert (facts.precision, facts.quantised_flop_share) == ("fp32", pytest.approx(head / (lstm + head)))
+    times = load(tmp_path, "fp32").profile(inputs, runs=1)
+    assert sum(op.flops or 0 for op in times.ops) == 2 * (lstm + head)
+    if computes(tmp_path, "bf16"):
+        assert load(tmp_path, "bf16").facts(inputs).precision == "bf16"
+
+
+@pytest.mark.parametrize("multiplies", [True, False], ids=["a product inside", "none inside"])
+def test_a_loop_is_counted_as_nothing_only_where_nothing_is_multiplied_inside(tmp_path: Path, multiplies: bool) -> None:
+    import openvino
+    from openvino import opset13 as op
+
+    # More rounds than the plug-in unrolls, how many nobody knows: the condition is computed.
+    state, image = (op.parameter((1, 4), np.float32) for _ in range(2))
+    kernel = op.constant(np.eye(4, dtype=np.float32) / 2)
+    changed = op.matmul(state, kernel, False, False) if multiplies else op.multiply(state, op.constant(np.float32(0.5)))
+    goes_on = op.greater(op.reduce_sum(changed, op.constant(np.array([0, 1])), False), op.constant(np.float32(1e-6)))
+    loop = op.loop(op.constant(np.int32(50)), op.constant(True))
+    loop.set_function(openvino.Model([changed, goes_on], [state]))
+    loop.set_special_body_ports([-1, 1])
+    body = loop.get_function()
+    loop.set_merged_input(state, image.output(0), body.results[0].output(0))
+    after = op.matmul(loop.get_iter_value(body.results[0].output(0), -1), kernel, False, False)
+    (tmp_path / "fp32").mkdir()
+    openvino.save_model(openvino.Model([after], [image]), tmp_path / "fp32" / "model.xml", compress_to_fp16=False)
+    inputs = {"image": np.ones((1, 4), np.float32)}
+    model = load(tmp_path, "fp32")
+    facts = model.facts(inputs)
+    assert (facts.precision, facts.quantised_flop_share) == (("unknown", None) if multiplies else ("fp32", 0.0))
+    assert ("TensorIterator" in facts.evidence) == multiplies
+    if multiplies:
+        assert [op.precision for op in model.profile(inputs, runs=1).ops if op.type == "Loop"] == [None]
 
 
 def test_more_threads_than_there_are_cpus_are_refused_not_cut(made: Path) -> None:

@@ -7,7 +7,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from workers.runtimes.lite_rt_graph import Operation, layers_in
-from workers.runtimes.lite_rt_kernels import Event, apart, computed, delegated_parts, lay_side_by_side, precision_of
+from workers.runtimes.lite_rt_kernels import (
+    Event,
+    apart,
+    computed,
+    delegated_parts,
+    lay_side_by_side,
+    precision_of,
+    precision_run,
+)
 
 NN = "torch.nn.modules"
 NET = "my.models.Net"
@@ -17,7 +25,7 @@ XNNPACK, INTERPRETER, AROUND = 8, 2, 1
 def operation(kind: str, inputs: tuple[int, ...], outputs: tuple[int, ...], **fields: object) -> Operation:
     multiplies = kind in {"CONV_2D", "FULLY_CONNECTED"}
     values: dict[str, object] = {"macs": 10 if multiplies else None, "layers": (), "activated": False, "at_load": False}
-    values |= {"integer_weights": False, "precision": "fp32", "bytes": 4, "fp32_bytes": 4} | fields
+    values |= {"uncounted": False, "integer_weights": False, "precision": "fp32", "bytes": 4, "fp32_bytes": 4} | fields
     return Operation(type=kind, inputs=inputs, outputs=outputs, **values)  # type: ignore[arg-type]
 
 
@@ -64,6 +72,23 @@ def test_any_name_is_read_and_no_part_of_a_layer_is_empty(name: str) -> None:
 )
 def test_a_kernel_names_its_arithmetic(kernel: str, kind: int, precision: str | None) -> None:
     assert precision_of(Event(kernel, 1, 0, kind)) == precision
+
+
+@pytest.mark.parametrize(
+    ("kernel", "kind", "precision"),
+    [
+        ("Fully Connected (NC, F32) GEMM", XNNPACK, "fp32"),
+        ("Fully Connected (NC, F16) GEMM", XNNPACK, "fp16"),
+        ("Fully Connected (NC, QDU8, F32, QC8W) GEMM", XNNPACK, "int8"),
+        ("HardSwish (NC)", XNNPACK, "fp16"),
+        ("Transpose (ND, X16) Transpose", XNNPACK, "fp16"),
+        ("Transpose (ND, X32) Transpose", XNNPACK, "fp32"),
+        ("HARD_SWISH", INTERPRETER, "fp32"),
+    ],
+)
+def test_the_fp16_flag_is_no_word_against_a_type_that_a_kernel_names(kernel: str, kind: int, precision: str) -> None:
+    fp32 = operation("FULLY_CONNECTED", (0, 1), (2,))
+    assert precision_run(Event(kernel, 1, 0, kind), fp32, forced_fp16=True) == precision
 
 
 def test_kernels_keep_the_order_of_operations_and_some_of_both_stand_alone() -> None:

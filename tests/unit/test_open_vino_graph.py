@@ -16,6 +16,7 @@ from workers.runtimes.open_vino_graph import (
     macs_by_type,
     matmul_macs,
     precision_of,
+    recurrent_macs,
 )
 
 SIZES = st.integers(1, 50)
@@ -72,12 +73,42 @@ def test_a_product_inside_a_subgraph_is_in_integers_where_its_scale_came_behind_
     assert macs_by_type(node, {"scores": 10, "values": 20, "elsewhere": 40}, "fp32") == {"int8": 10, "fp32": 20}
 
 
-def test_nodes_without_products_or_with_open_shapes_count_nothing() -> None:
-    open_shapes = Node(
-        name="n", type="MatMul", kernel="gemm_f32", originals=("m",), inputs=None, output=None, bytes=None
+def test_nodes_without_products_count_nothing() -> None:
+    assert macs_by_type(make_node("Reorder", "reorder_f32", (1, 3), (3,)), {}, "fp32") == {}
+    assert (
+        macs_by_type(make_node("TensorIterator", "unknown_i32", (1,), originals=("loop",)), {"loop": 0}, "fp32") == {}
     )
-    assert not macs_by_type(make_node("Reorder", "reorder_f32", (1, 3), (3,)), {}, "fp32")
-    assert not macs_by_type(open_shapes, {"m": 10}, "fp32")
+
+
+@pytest.mark.parametrize(
+    "node",
+    [
+        Node(name="n", type="MatMul", kernel="gemm_f32", originals=("m",), inputs=None, output=None, bytes=None),
+        make_node("TensorIterator", "unknown_i32", (1,), (1, 4), originals=("loop",)),
+        make_node("If", "unknown_f32", (1,)),
+        make_node("Subgraph", "jit_avx512_f32", (1, 4), originals=("counted", "open")),
+        make_node("PagedAttention", "any_f32", (1, 4), (1, 4), (1, 4)),
+        make_node("RNNSeq", "ref_any_f32", *((1, 7, 8), (1, 1, 16), (1,), (1, 48, 8), (1, 48, 16), (1, 48), (1, 7, 1))),
+    ],
+    ids=["open shapes", "loop", "choice", "product of open shapes inside", "no formula", "AUGRU"],
+)
+def test_what_multiplies_nobody_knows_how_often_is_no_zero(node: Node) -> None:
+    assert macs_by_type(node, {"loop": None, "counted": 10, "open": None}, "fp32") is None
+
+
+@pytest.mark.parametrize(
+    ("kind", "inputs", "macs"),
+    [
+        ("RNNSeq", ((2, 7, 8), (2, 1, 16), (2, 1, 16), (2,), (1, 64, 8), (1, 64, 16), (1, 64)), 2 * 7 * 64 * 24),
+        ("RNNSeq", ((1, 7, 8), (1, 1, 16), (1,), (1, 48, 8), (1, 48, 16), (1, 48)), 7 * 48 * 24),
+        ("RNNCell", ((1, 8), (1, 16), (1, 16), (64, 8), (64, 16), (64,)), 64 * 24),
+        ("RNNCell", ((3, 8), (3, 16), (16, 8), (16, 16), (16,)), 3 * 16 * 24),
+    ],
+    ids=["LSTM", "GRU", "one step of an LSTM", "one step of a plain one"],
+)
+def test_a_recurrent_layer_counts_its_weights_at_each_step(kind: str, inputs: tuple[Shape, ...], macs: int) -> None:
+    assert recurrent_macs(inputs) == macs
+    assert macs_by_type(make_node(kind, "ref_any_bf16", *inputs), {}, "fp32") == {"bf16": macs}
 
 
 def test_layers_are_those_of_all_operations_that_a_node_computes_and_none_of_inserted_ones() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import ClassVar
@@ -14,7 +14,7 @@ import numpy as np
 from workers.contract import MeasureTask, RuntimeFacts
 from workers.errors import UnsupportedError
 from workers.examples import Array
-from workers.runtimes.lite_rt_graph import operations
+from workers.runtimes.lite_rt_graph import Operation, operations
 from workers.runtimes.lite_rt_interface import Scale, scales
 from workers.runtimes.lite_rt_profile import profile
 from workers.runtimes.lite_rt_profiler import Tensors
@@ -92,11 +92,7 @@ class _Compiled(LoadedModel):
         ]
 
     def facts(self, inputs: dict[str, Array]) -> RuntimeFacts:
-        try:
-            precision, share, evidence = self._read_back_kernels(inputs)
-        except UnsupportedError as error:
-            precision, share, evidence = self._read_back_file(inputs)
-            evidence += f" ({error.message})"
+        precision, share, evidence = self._read_back(inputs)
         return RuntimeFacts(
             name="litert",
             version=version("ai-edge-litert"),
@@ -121,38 +117,55 @@ class _Compiled(LoadedModel):
             raise UnsupportedError("LiteRT computes other values with its profiler on: it is not what is measured")
         return times
 
-    def _read_back_kernels(self, inputs: dict[str, Array]) -> tuple[str, float | None, str]:
-        """Precision, integer share and evidence by the kernels that ran: their names tell their types."""
-        flops: Counter[str] = Counter()
+    def _read_back(self, inputs: dict[str, Array]) -> tuple[str, float | None, str]:
+        """Precision, integer share and evidence; fp16 only where it shows in the outputs."""
+        graph = [operation for operation in operations(self._artifact.read_bytes()) if not operation.at_load]
+        uncounted = sorted({operation.type for operation in graph if operation.uncounted})
+        # A kernel's name tells its types, but not whether XNNPACK took the flag on this CPU: fp32 gives other bits.
+        rounded = "outputs differ from those without the fp16 flag; " if self._force_fp16 else ""
+        if self._force_fp16 and not self._flag_shows(inputs):
+            return "fp32", None, "outputs are bit for bit those without the fp16 flag"
+        if uncounted:
+            return (
+                "unknown",
+                None,
+                f"{rounded}{', '.join(uncounted)}: how much is multiplied there, and how, is unknown",
+            )
+        try:
+            precision, share, evidence = self._by_kernels(inputs, 2 * sum(operation.macs or 0 for operation in graph))
+        except UnsupportedError as error:
+            precision, share, evidence = by_weights(graph)
+            if self._force_fp16 and precision == "fp32":
+                precision = "fp16"
+            evidence += f" ({error.message})"
+        return precision, share, rounded + evidence
+
+    def _by_kernels(self, inputs: dict[str, Array], flops: int) -> tuple[str, float | None, str]:
+        """By the kernels that ran: their names tell their types.
+
+        Args:
+            inputs: inputs of one run.
+            flops: what the kernels must add up to.
+        """
+        found: Counter[str] = Counter()
         for op in self.profile(inputs, 1).ops:
-            flops[op.precision or "unknown"] += op.flops or 0
-        total = sum(flops.values())
+            found[op.precision or "unknown"] += op.flops or 0
+        total = sum(found.values())
+        if total != flops:
+            return "unknown", None, "the kernels of one profiled run do not account for all multiplications of the file"
         if not total:
             return "unknown", None, "no kernel multiplied"
-        precision = flops.most_common(1)[0][0]
-        return precision, flops["int8"] / total, "kernels of one profiled run, by the types in their names"
+        precision, main = found.most_common(1)[0]
+        evidence = f"kernels of {main / total:.0%} of the FLOPs of one profiled run, by the types in their names"
+        return precision, found["int8"] / total, evidence
 
-    def _read_back_file(self, inputs: dict[str, Array]) -> tuple[str, float | None, str]:
-        """The same without a profiler: by the types of the weights, and for fp16 by what it does to the outputs."""
-        macs = macs_by_weight_type(self._artifact.read_bytes())
-        total = sum(macs.values())
-        share = macs["integer"] / total if total else None
-        if self._force_fp16:
-            precision, evidence = self._read_back_fp16(inputs)
-            return precision, share, evidence
-        precision = "int8" if share is not None and share >= 0.5 else "fp32"
-        return precision, share, "weight types of the multiplying operations in the flatbuffer"
-
-    def _read_back_fp16(self, inputs: dict[str, Array]) -> tuple[str, str]:
-        """XNNPACK's rounding tells whether it took the flag: fp32 arithmetic gives other bits."""
+    def _flag_shows(self, inputs: dict[str, Array]) -> bool:
+        """Whether the outputs are other bits than those without the fp16 flag."""
         self.bind(inputs)()
         forced = self.outputs()
         plain = _Compiled(self._artifact, self._task, force_fp16=False)
         plain.bind(inputs)()
-        same = all(np.array_equal(a, b) for a, b in zip(forced, plain.outputs(), strict=True))
-        if same:
-            return "fp32", "outputs are bit for bit those without the fp16 flag"
-        return "fp16", "XNNPACK forced to fp16; outputs differ from those of fp32 arithmetic on the same weights"
+        return not all(np.array_equal(a, b, equal_nan=True) for a, b in zip(forced, plain.outputs(), strict=True))
 
 
 def in_signature(names: list[str], inputs: dict[str, Array]) -> dict[str, Array]:
@@ -166,10 +179,10 @@ def in_signature(names: list[str], inputs: dict[str, Array]) -> dict[str, Array]
     return dict(zip(ordered, inputs.values(), strict=True))
 
 
-def macs_by_weight_type(flatbuffer: bytes) -> Counter[str]:
-    """Multiply-accumulates of the first subgraph, by whether the weights (second operand) are integer or float."""
-    macs: Counter[str] = Counter()
-    for operation in operations(flatbuffer):
-        if operation.macs is not None:
-            macs["integer" if operation.integer_weights else "float"] += operation.macs
-    return macs
+def by_weights(graph: Sequence[Operation]) -> tuple[str, float | None, str]:
+    """Precision, integer share and evidence without a profiler: by whether weights are integer or float."""
+    total = sum(operation.macs or 0 for operation in graph)
+    if not total:
+        return "unknown", None, "no multiplying operation in the flatbuffer"
+    share = sum(operation.macs or 0 for operation in graph if operation.integer_weights) / total
+    return "int8" if share >= 0.5 else "fp32", share, "weight types of the multiplying operations in the flatbuffer"

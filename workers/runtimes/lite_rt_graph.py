@@ -8,11 +8,23 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 _PRECISIONS = {"FLOAT32": "fp32", "FLOAT16": "fp16", "BFLOAT16": "bf16", "INT8": "int8", "UINT8": "int8"}
 _INTEGERS = frozenset({"INT8", "UINT8", "INT4", "INT16"})
 _BITS = {"INT4": 4, "UINT4": 4, "BOOL": 8, "BFLOAT16": 16, "COMPLEX64": 64, "COMPLEX128": 128}
 #: What a quantiser puts between layers.
 _CONVERSIONS = frozenset({"QUANTIZE", "DEQUANTIZE"})
+#: What multiplies, or may for all that a file tells; `_macs` counts some of it, what an operation calls is looked into.
+_MULTIPLYING = frozenset(
+    (
+        *("CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV", "CONV_3D", "CONV_3D_TRANSPOSE"),
+        *("FULLY_CONNECTED", "BATCH_MATMUL", "STABLEHLO_CONVOLUTION", "STABLEHLO_DOT_GENERAL"),
+        *("LSTM", "UNIDIRECTIONAL_SEQUENCE_LSTM", "BIDIRECTIONAL_SEQUENCE_LSTM"),
+        *("RNN", "UNIDIRECTIONAL_SEQUENCE_RNN", "BIDIRECTIONAL_SEQUENCE_RNN", "SVDF"),
+        *("CUSTOM", "STABLEHLO_CUSTOM_CALL", "DELEGATE"),
+    )
+)
 #: A module in a name of litert-torch: its class, then what its parent calls it; a second call of it ends in @1.
 _MODULE = re.compile(r"_*[^_]+_(?P<called>.+?)(@\d+)?")
 
@@ -30,9 +42,11 @@ class Operation:
     layers: tuple[str, ...]
     #: Of convolutions and matrix products; None for every other type.
     macs: int | None
+    #: It multiplies, or may, and nothing tells how often.
+    uncounted: bool
     #: Its weights are integers.
     integer_weights: bool
-    #: Of its arithmetic, by the types of its tensors; None for indices and truth values.
+    #: Of its arithmetic, by the types of its tensors; None for indices, truth values and what is not counted.
     precision: str | None
     #: Inputs, weights and outputs, each once; and how much of it is fp32.
     bytes: int
@@ -56,6 +70,7 @@ def operations(flatbuffer: bytes) -> list[Operation]:
     makers = {number: codes[operation.opcodeIndex] for operation in graph.operators for number in operation.outputs}
     owners = [_own_layer(codes[operation.opcodeIndex], operation, tensors, makers) for operation in graph.operators]
     owned = Counter(owner for owner in owners if owner)
+    multiplying = _multiplying_graphs(model.subgraphs, codes)
     changing = {int(number) for number in graph.inputs}
     found = []
     for operation, own in zip(graph.operators, owners, strict=True):
@@ -66,6 +81,7 @@ def operations(flatbuffer: bytes) -> list[Operation]:
         if not at_load:
             changing.update(outputs)
         macs = _macs(kind, operation, tensors)
+        uncounted = macs is None and (kind in _MULTIPLYING or not multiplying.isdisjoint(_called_graphs(operation)))
         moved = [tensors[number] for number in dict.fromkeys((*inputs, *outputs))]
         integer = macs is not None and tensors[inputs[1]].type in _INTEGERS
         result, first = tensors[outputs[0]].type if outputs else "", tensors[inputs[0]].type if inputs else ""
@@ -78,8 +94,9 @@ def operations(flatbuffer: bytes) -> list[Operation]:
                 outputs=outputs,
                 layers=_computed(own, (*folded[::-1], *named[::-1]), owned) if own else named[:1],
                 macs=macs,
+                uncounted=uncounted,
                 integer_weights=integer,
-                precision="int8" if integer else _PRECISIONS.get(result) or _PRECISIONS.get(first),
+                precision="int8" if integer else _float_precision(result, first, uncounted=uncounted),
                 bytes=sum(tensor.bytes for tensor in moved),
                 fp32_bytes=sum(tensor.bytes for tensor in moved if tensor.type == "FLOAT32"),
                 activated=bool(getattr(operation.builtinOptions, "fusedActivationFunction", 0)),
@@ -99,8 +116,35 @@ class _Tensor:
         self.bytes = (math.prod(self.shape) * bits + 7) // 8
 
 
+def _float_precision(result: str, first: str, *, uncounted: bool) -> str | None:
+    """By the types of the result and the first operand, which say nothing of products that nobody sees."""
+    return None if uncounted else _PRECISIONS.get(result) or _PRECISIONS.get(first)
+
+
+def _called_graphs(operation: Any) -> set[int]:
+    """Numbers of the subgraphs that an operation runs: a loop's condition and body, the branches of a choice."""
+    options = [getattr(operation, name, None) for name in ("builtinOptions", "builtinOptions2")]
+    fields = [field for option in options if option is not None for field in vars(option).items()]
+    # What only initialises (initSubgraphIndex) runs at load.
+    numbers = [value for name, value in fields if "subgraph" in name.casefold() and not name.startswith("init")]
+    return {int(number) for value in numbers if value is not None for number in np.ravel(value)}
+
+
+def _multiplying_graphs(graphs: list[Any], codes: list[str]) -> set[int]:
+    """Numbers of the subgraphs in which something multiplies, or in one that they call."""
+    calls = [{number for operation in graph.operators for number in _called_graphs(operation)} for graph in graphs]
+    found = {
+        number
+        for number, graph in enumerate(graphs)
+        if any(codes[operation.opcodeIndex] in _MULTIPLYING for operation in graph.operators)
+    }
+    while grown := {number for number, called in enumerate(calls) if called & found} - found:
+        found |= grown
+    return found
+
+
 def _macs(kind: str, operation: Any, tensors: list[_Tensor]) -> int | None:
-    """Multiply-accumulates: those of one output, times the outputs."""
+    """Multiply-accumulates: those of one output, times the outputs; None for what is not counted here."""
     if len(operation.inputs) < 2 or operation.inputs[1] < 0:
         return None
     first, second = tensors[operation.inputs[0]].shape, tensors[operation.inputs[1]].shape
@@ -108,10 +152,13 @@ def _macs(kind: str, operation: Any, tensors: list[_Tensor]) -> int | None:
     factors = {
         "CONV_2D": [*made, *second[1:]],
         "DEPTHWISE_CONV_2D": [*made, *second[1:3]],
+        "CONV_3D": [*made, *second[:4]],
         "FULLY_CONNECTED": [*made, *second[-1:]],
     }
     if kind == "TRANSPOSE_CONV":
         factors[kind] = [*tensors[operation.inputs[2]].shape, *second[:3]]
+    if kind == "CONV_3D_TRANSPOSE":
+        factors[kind] = [*tensors[operation.inputs[2]].shape, *second[:4]]
     if kind == "BATCH_MATMUL":
         factors[kind] = [*made, first[-2 if operation.builtinOptions.adjX else -1]]
     return int(math.prod(factors[kind])) if kind in factors else None

@@ -74,13 +74,29 @@ def family_of(kernel: str) -> str:
     return kernel.partition(" (")[0]
 
 
+def types_of(event: Event) -> list[str]:
+    """The types in the name of a kernel of XNNPACK: F32, QC8W, X16 for what only moves values of 16 bits."""
+    named = re.search(r"\(([^)]*)\)", event.kernel) if event.kind == DELEGATED else None
+    return named[1].split(", ")[1:] if named else []
+
+
 def precision_of(event: Event) -> str | None:
     """Of a kernel's arithmetic, by the types in its name; None where it names none."""
-    named = re.search(r"\(([^)]*)\)", event.kernel) if event.kind == DELEGATED else None
-    types = named[1].split(", ")[1:] if named else []
+    types = types_of(event)
     if any(name.startswith("Q") for name in types):
         return "int8"
     return next((p for name, p in (("F16", "fp16"), ("BF16", "bf16"), ("F32", "fp32")) if name in types), None)
+
+
+def precision_run(event: Event, operation: Operation, *, forced_fp16: bool) -> str | None:
+    """Of a kernel that computes an operation: as it names it, else by the types in the file.
+
+    Those are what would run without the fp16 flag. Under the flag a kernel of XNNPACK that names no type works on fp16.
+    """
+    named = precision_of(event)
+    if named is None and forced_fp16 and event.kind == DELEGATED and operation.precision == "fp32":
+        return "fp16" if set(types_of(event)) <= {"X16"} else "fp32"
+    return named or operation.precision
 
 
 def computed(events: Sequence[Event], graph: Sequence[Operation]) -> list[int | None]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from workers.contract import Op
 from workers.runtimes.lite_rt_graph import Operation, operations
-from workers.runtimes.lite_rt_kernels import DELEGATED, Event, computed, family_of, precision_of
+from workers.runtimes.lite_rt_kernels import Event, computed, family_of, precision_of, precision_run
 from workers.runtimes.lite_rt_profiler import Tensors, compiled
 from workers.runtimes.runtime import OpTimes, median_times, time_runs
 
@@ -50,9 +50,7 @@ def _op(event: Event, time_us: float, operation: Operation | None, *, fp16: bool
     family = family_of(event.kernel)
     if operation is None:
         return Op(name=event.kernel, type=family, time_us=time_us, compute_unit="cpu", precision=precision_of(event))
-    precision = precision_of(event) or operation.precision
-    if fp16 and event.kind == DELEGATED and precision == "fp32":
-        precision = "fp16"
+    precision = precision_run(event, operation, forced_fp16=fp16)
     # A fused activation that has a kernel of its own is the layer's, but not the layer's multiplications again.
     macs = operation.macs if family != "Clamp" else None
     halved = operation.fp32_bytes // 2 if precision == "fp16" else 0

@@ -114,26 +114,35 @@ class _Compiled(LoadedModel):
     def facts(self, inputs: dict[str, Array]) -> RuntimeFacts:
         import openvino
 
-        macs: Counter[str] = Counter()
-        for by_type in self._macs(read_nodes(self._compiled)).values():
-            macs += by_type
+        nodes = read_nodes(self._compiled)
+        counted = self._macs(nodes)
+        uncounted = sorted({node.type for node in nodes if counted[node.name] is None})
+        macs = sum((by_type for by_type in counted.values() if by_type is not None), Counter[str]())
+        if uncounted:
+            macs.clear()  # no share of what is known in part
         total = sum(macs.values())
         floats = Counter({kind: count for kind, count in macs.items() if kind != "int8"})
         main = (macs if macs["int8"] * 2 >= total else floats).most_common(1)
+        if uncounted:
+            evidence = f"{', '.join(uncounted)}: how much is multiplied there, and how, is unknown"
+        elif main:
+            evidence = (
+                f"kernels of {main[0][1] / total:.0%} of the FLOPs in the compiled graph, and the precision hint "
+            )
+            evidence += "read back"
+        else:
+            evidence = "no multiplying kernel in the compiled graph"
         return RuntimeFacts(
             name="openvino",
             version=openvino.__version__.partition("-")[0],
             options=self._properties(),
             precision=main[0][0] if main else "unknown",
             compute_unit="cpu",
-            evidence=f"kernels of {main[0][1] / total:.0%} of the FLOPs in the compiled graph, and the precision hint "
-            "read back"
-            if main
-            else "no multiplying kernel in the compiled graph",
+            evidence=evidence,
             quantised_flop_share=macs["int8"] / total if total else None,
         )
 
-    def _macs(self, nodes: Sequence[Node]) -> dict[str, Counter[str]]:
+    def _macs(self, nodes: Sequence[Node]) -> dict[str, Counter[str] | None]:
         source = source_macs(self._source())
         return {node.name: macs_by_type(node, source, PRECISIONS[self._hint]) for node in nodes}
 
@@ -165,7 +174,7 @@ class _Compiled(LoadedModel):
         ran = [
             (item, medians[index])
             for index, item in enumerate(items)
-            if any(means[index] for means in means_us) or macs.get(item.node_name)
+            if any(means[index] for means in means_us) or macs.get(item.node_name, Counter()) != Counter()
         ]
         layers = read_layers(self._source())
         return OpTimes(
@@ -176,16 +185,23 @@ class _Compiled(LoadedModel):
         )
 
 
-def _op(item: Any, time_us: float, node: Node, macs: Mapping[str, Counter[str]], layers: Mapping[str, list[str]]) -> Op:
+def _op(
+    item: Any,
+    time_us: float,
+    node: Node,
+    macs: Mapping[str, Counter[str] | None],
+    layers: Mapping[str, list[str]],
+) -> Op:
     by_type = macs[node.name]
+    counted = by_type or Counter[str]()
     return Op(
         name=node.name,
         type=item.node_type,
         time_us=time_us,
         layers=layers_of(node, layers),
         compute_unit="cpu",
-        precision="+".join(sorted(by_type)) or node.precision,
-        flops=2 * sum(by_type.values()) or None,
+        precision=None if by_type is None else "+".join(sorted(counted)) or node.precision,
+        flops=2 * sum(counted.values()) or None,
         bytes=node.bytes,
     )
 

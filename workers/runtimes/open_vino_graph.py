@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +17,21 @@ PRECISIONS = {"f32": "fp32", "f16": "fp16", "bf16": "bf16", "f64": "fp64", "i8":
 _WIDTHS = {"fp32": 32, "fp16": 16, "bf16": 16, "int8": 8}
 #: Nodes whose second input is weights.
 _WEIGHTED = frozenset(("Convolution", "Deconvolution", "FullyConnected"))
+#: Nodes that multiply, or may for all that the compiled graph tells; `macs_by_type` counts some of them.
+_MULTIPLYING = frozenset(
+    (
+        *("Convolution", "Deconvolution", "BinaryConvolution", "DeformableConvolution", "PagedCausalConv1D"),
+        *("FullyConnected", "MatMul", "GatherMatmul", "Einsum", "LLMMLP", "QKVProjection", "LoRA", "Interaction"),
+        *("RNNCell", "RNNSeq", "GatedDeltaNet", "PagedGatedDeltaNet", "ScaledDotProductAttention", "PagedAttention"),
+        *("TensorIterator", "Loop", "If", "Reference"),
+    )
+)
+#: The same of a model that is not compiled.
+_MULTIPLYING_SOURCES = re.compile(
+    r"\w*Convolution\w*|MatMul|Einsum|(LSTM|GRU|AUGRU|RNN)(Cell|Sequence)|ScaledDotProductAttention|PagedAttention\w*"
+)
+#: Operations with models of their own inside.
+_LOOPS, _CHOICE = frozenset(("TensorIterator", "Loop")), "If"
 #: Added to the name of an operation whose scale was moved behind it, so that it works on integers itself.
 _DEQUANTISED = "/DequantizationMultiply"
 
@@ -84,19 +100,44 @@ def _width(port: Any) -> int:
     return int(port.get_element_type().bitwidth) if math.prod(port.get_shape()) else 0
 
 
-def source_macs(model: Any) -> dict[str, int]:
-    """Multiply-accumulates of the matrix products of a model that is not compiled, by the operation's name."""
-    found = {}
+def source_macs(model: Any) -> dict[str, int | None]:
+    """Multiply-accumulates of a model that is not compiled, of what a compiled node shows too little of, by name.
+
+    Matrix products, attention, and operations with models of their own inside; None where they multiply and nothing
+    tells how often.
+    """
+    found: dict[str, int | None] = {}
     for operation in model.get_ops():
+        kind = operation.get_type_name()
         ports = (*(port.get_source_output() for port in operation.inputs()), *operation.outputs())
-        if operation.get_type_name() == "MatMul" and not any(port.get_partial_shape().is_dynamic for port in ports):
+        if kind == "MatMul" and not any(port.get_partial_shape().is_dynamic for port in ports):
             first, second, output = (tuple(port.get_shape()) for port in ports)
             found[operation.friendly_name] = matmul_macs(first, second, output)
+        elif kind in {"MatMul", "Einsum", "ScaledDotProductAttention"}:
+            found[operation.friendly_name] = None
+        elif kind in _LOOPS or kind == _CHOICE:
+            found[operation.friendly_name] = None if any(map(_multiplies, _bodies(operation))) else 0
     return found
 
 
-def macs_by_type(node: Node, source: Mapping[str, int], floating: str) -> Counter[str]:
+def _bodies(operation: Any) -> list[Any]:
+    kind = operation.get_type_name()
+    if kind == _CHOICE:
+        return [operation.get_then_body(), operation.get_else_body()]
+    return [operation.get_function()] if kind in _LOOPS else []
+
+
+def _multiplies(model: Any) -> bool:
+    return any(
+        _MULTIPLYING_SOURCES.fullmatch(operation.get_type_name()) or any(map(_multiplies, _bodies(operation)))
+        for operation in model.get_ops()
+    )
+
+
+def macs_by_type(node: Node, source: Mapping[str, int | None], floating: str) -> Counter[str] | None:
     """Multiply-accumulates of one node by the type they are done in; empty for nodes that do none.
+
+    None where a node multiplies and nothing tells how often.
 
     Args:
         node: what ran.
@@ -104,22 +145,55 @@ def macs_by_type(node: Node, source: Mapping[str, int], floating: str) -> Counte
             shapes of the products inside.
         floating: the type of a product inside a subgraph that is not done in integers.
     """
+    inside = {name: source[name] for name in node.originals if name in source}
     if node.type == "Subgraph":
-        inside = [name for name in node.originals if name in source]
         macs: Counter[str] = Counter()
-        for name in inside:
-            macs["int8" if name + _DEQUANTISED in node.originals else floating] += source[name]
+        for name, count in inside.items():
+            if count is None:
+                return None
+            macs["int8" if name + _DEQUANTISED in node.originals else floating] += count
         return macs
-    if node.inputs is None or node.output is None or len(node.inputs) < 2:
+    if node.type not in _MULTIPLYING or (inside and not any(count != 0 for count in inside.values())):
         return Counter()
+    count = _macs(node)
+    return None if count is None else Counter({node.precision: count})
+
+
+def _macs(node: Node) -> int | None:
+    """Multiply-accumulates of a node by its shapes; None where they do not tell."""
+    if node.inputs is None or node.output is None or len(node.inputs) < 2:
+        return None
     first, second = node.inputs[:2]
-    counts = {
-        "Convolution": lambda: convolution_macs(first, second, node.output or ()),
-        "Deconvolution": lambda: convolution_macs(first, second, first),
-        "FullyConnected": lambda: math.prod(node.output or ()) * first[-1],
-        "MatMul": lambda: matmul_macs(first, second, node.output or ()),
-    }
-    return Counter({node.precision: counts[node.type]()}) if node.type in counts else Counter()
+    match node.type:
+        case "Convolution":
+            return convolution_macs(first, second, node.output)
+        case "Deconvolution":
+            return convolution_macs(first, second, first)
+        case "DeformableConvolution":
+            return convolution_macs(first, node.inputs[2], node.output)
+        case "FullyConnected":
+            return math.prod(node.output) * first[-1]
+        case "MatMul":
+            return matmul_macs(first, second, node.output)
+        case "RNNCell" | "RNNSeq":
+            return recurrent_macs(node.inputs)
+    return None
+
+
+def recurrent_macs(inputs: Sequence[Shape]) -> int | None:
+    """Multiply-accumulates of an LSTM, a GRU or a plain recurrent layer, over all steps; None for any other form.
+
+    Args:
+        inputs: shapes of its inputs: (batch, steps, size), for a single step (batch, size), ..., then the weights of
+            the input, those of the state, and biases.
+    """
+    if len(inputs) < 5:
+        return None
+    data, *_, of_input, of_state, biases = inputs
+    # With attention (AUGRU) there is one more at the end.
+    if not len(of_input) == len(of_state) == len(biases) + 1:
+        return None
+    return math.prod(data[:-1]) * (math.prod(of_input) + math.prod(of_state))
 
 
 def convolution_macs(data: Shape, weights: Shape, positions: Shape) -> int:
