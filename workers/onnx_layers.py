@@ -26,6 +26,8 @@ _GEMM_RESHAPES = ("gemm_input_reshape", "gemm_output_reshape")
 _RENAMED = re.compile(r"(/\w+Fusion/?|_token_\d+)+$")
 #: How onnxruntime names a blocked convolution: by the output of the node that it stands for.
 _BLOCKED = "_nchwc"
+#: What it puts before the name of a float16 tensor that it computes in float32, for want of a kernel.
+_WIDENED = "InsertedPrecisionFreeCast_"
 
 Layers = tuple[str, ...]
 
@@ -36,25 +38,29 @@ def layers_by_node(model: Any) -> dict[str, Layers]:
     torch's exporter notes the layer at each node; a node that it fused with its neighbour still names the
     neighbour's weights. A graph of another exporter has no such notes: there a node's own name is the layer.
     """
-    layers = _layers_by_output(model)
-    return {node.name: layers[node.output[0]] for node in model.graph.node if node.name}
+    layers = layers_by_output(model.graph)
+    return {node.name: layers[first_output(node)] for node in model.graph.node if node.name}
 
 
-def _layers_by_output(model: Any) -> dict[str, Layers]:
+def first_output(node: Any) -> str:
+    """What a node is known by: its first output that is not left out."""
+    return next((str(tensor) for tensor in node.output if tensor), "")
+
+
+def layers_by_output(graph: Any) -> dict[str, Layers]:
     """The same by a node's first output, for tools leave nodes without names, or several with one."""
-    graph = model.graph
-    noted = {node.output[0]: _noted(node) for node in graph.node}
+    noted = {first_output(node): _noted(node) for node in graph.node}
     if not any(noted.values()):
-        return {node.output[0]: (node.name,) if node.name else () for node in graph.node}
+        return {first_output(node): (node.name,) if node.name else () for node in graph.node}
     # Equal constants are stored once: one that several nodes use names no layer.
     uses = Counter(name for node in graph.node for name in node.input)
     weights = {item.name: item.name.rpartition(".")[0] for item in graph.initializer if uses[item.name] == 1}
     found = {}
     for node in graph.node:
-        layers = noted[node.output[0]]
+        layers = noted[first_output(node)]
         # A weight's own layer counts only beside a note: what a quantiser inserted works on weights too.
         fused = [weights[name] for name in node.input if weights.get(name)] if layers else []
-        found[node.output[0]] = tuple(dict.fromkeys([*layers, *fused]))
+        found[first_output(node)] = tuple(dict.fromkeys([*layers, *fused]))
     return found
 
 
@@ -65,20 +71,24 @@ def layers_of_optimised(model: Any, optimised: Any) -> list[Layers]:
         model: what was optimised; its notes are read.
         optimised: what onnxruntime made of it: nodes fused, renamed, reordered in memory; no notes.
     """
-    layers = _layers_by_output(model)
-    producers = {tensor: node for node in model.graph.node for tensor in node.output}
+    layers = layers_by_output(model.graph)
+    return [
+        tuple(dict.fromkeys(layer for tensor in covered for layer in layers[tensor]))
+        for covered in covered_by_optimised(model.graph, optimised.graph)
+    ]
+
+
+def covered_by_optimised(graph: Any, optimised: Any) -> list[list[str]]:
+    """The nodes of a graph that each node of the optimised one seems to compute, each by its first output."""
+    producers = {tensor: node for node in graph.node for tensor in node.output if tensor}
     consumers: dict[str, list[Any]] = {}
-    for node in model.graph.node:
+    for node in graph.node:
         for tensor in node.input:
             consumers.setdefault(tensor, []).append(node)
-    outputs_by_name = {node.name: list(node.output) for node in model.graph.node if node.name}
-    made = [_original_outputs(node, producers, consumers, outputs_by_name) for node in optimised.graph.node]
+    outputs_by_name = {node.name: list(node.output) for node in graph.node if node.name}
+    made = [_original_outputs(node, producers, consumers, outputs_by_name) for node in optimised.node]
     borders = {tensor for outputs in made for tensor in outputs}
-    found = []
-    for outputs in made:
-        covered = _between(outputs, borders - set(outputs), producers)
-        found.append(tuple(dict.fromkeys(layer for tensor in covered for layer in layers[tensor])))
-    return found
+    return [_between(outputs, borders - set(outputs), producers) for outputs in made]
 
 
 def note_layers(model: Any, prepared: Any, quantised: Any) -> None:
@@ -91,19 +101,21 @@ def note_layers(model: Any, prepared: Any, quantised: Any) -> None:
             first output.
     """
     layers = layers_of_optimised(model, prepared)
-    by_output = {node.output[0]: known for node, known in zip(prepared.graph.node, layers, strict=True)}
+    by_output = {first_output(node): computed for node, computed in zip(prepared.graph.node, layers, strict=True)}
+    known = {tensor for node in model.graph.node for tensor in node.output}
     for node in reversed(prepared.graph.node):  # a function that was inlined is known by its last node only
         for tensor in node.input:
-            by_output[tensor] = by_output.get(tensor) or by_output[node.output[0]]
-    by_name = {node.name: by_output[node.output[0]] for node in prepared.graph.node if node.name}
+            if tensor not in known:
+                by_output[tensor] = by_output.get(tensor) or by_output[first_output(node)]
+    by_name = {node.name: by_output[first_output(node)] for node in prepared.graph.node if node.name}
     for node in quantised.graph.node:
-        node.name = node.name or f"node_{node.output[0]}"  # for a runtime renames the tensors
-        known = by_name.get(node.name.removesuffix("_quant"))
-        if known is None and node.op_type not in _QUANTISE:
-            known = by_output.get(node.output[0])
-        if known:
+        node.name = node.name or f"node_{first_output(node)}"  # for a runtime renames the tensors
+        noted = by_name.get(node.name.removesuffix("_quant"))
+        if noted is None and node.op_type not in _QUANTISE:
+            noted = by_output.get(first_output(node))
+        if noted:
             item = node.metadata_props.add()
-            item.key, item.value = _LAYERS, json.dumps(known)
+            item.key, item.value = _LAYERS, json.dumps(noted)
 
 
 def _noted(node: Any) -> list[str]:
@@ -125,9 +137,10 @@ def _original_outputs(
     """The tensors of the original graph that an optimised node makes."""
     if node.op_type in _REORDERS or node.name.startswith(_GEMM_RESHAPES):
         return []
-    outputs = [tensor for tensor in node.output if tensor in producers]
+    outputs = [tensor for name in node.output if (tensor := name.removeprefix(_WIDENED)) in producers]
     if not outputs and node.name.endswith(_BLOCKED):
-        outputs = [tensor for tensor in [node.name.removesuffix(_BLOCKED)] if tensor in producers]
+        tensor = node.name.removesuffix(_BLOCKED).removeprefix(_WIDENED)
+        outputs = [tensor] if tensor in producers else []
     if not outputs:  # moved to another layout: its tensors were renamed, it was not
         outputs = outputs_by_name.get(_RENAMED.sub("", node.name), [])
     # Named before what follows was fused into it: an activation, or the bias of a matrix product.
@@ -146,7 +159,7 @@ def _between(outputs: Iterable[str], borders: set[str], producers: Mapping[str, 
     left = list(outputs)
     while left:
         node = producers.get(left.pop())
-        if node is not None and node.output[0] not in found:
-            found[node.output[0]] = None
+        if node is not None and first_output(node) not in found:
+            found[first_output(node)] = None
             left += [tensor for tensor in node.input if tensor not in borders]
     return list(found)

@@ -156,6 +156,43 @@ def test_a_function_that_was_inlined_belongs_to_its_layer_whole() -> None:
     assert set(layers_by_node(quantised).values()) == {("act",)}
 
 
+def test_what_belongs_to_no_layer_does_not_inherit_that_of_what_follows() -> None:
+    # Attention's products stand in the forward of the model itself; the classifier follows them.
+    nodes = [
+        node("MatMul", "q k", "scores", layer=""),
+        node("Softmax", "scores", "seen", layer=""),
+        node("MatMul", "seen v", "mixed", layer=""),
+        node("Gemm", "mixed w b", "out", layer="classifier"),
+    ]
+    original = model(*nodes)
+    prepared = model(*(node(n.op_type, " ".join(n.input), " ".join(n.output)) for n in nodes))
+    quantised = model(*(node(n.op_type, " ".join(n.input), " ".join(n.output)) for n in nodes))
+    note_layers(original, prepared, quantised)
+    layers = layers_by_node(quantised)
+    assert layers == {"node_scores": (), "node_seen": (), "node_mixed": (), "node_out": ("classifier",)}
+
+
+def test_float16_tensors_that_are_computed_in_float32_are_known_by_their_own_names() -> None:
+    widened = "InsertedPrecisionFreeCast_"
+    optimised = model(
+        node("Conv", "x w", "reorder", name=f"{widened}relu_nchwc", activation="Relu"),
+        node("ReorderOutput", "reorder", f"{widened}relu", name="ReorderOutput"),
+        node("Gemm", f"{widened}relu w b", f"{widened}out"),
+    )
+    conv, reorder, gemm = layers_of_optimised(exported(), optimised)
+    assert (set(conv), reorder, gemm) == ({"features.0", "features.1", "features.2"}, (), ("classifier",))
+
+
+def test_nodes_whose_first_output_is_left_out_are_told_apart() -> None:
+    def recurrent(name: str, before: str, after: str) -> Any:
+        made = node("LSTM", before, after, name=name)
+        made.output = ["", after]
+        return made
+
+    graph = model(recurrent("first", "x", "h"), recurrent("second", "h", "y"))
+    assert layers_of_optimised(graph, graph) == [("first",), ("second",)]
+
+
 @given(st.lists(st.text("abc.", min_size=1, max_size=5), min_size=1, max_size=6))
 def test_notes_survive_whatever_a_layer_is_called(names: list[str]) -> None:
     nodes = [node("Relu", f"t{i}", f"t{i + 1}") for i in range(len(names))]

@@ -16,7 +16,7 @@ class OnnxQuantize(Converter):
 
     packages: ClassVar[tuple[str, ...]] = ("onnx", "onnxruntime", "sympy")
     extra: ClassVar[str] = "onnx"
-    revision: ClassVar[int] = 2  # notes layers
+    revision: ClassVar[int] = 3  # notes layers, none at what belongs to none
     routes: ClassVar[tuple[Route, ...]] = (
         Route("onnx", "fp32", "onnx", "fp16"),
         Route("onnx", "fp32", "onnx", "int8-dynamic"),

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import math
+import statistics
 import tempfile
-from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -16,40 +14,42 @@ import numpy as np
 from workers.contract import MeasureTask, Op, RuntimeFacts
 from workers.errors import UnsupportedError
 from workers.examples import Array
-from workers.onnx_layers import layers_of_optimised
-from workers.runtimes.runtime import LINUX_CPU, LoadedModel, OpTimes, Runtime, median_times, option, time_runs
+from workers.onnx_layers import covered_by_optimised, first_output, layers_by_output
+from workers.onnx_macs import graphs, name_nodes
+from workers.runtimes.onnx_profile import (
+    CPU_PROVIDER,
+    INTEGERS,
+    Kernel,
+    OptimisedGraph,
+    read_kernels,
+    read_macs,
+    share_out,
+    split_runs,
+)
+from workers.runtimes.runtime import LINUX_CPU, LoadedModel, OpTimes, Runtime, option, time_runs
 
-_INTEGERS = {"uint8", "int8", "uint4", "int4"}
+#: Element types as a profile names them, by what people call them.
 _PRECISIONS = {
     "float": "fp32",
     "float16": "fp16",
     "bfloat16": "bf16",
     "double": "fp64",
-    **dict.fromkeys(_INTEGERS, "int8"),
+    **dict.fromkeys(INTEGERS, "int8"),
 }
-#: Kernels that multiply and accumulate in integers, whatever their first operand is; and all that multiply.
-_MULTIPLY_INTEGERS = frozenset(
-    (
-        *("QLinearConv", "ConvInteger", "QGemm", "QLinearMatMul", "MatMulInteger", "QAttention"),
-        *("DynamicQuantizeMatMul", "MatMulIntegerToFloat"),
-    )
-)
-_MULTIPLY = _MULTIPLY_INTEGERS | {
-    *("Conv", "FusedConv", "ConvTranspose", "Gemm", "FusedGemm", "MatMul", "FusedMatMul"),
-    *("Attention", "MultiHeadAttention"),
-}
-
-
 #: Runs of a fresh session that a profile leaves out.
 _PROFILE_WARM_UP = 3
 #: Providers of a host without a GPU, by the names people use.
 _PROVIDERS = {
-    "cpu": "CPUExecutionProvider",
+    "cpu": CPU_PROVIDER,
     "xnnpack": "XnnpackExecutionProvider",
     "dnnl": "DnnlExecutionProvider",
     "openvino": "OpenVINOExecutionProvider",
     "coreml": "CoreMLExecutionProvider",
 }
+#: Those that compute on the CPU and nowhere else.
+_CPU_PROVIDERS = frozenset(_PROVIDERS[name] for name in ("cpu", "xnnpack", "dnnl"))
+#: Those that compile parts of a graph; a session that did refuses to write its graph.
+_COMPILE = frozenset(("dnnl", "openvino", "coreml"))
 
 
 class OnnxRuntime(Runtime):
@@ -96,31 +96,19 @@ class _Session(LoadedModel):
         self._artifact = artifact
         self._task = task
         self._chosen = chosen
-        self._session = self._open(self._session_options())
+        self._session = _open(artifact, self._session_options(), chosen["provider"])
         self._result: list[Array] = []
-
-    def _open(self, options: Any) -> Any:
-        import onnxruntime
-
-        providers = dict.fromkeys((_PROVIDERS[self._chosen["provider"]], _PROVIDERS["cpu"]))
-        return onnxruntime.InferenceSession(str(self._artifact), options, providers=list(providers))
 
     def _session_options(self) -> Any:
         import onnxruntime
 
         parallel = self._chosen["execution"] == "parallel"
-        levels = onnxruntime.GraphOptimizationLevel
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = self._task.options.threads
         options.inter_op_num_threads = self._task.options.threads if parallel else 1
         modes = onnxruntime.ExecutionMode
         options.execution_mode = modes.ORT_PARALLEL if parallel else modes.ORT_SEQUENTIAL
-        options.graph_optimization_level = {
-            "all": levels.ORT_ENABLE_ALL,
-            "extended": levels.ORT_ENABLE_EXTENDED,
-            "basic": levels.ORT_ENABLE_BASIC,
-            "none": levels.ORT_DISABLE_ALL,
-        }[self._chosen["graph_optimization"]]
+        options.graph_optimization_level = _levels()[self._chosen["graph_optimization"]]
         options.log_severity_level = 3
         return options
 
@@ -146,122 +134,141 @@ class _Session(LoadedModel):
     def facts(self, inputs: dict[str, Array]) -> RuntimeFacts:
         import onnxruntime
 
-        (kernels,), _ = self._profiled_runs(inputs, 1)
-        macs: Counter[str] = Counter()
-        provider_macs: Counter[str] = Counter()
-        for kernel in kernels:
-            macs[kernel.arithmetic] += kernel.macs
-            provider_macs[kernel.provider] += kernel.macs
-        total = sum(macs.values())
-        integers = sum(count for kind, count in macs.items() if kind in _INTEGERS)
-        floats = Counter({kind: count for kind, count in macs.items() if kind not in _INTEGERS})
-        main = (macs if integers * 2 >= total else floats).most_common(1)
-        wanted = _PROVIDERS[self._chosen["provider"]]
-        delegated = provider_macs[wanted] / total if total and wanted != _PROVIDERS["cpu"] else None
-        if delegated == 0:
-            raise UnsupportedError(f"the provider {self._chosen['provider']} took no operation of this model")
+        kernels, total, _ = self._profiled_runs(inputs, 1)
+        chosen = self._chosen["provider"]
+        shares = share_out(kernels, total, _PROVIDERS[chosen])
+        if shares.delegated == 0:
+            raise UnsupportedError(f"the provider {chosen} took no multiplication of this model")
         return RuntimeFacts(
             name="onnxruntime",
             version=onnxruntime.__version__,
             options={**self._chosen, "providers": self._session.get_providers()},
-            precision=_PRECISIONS.get(main[0][0], main[0][0]) if total else "unknown",
-            compute_unit="cpu",
+            precision=_PRECISIONS.get(shares.arithmetic, shares.arithmetic),
+            compute_unit=_unit(_PROVIDERS[chosen]) if chosen == "cpu" or shares.delegated else "unknown",
             evidence="read back from its own profile of one run",
-            quantised_flop_share=integers / total if total else None,
-            delegated_share=delegated,
+            quantised_flop_share=shares.integers,
+            delegated_share=shares.delegated,
         )
 
     def profile(self, inputs: dict[str, Array], runs: int) -> OpTimes:
-        kernels, run_ms = self._profiled_runs(inputs, runs + _PROFILE_WARM_UP)
-        kernels, run_ms = kernels[_PROFILE_WARM_UP:], run_ms[_PROFILE_WARM_UP:]
-        times_us = median_times([[kernel.time_us for kernel in run] for run in kernels])
+        kernels, _, run_ms = self._profiled_runs(inputs, runs + _PROFILE_WARM_UP)
+        times_us = [statistics.median(kernel.times_us[_PROFILE_WARM_UP:]) for kernel in kernels]
         ops = tuple(
             Op(
                 name=kernel.name,
                 type=kernel.type,
                 time_us=time_us,
                 layers=kernel.layers,
-                compute_unit="cpu" if kernel.provider == _PROVIDERS["cpu"] else kernel.provider,
+                compute_unit=_unit(kernel.provider),
                 precision=_PRECISIONS.get(kernel.arithmetic, kernel.arithmetic),
-                flops=2 * kernel.macs or None,
+                flops=2 * kernel.macs if kernel.macs else None,
                 bytes=kernel.bytes,
             )
-            for kernel, time_us in zip(kernels[0], times_us, strict=True)
+            for kernel, time_us in zip(kernels, times_us, strict=True)
         )
-        return OpTimes("onnxruntime's profiler: each kernel, in whole microseconds", ops, run_ms)
+        method = "onnxruntime's profiler: each kernel, in whole microseconds"
+        return OpTimes(method, ops, run_ms[_PROFILE_WARM_UP:])
 
-    def _profiled_runs(self, inputs: dict[str, Array], runs: int) -> tuple[list[list[_Kernel]], tuple[float, ...]]:
-        """The kernels of each of so many runs of a session with the profiler on, and each run's wall time.
+    def _profiled_runs(self, inputs: dict[str, Array], runs: int) -> tuple[list[Kernel], int | None, tuple[float, ...]]:
+        """The kernels of so many runs of a session with the profiler on, the MACs of one, and each run's wall time.
 
-        The profile names every kernel that ran with its shapes; weights that a kernel packed for itself are missing
-        there, so their shapes come from the optimised graph that the same session writes.
+        The profile names every kernel that ran with its shapes, blocked and padded. So the MACs are counted on the
+        graph as it was before it was optimised, of which one run tells the shapes.
         """
         import onnx
 
+        model = onnx.load(self._artifact)
+        if model.functions:
+            from onnx.inliner import inline_local_functions
+
+            model = inline_local_functions(model)
+        layers = [layers_by_output(graph) for graph in graphs(model).values()]
+        provider = self._chosen["provider"]
         with tempfile.TemporaryDirectory() as folder:
+            artifact = self._artifact
+            if name_nodes(model):
+                artifact = Path(folder, "named.onnx")
+                onnx.save(model, artifact)
             options = self._session_options()
-            options.enable_profiling = True
+            if provider not in _COMPILE:
+                options.optimized_model_filepath = str(Path(folder, "optimised.onnx"))
+            events, run_ms = self._events(inputs, runs, options, provider, artifact)
+            optimised = model
+            if provider not in _COMPILE:
+                optimised = onnx.load(options.optimized_model_filepath, load_external_data=False)
+
+            options = self._session_options()
+            options.graph_optimization_level = _levels()["none"]
+            options.add_session_config_entry("session.disable_prepacking", "1")  # packed weights have no shapes
+            plain, _ = self._events(inputs, 1, options, "cpu", artifact)
+        nodes = {node.name: node for graph in graphs(model).values() for node in graph.node}
+        macs = read_macs(split_runs(plain)[0], nodes, {})
+        counts = [count for count in macs.values() if count is not None]
+        total = sum(counts) if len(counts) == len(macs) else None
+        return read_kernels(split_runs(events), _describe(model, layers, optimised), macs), total, run_ms
+
+    def _events(
+        self, inputs: dict[str, Array], runs: int, options: Any, provider: str, artifact: Path
+    ) -> tuple[list[dict[str, Any]], tuple[float, ...]]:
+        """What the profiler of a session tells of so many runs, and each run's wall time."""
+        options.enable_profiling = True
+        with tempfile.TemporaryDirectory() as folder:
             options.profile_file_prefix = str(Path(folder, "profile"))
-            options.optimized_model_filepath = str(Path(folder, "optimised.onnx"))
-            session = self._open(options)
+            session = _open(artifact, options, provider)
             feeds = self._feeds(inputs)
             run_ms = time_runs(lambda: session.run(None, feeds), runs)
-            events = json.loads(Path(session.end_profiling()).read_bytes())
-            optimised = onnx.load(options.optimized_model_filepath, load_external_data=False)
-        original = onnx.load(self._artifact, load_external_data=False)
-        names = [node.name for node in optimised.graph.node]
-        layers = dict(zip(names, layers_of_optimised(original, optimised), strict=True))
-        shapes = {item.name: tuple(item.dims) for item in optimised.graph.initializer}
-        weights = {node.name: [shapes[name] for name in node.input if name in shapes] for node in optimised.graph.node}
-        by_node: dict[str, list[_Kernel]] = {}
-        for event in sorted(events, key=lambda event: event["ts"]):
-            if event.get("cat") == "Node" and "op_name" in event.get("args", {}):
-                kernel = _kernel(event, weights, layers)
-                by_node.setdefault(kernel.name, []).append(kernel)
-        # Nodes of one run in the order of the first; in parallel execution later runs may differ.
-        return [[kernels[index] for kernels in by_node.values()] for index in range(runs)], run_ms
+            return json.loads(Path(session.end_profiling()).read_bytes()), run_ms
 
 
-@dataclass(frozen=True)
-class _Kernel:
-    """One kernel of one profiled run."""
+def _open(artifact: Path, options: Any, provider: str) -> Any:
+    import onnxruntime
 
-    name: str
-    type: str
-    provider: str
-    time_us: float
-    layers: tuple[str, ...]
-    #: Type of what is multiplied, for kernels that multiply; else of the first input.
-    arithmetic: str
-    macs: int
-    bytes: int
+    providers = dict.fromkeys((_PROVIDERS[provider], _PROVIDERS["cpu"]))
+    return onnxruntime.InferenceSession(str(artifact), options, providers=list(providers))
 
 
-def _kernel(
-    event: dict[str, Any], weights: Mapping[str, list[tuple[int, ...]]], layers: Mapping[str, tuple[str, ...]]
-) -> _Kernel:
-    details = event["args"]
-    name, operator = event["name"].removesuffix("_kernel_time"), details["op_name"]
-    kind, shape = next(iter(details["input_type_shape"][0].items())) if details["input_type_shape"] else ("none", [])
-    macs = 0
-    if operator in _MULTIPLY:
-        out = math.prod(next(iter(details["output_type_shape"][0].values())))
-        if "Conv" in operator:
-            kernels = [dims for dims in weights.get(name, []) if len(dims) >= 3]
-            depth = math.prod(kernels[0][1:]) if kernels else 0
-        else:
-            depth = shape[-1] if shape else 0
-        macs = out * depth
-    return _Kernel(
-        name=name,
-        type=operator,
-        provider=details["provider"],
-        time_us=float(event["dur"]),
-        layers=layers.get(name, ()),
-        arithmetic="uint8" if operator in _MULTIPLY_INTEGERS else kind,
-        macs=macs,
-        bytes=sum(int(details[size]) for size in ("activation_size", "parameter_size", "output_size")),
-    )
+def _levels() -> dict[str, Any]:
+    import onnxruntime
+
+    levels = onnxruntime.GraphOptimizationLevel
+    return {
+        "all": levels.ORT_ENABLE_ALL,
+        "extended": levels.ORT_ENABLE_EXTENDED,
+        "basic": levels.ORT_ENABLE_BASIC,
+        "none": levels.ORT_DISABLE_ALL,
+    }
+
+
+def _describe(model: Any, layers: list[dict[str, tuple[str, ...]]], optimised: Any) -> OptimisedGraph:
+    """What is known of an optimised model's nodes.
+
+    Args:
+        model: what was optimised, its nodes named.
+        layers: of each of its graphs, by the first output of a node.
+        optimised: what onnxruntime made of it.
+    """
+    originals = {path: (graph, known) for (path, graph), known in zip(graphs(model).items(), layers, strict=True)}
+    found = OptimisedGraph({}, {}, {}, {}, {})
+    for path, graph in graphs(optimised).items():
+        found.weights.update({item.name: tuple(item.dims) for item in graph.initializer})
+        found.nodes.update({node.name: node for node in graph.node})
+        if path:
+            found.owners.update({node.name: path[-1][0] for node in graph.node})
+        if path not in originals:  # a branch that was moved: nothing is known but the shapes
+            continue
+        original, known = originals[path]
+        names = {first_output(node): node.name for node in original.node}
+        for node, covered in zip(graph.node, covered_by_optimised(original, graph), strict=True):
+            found.covered[node.name] = [names[tensor] for tensor in covered]
+            found.layers[node.name] = tuple(dict.fromkeys(layer for tensor in covered for layer in known[tensor]))
+    return found
+
+
+def _unit(provider: str) -> str:
+    """What a provider computes on, as far as its name tells."""
+    if provider in _CPU_PROVIDERS:
+        return "cpu"
+    return next((name for name, known in _PROVIDERS.items() if known == provider), provider)
 
 
 def numpy_dtype(onnx_type: str) -> np.dtype[Any]:
