@@ -7,6 +7,8 @@ BIN    := $(VENV)/bin
 # A machine that reaches PyTorch's own index can have the CPU build: make install TORCH_BACKEND=cpu
 TORCH_BACKEND ?=
 MODEL  ?= torchvision/mobilenet_v3_small
+# Every runtime, two recipes: three minutes. All of them: benchfarm run MODEL.
+RECIPES ?= fp32 int8-static
 
 # Two processes, each file of tests in one of them: no test measures time, and what a file's tests share is made once.
 TWO_AT_A_TIME := --numprocesses 2 --dist loadfile
@@ -14,7 +16,7 @@ TWO_AT_A_TIME := --numprocesses 2 --dist loadfile
 .PHONY: run test unit install lint bench constraints clean
 
 run: $(VENV)/.installed
-	$(BIN)/benchfarm run $(MODEL)
+	$(BIN)/benchfarm run $(MODEL) $(addprefix --recipe ,$(RECIPES))
 
 test: $(VENV)/.installed
 	$(BIN)/python -m pytest $(TWO_AT_A_TIME) tests/unit tests/integration tests/acceptance

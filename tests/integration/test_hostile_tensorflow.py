@@ -11,6 +11,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -190,6 +191,65 @@ edited("swapped_saver", swapped)
 edited("shadowing_function", shadowing)
 edited("restores_from_elsewhere", own_path)
 edited("served_saver", served_saver)
+
+def exchanged(name, payload, attributes):
+    """A function that nothing calls, which the optimiser takes for the one that is called."""
+    spec = tf.TensorSpec((1, 4), tf.float32, name="x")
+
+    def made_for(unit, function):
+        marked = {"api_implements": "twice", "api_preferred_device": unit} if attributes else {}
+        return tf.function(function, autograph=False, experimental_attributes=marked)
+
+    called, other = made_for("GPU", lambda x: x * 2.0), made_for("CPU", lambda x: side(x, payload(x)))
+    hidden = other.get_concrete_function(spec)
+
+    def serve(x):
+        with tf.device("/CPU:0"):
+            hidden.add_to_graph()
+            return {"output_0": called(x)}
+
+    tf.saved_model.save(tf.Module(), name, signatures=tf.function(serve, autograph=False).get_concrete_function(spec))
+    document = SavedModel.FromString(Path(name, "saved_model.pb").read_bytes())
+    library = document.meta_graphs[0].graph_def.library.function
+    if not any(function.signature.name == hidden.function_def.signature.name for function in library):
+        library.add().CopyFrom(hidden.function_def)
+    Path(name, "saved_model.pb").write_bytes(document.SerializeToString())
+
+def saved(x):
+    return tf.raw_ops.SaveV2(prefix=made, tensor_names=["a"], shape_and_slices=[""], tensors=[x])
+
+def merged(x):
+    return tf.raw_ops.MergeV2Checkpoints(
+        checkpoint_prefixes=[str(root / "victim" / "ck")], destination_prefix=made, delete_old_dirs=True)
+
+exchanged("exchanged_by_one_that_saves", saved, True)
+exchanged("exchanged_by_one_that_merges", merged, True)
+exchanged("uncalled_save", saved, False)
+exchanged("exchanged_by_one_that_computes", lambda x: tf.exp(x), True)
+
+def fetched(graph):
+    for output in graph.signature_def["serving_default"].outputs.values():
+        output.name = graph.saver_def.save_tensor_name
+
+def calls(graph):
+    return [node for node in graph.graph_def.node if "PartitionedCall" in node.op]
+
+def marked(graph):
+    calls(graph)[0].attr["_tells"].b = True
+
+def rewritten_by(graph):
+    config = tf.compat.v1.ConfigProto()
+    config.graph_options.rewrite_options.custom_optimizers.add(name="x")
+    calls(graph)[0].attr["config_proto"].s = config.SerializeToString()
+
+def gradient(graph):
+    function = graph.graph_def.library.function[0].signature.name
+    graph.graph_def.library.gradient.add(function_name=function, gradient_func=function)
+
+edited("fetched_saver", fetched)
+edited("marked_node", marked)
+edited("told_optimiser", rewritten_by)
+edited("gradient", gradient)
 shutil.rmtree("table/assets")
 edited("asset", lambda graph: None, "table")
 edited("resource", lambda graph: graph.ClearField("asset_file_def"), "table")
@@ -216,6 +276,11 @@ live = tf.saved_model.load("write_file")
 live.f(tf.zeros((1, 4)))
 ran["write_file"] = Path(made).exists()
 Path(made).unlink()
+live = tf.saved_model.load("exchanged_by_one_that_saves")
+live.signatures["serving_default"](x=tf.zeros((1, 4)))
+ran["exchanged_by_one_that_saves"] = Path(made + ".index").exists()
+for path in root.glob("written*"):
+    path.unlink()
 print(json.dumps(ran))
 '''
 TAKE = """
@@ -232,6 +297,13 @@ for name in sys.argv[2:]:
             said[name] = "LOADED " + json.dumps(made.facts["inputs"])
         except AttemptError as error:
             said[name] = f"{error.cause} {error.code} {error.message}"
+with tempfile.TemporaryDirectory() as folder:
+    from workers.models.savedmodel_safety import write_without_saver
+    from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
+    write_without_saver(Path(sys.argv[1], "good"), Path(folder))
+    document = SavedModel.FromString(Path(folder, "saved_model.pb").read_bytes())
+    content = document.meta_graphs[0].graph_def.SerializeToString()
+    said["loaded"] = [word for word in ("Relu", "SaveV2", "RestoreV2", "MergeV2") if word.encode() in content]
 print(json.dumps(said))
 """
 #: File to words of the sentence that it is refused with.
@@ -273,6 +345,14 @@ REFUSED = {
     "shadowing_function": "calls itself 'WriteFile'",
     "restores_from_elsewhere": "restores from a file that it names itself",
     "served_saver": "outside its saver",
+    "exchanged_by_one_that_saves": "'api_",
+    "exchanged_by_one_that_merges": "'api_",
+    "exchanged_by_one_that_computes": "'api_",
+    "uncalled_save": "'SaveV2' outside its saver",
+    "fetched_saver": "outside its saver",
+    "marked_node": "marks a node with '_tells'",
+    "told_optimiser": "tells TensorFlow's optimiser what to do",
+    "gradient": "names gradients",
     "tensorflow_1": "TensorFlow 1",
     "registered_saver": "is restored by",
     "link": "symbolic links",
@@ -291,9 +371,9 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, bool
 
 
 @pytest.fixture(scope="module")
-def said(made: tuple[Path, dict[str, bool]]) -> dict[str, str]:
+def said(made: tuple[Path, dict[str, bool]]) -> dict[str, Any]:
     """What is said of each file."""
-    verdicts: dict[str, str] = json.loads(run(TAKE, str(made[0]), *REFUSED, *LOADED))
+    verdicts: dict[str, Any] = json.loads(run(TAKE, str(made[0]), *REFUSED, *LOADED))
     return verdicts
 
 
@@ -307,24 +387,28 @@ def run(script: str, *arguments: str) -> str:
 
 
 def test_the_payloads_are_live(made: tuple[Path, dict[str, bool]]) -> None:
-    assert made[1] == {"lambda.keras": True, "write_file": True}
+    assert made[1] == {"lambda.keras": True, "write_file": True, "exchanged_by_one_that_saves": True}
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_a_hostile_file_is_refused(said: dict[str, str], name: str) -> None:
+def test_a_hostile_file_is_refused(said: dict[str, Any], name: str) -> None:
     assert said[name].startswith("user bad_model")
     assert REFUSED[name] in said[name]
 
 
 @pytest.mark.parametrize("name", LOADED)
-def test_an_honest_file_is_taken_with_the_batch_asked_for(said: dict[str, str], name: str) -> None:
+def test_an_honest_file_is_taken_with_the_batch_asked_for(said: dict[str, Any], name: str) -> None:
     shape = [2, 4] if name == "good" else [2, 8, 8, 3]
     assert said[name].startswith("LOADED")
     assert list(json.loads(said[name].removeprefix("LOADED ")).values()) == [["float32", *shape]]
 
 
-def test_no_payload_ran_and_nothing_was_written(made: tuple[Path, dict[str, bool]], said: dict[str, str]) -> None:
-    assert len(said) == len(REFUSED) + len(LOADED)
+def test_what_is_loaded_holds_no_saver(said: dict[str, Any]) -> None:
+    assert said["loaded"] == ["Relu"]
+
+
+def test_no_payload_ran_and_nothing_was_written(made: tuple[Path, dict[str, bool]], said: dict[str, Any]) -> None:
+    assert said.keys() == {*REFUSED, *LOADED, "loaded"}
     assert not (made[0] / "ran").exists()
-    assert not (made[0] / "written").exists()
+    assert not list(made[0].glob("written*"))
     assert not (made[0].parent / "evil.py").exists()

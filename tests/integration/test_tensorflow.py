@@ -19,7 +19,7 @@ from workers.codec import read_document, write_document
 from workers.contract import Limits, MeasureTask, Options, Order, Profile, Result
 
 WORK = """
-import dataclasses, json, os, resource, statistics, sys
+import dataclasses, json, os, resource, shutil, sys
 os.environ["KERAS_BACKEND"] = "tensorflow"
 resource.setrlimit(resource.RLIMIT_DATA, (16 * 2**30, 16 * 2**30))
 from pathlib import Path
@@ -117,6 +117,36 @@ out["runtime"] = {
     "other_threads": refused(lambda: runtime.load(made.artifact, task("fp32", threads=2))),
     "of_file": fidelity(runtime.load(from_keras.artifact, task("original")), a),
     "of_folder": fidelity(runtime.load(from_folder.artifact, task("original")), b),
+}
+
+# What cheap nodes and XLA's code cost: TensorFlow stops tracing the ones and names no kernel of the other.
+mixed = keras.Sequential([
+    keras.Input((32, 32, 16), name="image"), layers.Conv2D(32, 3, groups=4, use_bias=False, name="grouped"),
+    layers.ReLU(name="cut"), layers.GlobalAveragePooling2D(name="mean"), layers.Dense(4, name="head"),
+])
+folder = root / "mixed"
+folder.mkdir()
+def make_mixed(generator, count):
+    return {"image": generator.normal(size=(count, 1, 32, 32, 16)).astype(np.float32)}
+grouped = export_canonical(mixed, make_mixed, ModelRequest(name="keras/mixed"), folder, {})
+given = load_examples(grouped.examples).input_at(0)
+loaded = runtime.load(grouped.artifact, task("fp32"))
+run = loaded.bind(given)
+for _ in range(200):
+    run()
+out["mixed"] = {
+    "ops": [dataclasses.asdict(op) for op in loaded.profile(given, 5).ops],
+    "facts": dataclasses.asdict(loaded.facts(given)),
+}
+
+# Names of folders.
+shutil.copytree(root / "net", root / "model.savedmodel")
+same = take("model.savedmodel", batch=2)
+dotted = ModelFile().resolve(request("net/variables/.."))
+out["folders"] = {
+    "same": fidelity(runtime.load(same.artifact, task("original")), load_examples(same.examples)),
+    "left": sorted(item.name for item in same.artifact.parent.iterdir() if item.is_dir()),
+    "dotted": [dotted.name, dotted.request.name],
 }
 
 # The converters, and LiteRT on what they made.
@@ -229,9 +259,40 @@ def test_the_profile_accounts_for_the_whole_run(seen: dict[str, Any]) -> None:
     ops, run_ms = seen["runtime"]["ops"], seen["runtime"]["run_ms"]
     assert len(run_ms) == 7
     assert all(op["time_us"] >= 0 for op in ops)
-    assert [op["name"] for op in ops[-2:]] == ["graph executor", "function call"]
+    assert [op["name"] for op in ops[-2:]] == ["graph executor", "not traced"]
     assert 0 < sum(op["time_us"] for op in ops) <= 1.5e3 * max(run_ms)
     assert "TensorFlow's own trace" in seen["runtime"]["method"]
+    assert "remainder" in seen["runtime"]["method"]
+
+
+def test_the_profile_of_a_model_that_ran_often_still_has_its_cheap_nodes(seen: dict[str, Any]) -> None:
+    kinds = {layer: op["type"] for op in seen["mixed"]["ops"] for layer in op["layers"] if "Read" not in op["type"]}
+    assert kinds["cut"] == "Relu"
+    assert kinds["mean"] == "Mean"
+
+
+def test_code_that_xla_compiled_has_a_row_of_its_own(seen: dict[str, Any]) -> None:
+    (op,) = [op for op in seen["mixed"]["ops"] if op["type"] == "XLA"]
+    assert op["layers"] == ["grouped"]
+    assert op["flops"] == 2 * 30 * 30 * 32 * 9 * 4
+    assert op["precision"] is None
+    assert op["time_us"] > 0
+
+
+def test_what_xla_multiplies_in_is_unknown_and_not_taken_from_the_rest(seen: dict[str, Any]) -> None:
+    facts = seen["mixed"]["facts"]
+    assert (facts["precision"], facts["quantised_flop_share"]) == ("unknown", None)
+    assert "XLA compiled" in facts["evidence"]
+    assert "100%" not in facts["evidence"]
+
+
+def test_a_folder_may_be_called_what_the_artifact_is_called(seen: dict[str, Any]) -> None:
+    assert seen["folders"]["same"]["identical"] or seen["folders"]["same"]["snr_db"] > 100
+    assert seen["folders"]["left"] == ["model.savedmodel"]
+
+
+def test_a_folder_has_its_own_name_however_its_path_is_written(seen: dict[str, Any], folder: Path) -> None:
+    assert seen["folders"]["dotted"] == ["net", str((folder / "net").resolve())]
 
 
 @pytest.mark.parametrize(

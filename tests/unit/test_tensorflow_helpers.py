@@ -21,7 +21,7 @@ from workers.models.tf_files import _names
 from workers.models.tf_operators import COMPUTE, RESTORE, SAVE
 from workers.runtimes.lite_rt_interface import Scale
 from workers.runtimes.tf_graph import Node, einsum_macs, layers_of, macs_by_precision
-from workers.runtimes.tf_trace import own_times
+from workers.runtimes.tf_trace import TracedRun, executor_time, kernel_times, own_times
 
 KNOWN = frozenset({"conv", "conv_1", "body", "depthwise"})
 
@@ -79,6 +79,33 @@ def test_own_times_of_spans_one_after_the_other_are_their_lengths(gaps: list[tup
         spans.append((at + gap, at + gap + length))
         at += gap + length
     assert own_times(spans) == [length for _, length in gaps]
+
+
+@given(st.lists(st.tuples(st.integers(0, 40), st.integers(1, 15)), max_size=8))
+def test_own_times_are_together_what_the_spans_cover_however_they_overlap(given_: list[tuple[int, int]]) -> None:
+    spans = sorted(((begin, begin + length) for begin, length in given_), key=lambda span: (span[0], -span[1]))
+    own = own_times(spans)
+    assert all(time >= 0 for time in own)
+    assert sum(own) == len({moment for begin, end in spans for moment in range(begin, end)})
+
+
+def traced_run(executor_us: float, **kernels: float) -> TracedRun:
+    """A run of these kernels."""
+    return TracedRun(1.0, kernels={(name, "T"): took for name, took in kernels.items()}, executor_us=executor_us)
+
+
+def test_a_kernel_has_the_median_of_the_runs_that_show_it_and_else_that_of_the_fresh_copy() -> None:
+    seen = [traced_run(0, conv=4.0), traced_run(0, conv=6.0, relu=1.0), traced_run(0, conv=8.0, relu=2.0)]
+    whole = [traced_run(0, conv=90.0, relu=9.0, mean=3.0)]
+    times = kernel_times(seen, whole)
+    assert times == {("conv", "T"): 6.0, ("relu", "T"): 1.5, ("mean", "T"): 3.0}
+    assert [name for name, _ in times] == ["conv", "relu", "mean"]
+
+
+def test_the_executors_row_is_without_kernels_that_another_row_has() -> None:
+    seen = [traced_run(10, conv=4.0), traced_run(8, conv=4.0, relu=2.0)]
+    assert executor_time(seen, {("conv", "T"): 4.0, ("relu", "T"): 2.0, ("mean", "T"): 3.0}) == 5.0
+    assert executor_time(seen, {("mean", "T"): 99.0}) == 0.0
 
 
 @given(st.floats(1e-4, 10), st.integers(-128, 127), st.lists(st.integers(-128, 127), min_size=1, max_size=50))

@@ -53,6 +53,8 @@ class ModelFile(ModelSource):
     def resolve(self, request: ModelRequest) -> Resolved | None:
         """See `ModelSource.resolve`."""
         path = Path(request.name).expanduser().absolute()
+        if path.name == "..":  # no name that anything could be called by
+            path = path.resolve()
         kind = "savedmodel" if _is_saved_model(path) else _FORMATS.get(path.suffix.lower())
         if kind is None:
             if ":" in request.name or (not path.exists() and not request.name.startswith((".", "/", "~"))):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -121,13 +122,14 @@ def write_program(
 
 
 def load_program(folder: Path) -> Any:
-    """Load a SavedModel after all of it that could run code was refused (see `workers.models.savedmodel_safety`)."""
-    from workers.models.savedmodel_safety import refuse_code
+    """Load a SavedModel without what its loading has no need of (see `workers.models.savedmodel_safety`)."""
+    from workers.models.savedmodel_safety import write_without_saver
 
-    refuse_code(folder)
-    import tensorflow as tf
+    with tempfile.TemporaryDirectory() as target:
+        write_without_saver(folder, Path(target))
+        import tensorflow as tf
 
-    return tf.saved_model.load(str(folder))
+        return tf.saved_model.load(target)
 
 
 def signature_of(program: Any, name: str) -> Any:

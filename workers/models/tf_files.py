@@ -57,7 +57,7 @@ def take_saved_model(path: Path, request: ModelRequest, folder: Path) -> Made:
     from workers.models.tf_export import in_order, load_program, signature_of, write_program
 
     refuse_code(path)
-    checked = folder / path.name
+    checked = folder / "checked.savedmodel"  # never the artifact's own path, whatever the user's folder is called
     shutil.copytree(path, checked, symlinks=True)
     # Checked once more: the copy is what is loaded, whatever became of the folder meanwhile.
     try:

@@ -15,9 +15,14 @@ from workers.errors import UnsupportedError
 from workers.examples import Array
 from workers.runtimes.runtime import LINUX_CPU, LoadedModel, OpTimes, Runtime
 from workers.runtimes.tf_graph import Node, macs_by_precision, nodes_of
-from workers.runtimes.tf_trace import traced
+from workers.runtimes.tf_trace import executor_time, kernel_times, traced
 
-_METHOD = "TensorFlow's own trace of the function that is measured; without layers: its executor and the call around it"
+_METHOD = (
+    "TensorFlow's own trace; nodes that it holds for cheap by that of a fresh copy, and taken off its executor's row; "
+    "'not traced' is the remainder of the run, so that the rows sum to it by construction"
+)
+#: Runs of the fresh copy: the first optimises the graph.
+_FRESH_RUNS, _FRESH_WARM_UPS = 10, 3
 
 
 class TensorFlow(Runtime):
@@ -77,7 +82,7 @@ class _Function(LoadedModel):
 
         nodes = self._ran(inputs)
         macs = macs_by_precision(nodes.values())
-        total = sum(macs.values())
+        total = sum(node.macs or 0 for node in nodes.values())
         main = macs.most_common(1)
         precision = main[0][0] if main else "unknown"
         evidence = "operand types of the graph that TensorFlow optimised and ran"
@@ -88,6 +93,10 @@ class _Function(LoadedModel):
         elif precision == "fp32":
             precision = "bf16"
             evidence += "; its convolutions round them, as oneDNN is told by the environment"
+        hidden = any(node.compiled and node.multiplies for node in nodes.values())
+        if hidden:
+            precision = "unknown"
+            evidence += "; XLA compiled other multiplications, and what it multiplies in cannot be read back"
         return RuntimeFacts(
             name="tensorflow",
             version=tf.__version__,
@@ -96,32 +105,37 @@ class _Function(LoadedModel):
                 "kernels": "oneDNN" if any(node.type.startswith("_Mkl") for node in nodes.values()) else "Eigen",
             },
             precision=precision,
-            compute_unit=_unit({node.device for node in nodes.values() if node.macs}),
+            compute_unit=_unit({node.device for node in nodes.values() if node.multiplies}),
             evidence=evidence,
-            quantised_flop_share=macs["int8"] / total if total else None,
+            quantised_flop_share=macs["int8"] / total if total and not hidden else None,
         )
 
     def profile(self, inputs: dict[str, Array], runs: int) -> OpTimes:
         seen = traced(self.bind(inputs), runs)
+        program, function = _load(self._artifact)
+        tensors = _tensors(function, inputs)
+        whole = traced(lambda: function(**tensors), _FRESH_RUNS, warm_ups=_FRESH_WARM_UPS)
+        del program
+        kernels = kernel_times(seen, whole)
         nodes = self._ran(inputs)
         ops = []
-        for key in seen[0].kernels:
-            name, kind = key
+        for (name, kind), took in kernels.items():
+            times = next(run.times[name, kind] for run in (*seen, *whole) if (name, kind) in run.times)
             node = nodes.get(name)
             ops.append(
                 Op(
                     name=name,
-                    type=kind,
-                    time_us=statistics.median(run.kernels.get(key, 0.0) for run in seen),
+                    type="XLA" if node and node.compiled else kind,
+                    time_us=took,
                     layers=node.layers if node else (),
                     compute_unit=_unit({node.device}) if node else None,
                     precision=node.precision if node else None,
-                    flops=2 * node.macs * seen[0].times[key] if node and node.macs is not None else None,
+                    flops=2 * node.macs * times if node and node.macs is not None else None,
                     bytes=node.bytes if node else None,
                 )
             )
-        ops.append(Op(name="graph executor", type="Executor", time_us=statistics.median(r.executor_us for r in seen)))
-        ops.append(Op(name="function call", type="Call", time_us=statistics.median(run.call_us for run in seen)))
+        ops.append(Op(name="graph executor", type="Executor", time_us=executor_time(seen, kernels)))
+        ops.append(Op(name="not traced", type="Remainder", time_us=statistics.median(run.rest_us for run in seen)))
         return OpTimes(_METHOD, tuple(ops), tuple(run.run_ms for run in seen))
 
     def _ran(self, inputs: dict[str, Array]) -> dict[str, Node]:

@@ -20,6 +20,8 @@ _PRODUCTS = frozenset(("MatMul", "BatchMatMul", "BatchMatMulV2", "BatchMatMulV3"
 _PRECISIONS = {"float32": "fp32", "float16": "fp16", "bfloat16": "bf16", "float64": "fp64"}
 _INTEGERS = frozenset(("int8", "uint8", "qint8", "quint8"))
 _PADDING = "/padding"
+#: Code that XLA compiled of its own accord, as the environment may tell it.
+_CLUSTERS = frozenset(("_XlaRun", "_XlaCompile", "XlaLaunch"))
 #: What names of nodes begin with that says nothing of the model: calls that were inlined, constants that were folded.
 _PREFIXES = frozenset(("PartitionedCall", "StatefulPartitionedCall", "ConstantFolding"))
 
@@ -36,6 +38,10 @@ class Node:
     macs: int | None
     bytes: int | None
     layers: tuple[str, ...]
+    #: A call of code that XLA compiled: operand types of the graph say nothing of what it multiplies in.
+    compiled: bool = False
+    #: It multiplies, or calls what does.
+    multiplies: bool = False
 
 
 def nodes_of(graph_def: Any, layers: Iterable[str]) -> dict[str, Node]:
@@ -118,16 +124,55 @@ def _padded(graph_def: Any) -> Any:
 
 
 def _node(operation: Any, definitions: dict[str, Any], known: frozenset[str]) -> Node:
+    is_cluster = operation.type in _CLUSTERS
+    compiled = is_cluster or (
+        "_XlaMustCompile" in operation.node_def.attr and operation.node_def.attr["_XlaMustCompile"].b
+    )
     operand = operation.get_attr("T").name if "T" in operation.node_def.attr else None
     precision = "int8" if operand in _INTEGERS else _PRECISIONS.get(str(operand), operand)
+    inside = _inside(operation) if compiled and not is_cluster else [operation]
+    multiplying = [item for item in inside if _MULTIPLIES.search(item.type)]
+    macs = [_macs(item) for item in multiplying]
+    counted = [count for count in macs if count is not None]
     return Node(
         type=operation.type,
         device=operation.device,
-        precision=precision,
-        macs=_macs(operation),
+        precision=None if compiled else precision,
+        macs=sum(counted) if counted and len(counted) == len(macs) else None,
         bytes=_bytes(operation),
         layers=_layers(operation, definitions, known),
+        compiled=compiled,
+        multiplies=bool(multiplying) or is_cluster,  # as far as can be known
     )
+
+
+def _inside(call: Any) -> list[Any]:
+    """Operations of the function that a node calls, and of those that it calls, with shapes inferred."""
+    import tensorflow as tf
+    from tensorflow.python.framework.function_def_to_graph import function_def_to_graph_def
+    from tensorflow.python.ops.handle_data_util import get_resource_handle_data, set_handle_data
+
+    definitions = {item.signature.name: item for item in call.graph.as_graph_def().library.function}
+    found = []
+    waiting = [call]
+    while waiting:
+        caller = waiting.pop()
+        definition = definitions[caller.get_attr("f").name]
+        with caller.graph.as_default():
+            body, _names = function_def_to_graph_def(definition)
+        graph = tf.Graph()
+        with graph.as_default():
+            given = {}
+            for argument, tensor in zip(definition.signature.input_arg, caller.inputs, strict=True):
+                given[argument.name] = tf.compat.v1.placeholder(tensor.dtype, tensor.shape)
+                if tensor.dtype == tf.resource:  # the shape of the variable
+                    set_handle_data(given[argument.name], get_resource_handle_data(tensor))
+            tf.import_graph_def(body, input_map=given, name="")
+        for operation in graph.get_operations():
+            found.append(operation)
+            if "f" in operation.node_def.attr and operation.get_attr("f").name in definitions:
+                waiting.append(operation)
+    return found
 
 
 def _macs(operation: Any) -> int | None:
