@@ -1,8 +1,9 @@
 """Do we tell the same time as the runtimes' own tools? Same artifact, same threads, fresh processes in ABBA order.
 
 LiteRT: our p50 against the median of `litert-benchmark`. ONNX Runtime: our mean against the average latency of
-`onnxruntime_test`, at the threads that it takes by default (one per physical core). The ratio of medians over processes
-must lie in 0.97 to 1.03.
+`onnxruntime_test`, at the threads that it takes by default (one per physical core). OpenVINO: our p50 against the
+median of `benchmark_app`, told to do as we do: one synchronous request, fp32, no pinning. The ratio of medians over
+processes must lie in 0.97 to 1.03.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import psutil
 from common import Figure, alternate, arguments, finish, ratio_interval, say, within
 from farm import benchfarm_run, command, order_for, own_environment, runner_timings
 
+from workers.bundle import unpack
 from workers.contract import Order
 
 #: Convolutions of at least 10 ms on a present-day core, even on two of them.
@@ -38,13 +40,14 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="benchfarm-bench-") as folder:
         home = Path(folder)
         say(f"converting {MODEL} (half a minute)")
-        options = ["--runtime", "litert", "--runtime", "onnxruntime", "--recipe", "fp32"]
+        options = ["--runtime", "litert", "--runtime", "onnxruntime", "--runtime", "openvino", "--recipe", "fp32"]
         rows = benchfarm_run(home, MODEL, *options, "--no-gate", "--max-seconds", "1").document["results"]
         by_runtime = {row["runtime"]: row for row in rows}
         cores = psutil.cpu_count(logical=False) or 1
         figures = [
             _litert(home, by_runtime["litert"], wanted.alternations, seconds),
             _onnxruntime(home, by_runtime["onnxruntime"], cores, wanted.alternations, seconds),
+            _openvino(home, by_runtime["openvino"], wanted.alternations, seconds),
         ]
     return finish("agreement", wanted.quick, figures, model=MODEL, seconds=seconds, alternations=wanted.alternations)
 
@@ -81,6 +84,25 @@ def _onnxruntime(home: Path, row: dict[str, Any], cores: int, alternations: int,
 
     pair = alternate(alternations, ours, theirs, "onnxruntime")
     return _compared("onnxruntime mean / onnxruntime_test average", *pair, threads=cores, their_iterations=runs)
+
+
+def _openvino(home: Path, row: dict[str, Any], alternations: int, seconds: float) -> Figure:
+    order = order_for(home, row, 1, seconds)
+    unpack(Path(order.paths["artifact"]), home / "openvino")
+    alike = ["-d", "CPU", "-api", "sync", "-hint", "none", "-nthreads", "1", "-nstreams", "1"]
+    alike += ["-infer_precision", "f32", "-pin", "NO", "-t", str(math.ceil(seconds))]
+
+    def theirs() -> float:
+        printed = _tool(home, "benchmark_app", "-m", str(home / "openvino" / "model.xml"), *alike)
+        found = re.search(r"Median:\s+([\d.]+) ms", printed)
+        assert found is not None, printed
+        return float(found[1])
+
+    def ours() -> float:
+        return float(runner_timings(order)["p50_ms"])
+
+    pair = alternate(alternations, ours, theirs, "openvino")
+    return _compared("openvino p50 / benchmark_app median", *pair, threads=1)
 
 
 def _runs(order: Order, seconds: float) -> int:

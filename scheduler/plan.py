@@ -168,10 +168,11 @@ def _plan_model(
         why_not = _why_no_runtime(runtime, name, capabilities, device)
         offered = [variant for variant in variants.values() if variant.format in runtime.formats]
         wanted = [v for v in offered if request.recipes is None or v.recipe in (*request.recipes, "original")]
-        for recipe in sorted(_lacking(request, {variant.recipe for variant in offered})):
-            _unsupported(made, model, device, name, recipe, f"{name} has no {recipe} variant of {model.name}")
         if not offered:
             _unsupported(made, model, device, name, "any", f"no converter leads from {model.format} to {name}'s format")
+            continue
+        for recipe in sorted(_lacking(request, {variant.recipe for variant in offered})):
+            _unsupported(made, model, device, name, recipe, f"{name} has no {recipe} variant of {model.name}")
         for variant in wanted:
             if reason := runtime.refuses.get(variant.recipe):
                 _unsupported(made, model, device, name, variant.recipe, reason)
