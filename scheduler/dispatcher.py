@@ -30,7 +30,8 @@ from scheduler.queue import candidates, claim
 from scheduler.states import LIVE_ATTEMPT, LostRaceError, attempts, change_attempt, jobs
 from workers.agent import AGENT_VERSION
 from workers.codec import to_dict
-from workers.contract import Failure, Order, Report, Result
+from workers.contract import Failure, Order, Result
+from workers.report import Report
 
 #: An agent ends its work when it was not polled for so long.
 ATTEMPT_LEASE_S = 60.0

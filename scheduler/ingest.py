@@ -17,7 +17,8 @@ from scheduler.queue import artifacts
 from scheduler.states import LIVE_ATTEMPT, attempts, change_attempt, change_job, jobs
 from scheduler.tables import Point, Profile, Result, Series, Telemetry
 from workers.codec import from_dict, to_dict
-from workers.contract import PROTOCOL_VERSION, Failure, MeasureTask, Report
+from workers.contract import PROTOCOL_VERSION, Failure, MeasureTask
+from workers.report import Report
 
 results = table_of(Result)
 profiles = table_of(Profile)

@@ -20,13 +20,14 @@ from device_registry.capabilities import DeviceDescription
 from workers.artifacts import ArtifactCorruptError, ArtifactStore
 from workers.child import cause_of_death, child_environment
 from workers.codec import ContractError, from_dict, read_document, to_dict, write_document
-from workers.contract import Failure, GateReading, Order, Report, Result, StoredFile
+from workers.contract import Failure, Order, Result, StoredFile
 from workers.devices.device import DeviceDriver
 from workers.errors import AttemptError, Cause, classify
 from workers.host import describe_host, load_drivers, load_sensors
 from workers.host_monitor import FOREIGN_WINDOW_S, HostMonitor
 from workers.judge import judge, judge_profile
 from workers.processes import end_group, end_marked, read_process
+from workers.report import GateReading, Report
 from workers.spool import ATTEMPT_VARIABLE, Spool
 
 #: Dispatcher and agent must be of one version: checked at hello.

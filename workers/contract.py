@@ -1,4 +1,4 @@
-"""Documents that cross a process border: orders to the runner, results from it, reports of the agent.
+"""Documents that cross a process border: orders to the runner, and results from it (the agent's: `workers.report`).
 
 Frozen standard-library dataclasses; `workers.codec` reads and writes them as strict JSON. Units are in the names;
 `None` means absent, never 0.
@@ -14,8 +14,6 @@ SCHEMA_VERSION = 1
 PROTOCOL_VERSION = "1"
 
 Mode = Literal["burst", "sustained", "offline"]
-Verdict = Literal["interrupted", "contaminated", "throttled", "unusable", "not_converged", "valid"]
-Quality = Literal["ok", "partial", "stale", "unsupported", "no_permission", "implausible"]
 GatePolicy = Literal["wait", "strict", "none"]
 
 
@@ -332,86 +330,4 @@ class Result:
     #: Versions of the runtime's side of the environment.
     environment: dict[str, str] = field(default_factory=dict)
     protocol_version: str = PROTOCOL_VERSION
-    schema_version: int = SCHEMA_VERSION
-
-
-@dataclass(frozen=True, kw_only=True)
-class Reading:
-    """One value of one sensor, with its quality. A value is None unless the quality is ok or partial."""
-
-    sensor: str
-    domain: str
-    quantity: str
-    unit: str
-    value: float | None
-    quality: Quality
-    #: Epoch seconds.
-    at: float
-    why: str | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Energy:
-    """Energy over the timed part, or why there is none."""
-
-    quality: Quality
-    source: str | None = None
-    energy_mj: float | None = None
-    window_s: float | None = None
-    idle_power_mw: float | None = None
-    energy_per_inference_mj: float | None = None
-    why: str | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class ForeignLoad:
-    """CPU time of processes that are not ours, as a share of one core, over a window."""
-
-    share_of_core: float | None
-    window_s: float
-    #: Who used most of it: "name (pid), share".
-    culprits: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, kw_only=True)
-class GateReading:
-    """The state of the device before or after a run."""
-
-    passed: bool
-    #: Check to "ok", "unknown" or what is wrong.
-    checks: dict[str, str]
-    foreign_load: ForeignLoad
-    waited_s: float = 0.0
-
-
-@dataclass(frozen=True, kw_only=True)
-class Judgement:
-    """The verdict on a measurement, with its reasons, and flags that do not change it."""
-
-    verdict: Verdict
-    reasons: tuple[str, ...] = ()
-    flags: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, kw_only=True)
-class Report:
-    """What an agent tells of one finished attempt: the runner's document and what was seen from outside."""
-
-    attempt_id: int
-    token: str
-    result: Result
-    judgement: Judgement | None = None
-    gate_before: GateReading | None = None
-    gate_after: GateReading | None = None
-    energy: Energy | None = None
-    telemetry: tuple[Reading, ...] = ()
-    #: The artifact that was measured or converted.
-    artifact_sha256: str | None = None
-    #: sha256 of the log in the artifact store.
-    log_sha256: str | None = None
-    #: Environment of host, device and runtime: what the epoch is made of.
-    environment: dict[str, str] = field(default_factory=dict)
-    #: Seconds from start to report, and the part that was the child's own.
-    wall_s: float | None = None
-    child_s: float | None = None
     schema_version: int = SCHEMA_VERSION

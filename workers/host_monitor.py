@@ -16,8 +16,8 @@ from itertools import pairwise
 
 import psutil
 
-from workers.contract import Energy, ForeignLoad, Quality, Reading
 from workers.processes import Process, descendants, snapshot
+from workers.report import Energy, ForeignLoad, Quality, Reading
 from workers.sensors.sensor import Sensor
 
 _PERIOD_S = 1.0

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from workers.contract import Energy, Fidelity, GateReading, Judgement, Measurement, Reading, Verdict
+from workers.contract import Fidelity, Measurement
+from workers.report import Energy, GateReading, Judgement, Reading, Verdict
 
 #: CPU time of foreign processes that contaminates a measurement, as a share of one core.
 FOREIGN_LOAD_LIMIT = 0.10

@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from workers.codec import ContractError, read_document, write_document
-from workers.contract import Order, Report
+from workers.contract import Order
 from workers.errors import AttemptError, Cause
 from workers.processes import end_group, end_marked, is_alive, read_process, this_process
+from workers.report import Report
 
 #: Every process of an embedded Ray carries this variable with the session's own value.
 RAY_SESSION_VARIABLE = "BENCHFARM_RAY_SESSION"

@@ -13,7 +13,7 @@ from typing import Any, Literal, cast
 
 from device_registry.capabilities import DeviceDescription, HostDescription
 from scheduler.executors.executor import HostLostError
-from workers import contract
+from workers import contract, report
 from workers.agent import AGENT_VERSION
 from workers.artifacts import ArtifactCorruptError, ArtifactStore
 from workers.codec import from_dict, to_dict
@@ -25,7 +25,7 @@ class Succeed:
     """The order yields a conversion, a measurement or a profile, whichever it asks for."""
 
     p50_ms: float = 1.0
-    verdict: contract.Verdict = "valid"
+    verdict: report.Verdict = "valid"
 
 
 #: "silent": it runs until `finish`. "vanish": it is taken and never heard of, unless `finish` answers late.
@@ -109,7 +109,7 @@ class ScriptedExecutor:
         head = {"sequence": self._sequence, "kind": kind, "attempt_id": order.attempt_id, "token": order.token}
         self._events.append(head | details)
 
-    def _report(self, order: Order, outcome: Succeed | Failure) -> contract.Report:
+    def _report(self, order: Order, outcome: Succeed | Failure) -> report.Report:
         names: dict[str, Any] = {"attempt_id": order.attempt_id, "token": order.token}
         made: dict[str, Any] = {}
         seen: dict[str, Any] = {"artifact_sha256": order.inputs.get("artifact")}
@@ -125,10 +125,10 @@ class ScriptedExecutor:
             elif order.profile is not None:
                 made["profile"] = _profile(order.profile, outcome.p50_ms)
             if order.on_device is not None and not isinstance(outcome, Failure):
-                seen |= {"judgement": contract.Judgement(verdict=outcome.verdict), "environment": {"scripted": "1"}}
+                seen |= {"judgement": report.Judgement(verdict=outcome.verdict), "environment": {"scripted": "1"}}
         except ArtifactCorruptError as error:
             made["failure"] = Failure(cause=error.cause, code=error.code, message="bad", artifact_sha256=error.sha256)
-        return contract.Report(**names, result=contract.Result(**names, started_at=0, finished_at=1, **made), **seen)
+        return report.Report(**names, result=contract.Result(**names, started_at=0, finished_at=1, **made), **seen)
 
     def _conversion(self, task: contract.ConvertTask, inputs: dict[str, str]) -> contract.Conversion:
         what = json.dumps([to_dict(task), inputs], sort_keys=True)

@@ -24,8 +24,9 @@ import pytest
 from workers.agent import HostAgent
 from workers.artifacts import ArtifactStore
 from workers.codec import from_dict, to_dict
-from workers.contract import ConvertTask, Limits, MeasureTask, ModelRequest, Order, Report
+from workers.contract import ConvertTask, Limits, MeasureTask, ModelRequest, Order
 from workers.processes import read_process
+from workers.report import Report
 
 HANGS = "signal:pause"
 ABORTS = "os:abort"

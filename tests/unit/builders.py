@@ -10,24 +10,11 @@ from typing import Any
 from device_registry.capabilities import BackendCapability
 from device_registry.registry import RegisteredDevice
 from scheduler.placement import Place, Wanted
-from workers.contract import (
-    Energy,
-    ForeignLoad,
-    GateReading,
-    Limits,
-    Measurement,
-    Order,
-    Quality,
-    Reading,
-    Report,
-    Result,
-    RuntimeFacts,
-    Timings,
-    WarmUp,
-)
+from workers.contract import Limits, Measurement, Order, Result, RuntimeFacts, Timings, WarmUp
 from workers.host import describe_host
 from workers.plugins import plugins
 from workers.processes import Process
+from workers.report import Energy, ForeignLoad, GateReading, Quality, Reading, Report
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 

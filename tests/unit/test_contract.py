@@ -15,18 +15,8 @@ from hypothesis import strategies as st
 
 from tests.unit.builders import make_measurement, make_order, make_reading
 from workers.codec import ContractError, from_dict, read_document, to_dict, write_document
-from workers.contract import (
-    SCHEMA_VERSION,
-    Conversion,
-    Fidelity,
-    Measurement,
-    Options,
-    Order,
-    Reading,
-    Report,
-    Result,
-    Timings,
-)
+from workers.contract import SCHEMA_VERSION, Conversion, Fidelity, Measurement, Options, Order, Result, Timings
+from workers.report import Reading, Report
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=5),

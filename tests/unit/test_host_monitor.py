@@ -13,9 +13,9 @@ import pytest
 from tests.unit.builders import by_pid, make_process
 from tests.unit.children import foreigner
 from workers import host_monitor
-from workers.contract import Quality, Reading
 from workers.host_monitor import HostMonitor
 from workers.processes import Process
+from workers.report import Quality, Reading
 from workers.sensors.sensor import Sensor
 
 ME = os.getpid()

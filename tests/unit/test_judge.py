@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from tests.unit.builders import make_energy, make_gate, make_measurement, make_reading
-from workers.contract import Energy, GateReading, Judgement, Measurement, Reading
+from workers.contract import Measurement
 from workers.judge import FOREIGN_LOAD_LIMIT, judge
+from workers.report import Energy, GateReading, Judgement, Reading
 
 DRIFTED = {"drift_ratio": 1.05, "drift_p": 0.0001}
 SPREAD = {"iqr_over_median": 0.3}

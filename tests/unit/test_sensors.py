@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from workers.contract import Reading
+from workers.report import Reading
 from workers.sensors import cpu_load
 from workers.sensors.cpu_frequency import CpuFrequency
 from workers.sensors.cpu_load import CpuLoad

@@ -14,10 +14,10 @@ from pathlib import Path
 import psutil
 
 from device_registry.capabilities import Attribute, DeviceDescription
-from workers.contract import GateReading
 from workers.devices.device import DeviceDriver
 from workers.host_monitor import HostMonitor
 from workers.judge import FOREIGN_LOAD_LIMIT
+from workers.report import GateReading
 
 #: Instruction sets that decide how fast a model runs.
 _FEATURES = (

@@ -6,8 +6,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable
 
 from device_registry.capabilities import DeviceDescription
-from workers.contract import GateReading
 from workers.host_monitor import HostMonitor
+from workers.report import GateReading
 
 
 class DeviceDriver(ABC):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import ClassVar
 
-from workers.contract import Quality, Reading
+from workers.report import Quality, Reading
 from workers.sensors.sensor import Sensor
 
 

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import psutil
 
-from workers.contract import Quality, Reading
+from workers.report import Quality, Reading
 from workers.sensors.sensor import Sensor
 
 

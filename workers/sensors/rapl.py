@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from workers.contract import Quality, Reading
+from workers.report import Quality, Reading
 from workers.sensors.sensor import Sensor
 
 

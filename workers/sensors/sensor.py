@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import ClassVar
 
-from workers.contract import Quality, Reading
+from workers.report import Quality, Reading
 
 
 class Sensor(ABC):

@@ -1,0 +1,93 @@
+"""What an agent tells of an attempt: the runner's document, and what was seen of the device from outside."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from workers.contract import SCHEMA_VERSION, Result
+
+Verdict = Literal["interrupted", "contaminated", "throttled", "unusable", "not_converged", "valid"]
+Quality = Literal["ok", "partial", "stale", "unsupported", "no_permission", "implausible"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """One value of one sensor, with its quality. A value is None unless the quality is ok or partial."""
+
+    sensor: str
+    domain: str
+    quantity: str
+    unit: str
+    value: float | None
+    quality: Quality
+    #: Epoch seconds.
+    at: float
+    why: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Energy:
+    """Energy over the timed part, or why there is none."""
+
+    quality: Quality
+    source: str | None = None
+    energy_mj: float | None = None
+    window_s: float | None = None
+    idle_power_mw: float | None = None
+    energy_per_inference_mj: float | None = None
+    why: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ForeignLoad:
+    """CPU time of processes that are not ours, as a share of one core, over a window."""
+
+    share_of_core: float | None
+    window_s: float
+    #: Who used most of it: "name (pid), share".
+    culprits: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class GateReading:
+    """The state of the device before or after a run."""
+
+    passed: bool
+    #: Check to "ok", "unknown" or what is wrong.
+    checks: dict[str, str]
+    foreign_load: ForeignLoad
+    waited_s: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judgement:
+    """The verdict on a measurement, with its reasons, and flags that do not change it."""
+
+    verdict: Verdict
+    reasons: tuple[str, ...] = ()
+    flags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """What an agent tells of one finished attempt: the runner's document and what was seen from outside."""
+
+    attempt_id: int
+    token: str
+    result: Result
+    judgement: Judgement | None = None
+    gate_before: GateReading | None = None
+    gate_after: GateReading | None = None
+    energy: Energy | None = None
+    telemetry: tuple[Reading, ...] = ()
+    #: The artifact that was measured or converted.
+    artifact_sha256: str | None = None
+    #: sha256 of the log in the artifact store.
+    log_sha256: str | None = None
+    #: Environment of host, device and runtime: what the epoch is made of.
+    environment: dict[str, str] = field(default_factory=dict)
+    #: Seconds from start to report, and the part that was the child's own.
+    wall_s: float | None = None
+    child_s: float | None = None
+    schema_version: int = SCHEMA_VERSION
