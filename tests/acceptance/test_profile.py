@@ -114,6 +114,13 @@ def test_no_such_profile_is_refused_in_one_sentence(benchfarm: Command) -> None:
     assert "no profile 7" in one_sentence(finished)
 
 
+def test_a_number_that_no_row_can_have_is_refused(benchfarm: Command) -> None:
+    finished = benchfarm("profile", "show", "99999999999999999999")
+    assert finished.returncode == 2
+    assert "less than or equal to" in finished.stderr
+    assert "Traceback" not in finished.stderr
+
+
 def test_the_group_and_its_default_command_both_have_help(benchfarm: Command) -> None:
     assert "compare" in benchfarm("profile", "--help").stdout
     assert "--recipe" in benchfarm("profile", "run", "--help").stdout
@@ -134,6 +141,7 @@ def test_options_of_a_runtime_are_compared_as_cases(benchfarm: Command, tmp_path
     finished = benchfarm("run", "mine:net", "--allow-code", *only, *options, *QUICK, "--json", cwd=tmp_path)
     assert finished.returncode == 0, finished.stderr
     rows = document(finished)["results"]
+    assert {row["delegated_share"] for row in rows} == {None}, "its own kernels are no delegate"
     assert sorted((row["runtime_options"] for row in rows), key=len) == [
         {"execution": "parallel"},
         {"execution": "parallel", "graph_optimization": "none"},
