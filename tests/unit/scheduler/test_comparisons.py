@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from scheduler.executors.scripted import Outcome, Succeed
 from scheduler.plan import Request
 from scheduler.status import known_run
 from tests.unit.scheduler.builders import CRASHED, INT8, ONNX, TORCH, UNSUPPORTED, Farm, in_turn, only, plan_of
-from workers.contract import Order
+from workers.contract import Options, Order
 
 MakeFarm = Callable[..., Farm]
 FILE = ("onnxruntime", "onnx", "original")
@@ -205,3 +206,13 @@ def test_a_profile_is_no_run_to_show_results_of(farm: Farm) -> None:
         assert known_run(connection, None) == measured
         with pytest.raises(UsageError, match=f"run {profiled.sweep_run_id} made profiles"):
             known_run(connection, profiled.sweep_run_id)
+
+
+def test_the_baseline_has_no_options_of_its_own_whichever_case_ran_first(farm: Farm) -> None:
+    made = plan_of(farm.devices(), FILE)
+    (plain,) = made.measurements
+    options = Options(runtime_options={"execution": "parallel"})
+    made.measurements.insert(0, replace(plain, task=replace(plain.task, options=options), case_key="parallel"))
+    farm.play(in_turn(Succeed(p50_ms=2.0), Succeed(p50_ms=4.0)))
+    rows = _shown(farm, farm.run(made)).results
+    assert {row["p50_ms"]: row["speedup"] for row in rows} == {2.0: 2.0, 4.0: 1.0}
