@@ -10,11 +10,16 @@ from platformdirs import user_data_path
 from scheduler.home import Home
 
 
-def load_home() -> Home:
-    """The data directory: BENCHFARM_HOME, or the user's data folder; the database and store in it unless told."""
-    path = Path(os.environ.get("BENCHFARM_HOME") or user_data_path("benchfarm")).expanduser().absolute()
+def load_home(url: str | None = None, path: str | Path | None = None) -> Home:
+    """The data directory: BENCHFARM_HOME, or the user's data folder; the database and store in it unless told.
+
+    Args:
+        url: of the database, before the environment's.
+        path: of the data directory, before the environment's.
+    """
+    path = Path(path or os.environ.get("BENCHFARM_HOME") or user_data_path("benchfarm")).expanduser().absolute()
     return Home(
         path=path,
-        database_url=os.environ.get("BENCHFARM_DATABASE_URL") or f"sqlite:///{path / 'benchfarm.db'}",
+        database_url=url or os.environ.get("BENCHFARM_DATABASE_URL") or f"sqlite:///{path / 'benchfarm.db'}",
         store_url=os.environ.get("BENCHFARM_STORE_URL") or f"file://{path / 'artifacts'}",
     )

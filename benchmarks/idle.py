@@ -76,7 +76,7 @@ def _idle_ray(home: Path, windows: int) -> list[dict[str, float]]:
     """Per window, the share of a core that this process (as dispatcher) and each of its descendants takes, in %."""
     from scheduler.dispatcher import ATTEMPT_LEASE_S, Dispatcher
     from scheduler.embedded import EmbeddedFarm, Home
-    from scheduler.executors.ray_cluster import EmbeddedRayExecutor
+    from scheduler.executors.ray_embedded import EmbeddedRayExecutor
     from scheduler.leases import DispatcherLease
 
     farm = EmbeddedFarm(Home(home, f"sqlite:///{home / 'benchfarm.db'}", f"file://{home / 'artifacts'}"))

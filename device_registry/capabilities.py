@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-#: An attribute of a device: selectors compare these.
-Attribute = str | int | float | bool | None
+#: An attribute of a device: selectors compare these; of several texts (tags), each.
+Attribute = str | int | float | bool | tuple[str, ...] | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +36,8 @@ class DeviceDescription:
     #: Named facts (SoC, memory, operating system, ...); None where the host does not tell.
     attributes: dict[str, Attribute] = field(default_factory=dict)
     presence: str = "online"
+    #: Names of the rungs of its recovery ladder, the gentlest first.
+    recovery: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +54,10 @@ class HostDescription:
     memory_bytes: int
     #: Versions that belong to the environment fingerprint (kernel, Python, ...).
     environment: dict[str, str] = field(default_factory=dict)
+    #: What the lab said at join: {"rack": "a"}.
+    labels: dict[str, str] = field(default_factory=dict)
     runtimes: tuple[BackendCapability, ...] = ()
     converters: tuple[BackendCapability, ...] = ()
     sensors: tuple[BackendCapability, ...] = ()
+    #: Model sources.
+    sources: tuple[BackendCapability, ...] = ()

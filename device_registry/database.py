@@ -2,16 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import sqlite3
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, cast
 
 from sqlalchemy import Connection, Engine, Table, create_engine, event, insert
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError, NoSuchModuleError
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, OperationalError
 from sqlmodel import SQLModel
 
-from device_registry.errors import UsageError
+from device_registry.errors import BenchfarmError, UsageError
+
+#: What psycopg is told unless the URL says otherwise. A server whose machine is gone, or whose cable is pulled, is
+#: noticed within 15 s: the dispatcher's lease must not run out while it waits for a dead connection.
+_POSTGRES: dict[str, Any] = {
+    "connect_timeout": 10,
+    "application_name": "benchfarm",
+    "keepalives_idle": 5,
+    "keepalives_interval": 5,
+    "keepalives_count": 2,
+    "tcp_user_timeout": 15_000,
+    # As long as SQLite waits for its one writer. A statement has no business to take minutes, nor may a client that
+    # was stopped in the middle of a transaction keep others from the rows that it locked.
+    "options": "-c lock_timeout=30s -c statement_timeout=120s -c idle_in_transaction_session_timeout=60s",
+}
+#: SQLSTATEs of what passes by itself: serialisation failure, deadlock, lock timeout, too many connections, and the
+#: server that is shut down, starts or recovers.
+_PASSING = ("40001", "40P01", "55P03", "53300", "57P01", "57P02", "57P03")
 
 
 class DatabaseUrlError(UsageError):
@@ -19,17 +38,27 @@ class DatabaseUrlError(UsageError):
 
 
 def open_engine(url: str) -> Engine:
-    """Open an engine. SQLite gets WAL, foreign keys and a 30 s busy timeout.
+    """Open an engine. SQLite gets WAL, foreign keys and a 30 s busy timeout; PostgreSQL like limits.
 
     Raises:
         DatabaseUrlError: the URL is not one SQLAlchemy can use; the message never repeats it (it may hold a password).
     """
     try:
         parsed = make_url(url)
-        engine = create_engine(parsed, pool_pre_ping=parsed.get_backend_name() != "sqlite")
-    except (ArgumentError, NoSuchModuleError, ModuleNotFoundError) as error:
+        if parsed.get_backend_name() == "sqlite":
+            engine = create_engine(parsed)
+        else:
+            told = {name: value for name, value in _POSTGRES.items() if name not in parsed.query}
+            # Pinged before use: after a restart of the server the pool holds nothing but dead connections.
+            engine = create_engine(parsed, pool_pre_ping=True, connect_args=told)
+    except (ArgumentError, NoSuchModuleError) as error:
         raise DatabaseUrlError(
             "the database URL cannot be used; write sqlite:///FILE or postgresql+psycopg://..."
+        ) from error
+    except ModuleNotFoundError as error:
+        raise DatabaseUrlError(
+            f"the database URL needs the Python package {error.name}, which is not installed; for PostgreSQL write "
+            "postgresql+psycopg://... and pip install 'benchfarm[postgres]'"
         ) from error
     if engine.dialect.name == "sqlite":
         event.listen(engine, "connect", _prepare_sqlite)
@@ -37,11 +66,26 @@ def open_engine(url: str) -> Engine:
     return engine
 
 
+def passes(error: DBAPIError) -> bool:
+    """Whether a failure is the database's and passes by itself: whoever serves goes on and tries again.
+
+    The server restarts or cannot be reached, somebody holds a lock for too long, two writers were in each other's way.
+    """
+    if isinstance(error.orig, sqlite3.Error):
+        return "locked" in str(error.orig)
+    state = getattr(error.orig, "sqlstate", None)  # of psycopg's errors; None where no server answered
+    unanswered = state is None and isinstance(error, OperationalError)
+    return error.connection_invalidated or unanswered or state in _PASSING
+
+
 @contextmanager
 def reading(engine: Engine) -> Iterator[Connection]:
-    """A transaction that only reads: it never blocks a writer."""
-    with engine.connect() as connection, connection.begin():
-        yield connection
+    """A transaction that only reads, and sees one state throughout: it never blocks a writer."""
+    with engine.connect() as connection:
+        if engine.dialect.name == "postgresql":  # SQLite gives every transaction a snapshot
+            connection = connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+        with connection.begin():
+            yield connection
 
 
 @contextmanager
@@ -51,6 +95,31 @@ def writing(engine: Engine) -> Iterator[Connection]:
         connection = connection.execution_options(benchfarm_write=True)
         with connection.begin():
             yield connection
+
+
+@contextmanager
+def without_foreign_keys(engine: Engine) -> Iterator[Connection]:
+    """A transaction that may make tables anew: SQLite checks references at its end instead of at each statement.
+
+    Raises:
+        BenchfarmError: a row refers to one that is not there.
+    """
+    if engine.dialect.name != "sqlite":
+        with writing(engine) as connection:
+            yield connection
+        return
+    with engine.connect() as connection:
+        raw = connection.connection.dbapi_connection
+        assert raw is not None
+        raw.execute("PRAGMA foreign_keys=OFF")  # has no effect inside a transaction
+        try:
+            connection = connection.execution_options(benchfarm_write=True)
+            with connection.begin():
+                yield connection
+                if broken := connection.exec_driver_sql("PRAGMA foreign_key_check").first():
+                    raise BenchfarmError(f"the database is damaged: a row of {broken[0]} refers to none of {broken[2]}")
+        finally:
+            raw.execute("PRAGMA foreign_keys=ON")
 
 
 def table_of(model: type[SQLModel]) -> Table:
@@ -63,6 +132,20 @@ def insert_row(connection: Connection, table: Table, **values: Any) -> int:
     key = connection.execute(insert(table).values(**values)).inserted_primary_key
     assert key is not None  # every table of ours has one
     return int(key[0])
+
+
+def upsert(connection: Connection, table: Table, key: Sequence[str]) -> Any:
+    """An insert that, where there is a row of the same key already, gives it the new values instead.
+
+    Args:
+        connection: whose dialect says it.
+        table: where to.
+        key: columns of a unique constraint.
+    """
+    dialects: dict[str, Any] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
+    added = dialects[connection.dialect.name](table)
+    others = {column.name: added.excluded[column.name] for column in table.c if column.name not in ("id", *key)}
+    return added.on_conflict_do_update(index_elements=list(key), set_=others)
 
 
 def _prepare_sqlite(connection: Any, _record: object) -> None:

@@ -1,4 +1,7 @@
-"""Device selectors: `kind=cpu,os>=14,soc~tensor,host!=lab-2` is a conjunction of comparisons over attributes."""
+"""Device selectors: `kind=cpu,os>=14,soc~tensor,host!=lab-2` is a conjunction of comparisons over attributes.
+
+A value with a comma stands in quotes: `model="Xeon, 8 cores"`; inside them a backslash keeps a quote or a backslash.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,14 @@ from dataclasses import dataclass
 from device_registry.capabilities import Attribute
 from device_registry.errors import UsageError
 
-_TERM = re.compile(r"\s*(?P<name>[A-Za-z_][A-Za-z0-9_.-]*)\s*(?P<operator>!=|>=|<=|=|>|<|~)\s*(?P<value>[^,]*?)\s*$")
+_QUOTED = r'"(?P<quoted>(?:[^"\\]|\\.)*)"'
+_TERM = re.compile(
+    r"(?P<name>[A-Za-z_][A-Za-z0-9_.-]*)\s*(?P<operator>!=|>=|<=|=|>|<|~)\s*"
+    rf'(?:{_QUOTED}|(?P<plain>[^,\s=<>~!"](?:[^,]*[^,\s])?))\s*(?=,|\Z)',
+    re.DOTALL,
+)
+_WORD = re.compile(r"(?P<word>[^,=<>~!]*[^,=<>~!\s])\s*(?=,|\Z)")
+_PLAIN = re.compile(r'[^,\s=<>~!"](?:[^,]*[^,\s])?')
 
 
 class SelectorError(UsageError):
@@ -25,8 +35,16 @@ class Term:
     value: str
 
     def matches(self, attributes: Mapping[str, Attribute]) -> bool:
-        """Whether a device's attributes satisfy the comparison; an absent attribute satisfies only `!=`."""
+        """Whether a device's attributes satisfy the comparison; an absent attribute satisfies only `!=`.
+
+        Of an attribute of several texts (tags) one must satisfy it, and for `!=` all.
+        """
         actual = attributes.get(self.name)
+        if isinstance(actual, tuple):
+            return (all if self.operator == "!=" else any)(self._matches_one(item) for item in actual)
+        return self._matches_one(actual)
+
+    def _matches_one(self, actual: str | float | None) -> bool:
         if actual is None:
             return self.operator == "!="
         text = ("true" if actual else "false") if isinstance(actual, bool) else str(actual)
@@ -47,7 +65,10 @@ class Term:
         }[self.operator]
 
     def __str__(self) -> str:
-        return f"{self.name}{self.operator}{self.value}"
+        if _PLAIN.fullmatch(self.value):
+            return f"{self.name}{self.operator}{self.value}"
+        escaped = self.value.replace("\\", "\\\\").replace('"', '\\"')
+        return f'{self.name}{self.operator}"{escaped}"'
 
 
 @dataclass(frozen=True)
@@ -70,25 +91,36 @@ def parse_selector(text: str) -> Selector:
     Raises:
         SelectorError: with the position of the first thing that cannot be read.
     """
-    terms = []
-    position = 0
-    for part in text.split(","):
-        word = part.strip()
-        if not word:
-            if text.strip():
-                raise SelectorError(f"device selector {text!r}: empty term at position {position + 1}")
-        elif not any(sign in word for sign in "=<>~!"):
-            terms.append(Term("name", "=", word))
+    terms: list[Term] = []
+    at = _past_blanks(text, 0)
+    if at == len(text):
+        return Selector()
+    while True:
+        if word := _WORD.match(text, at):
+            terms.append(Term("name", "=", word["word"]))
+            end = word.end()
+        elif term := _TERM.match(text, at):
+            plain = term["plain"]
+            value = plain if plain is not None else re.sub(r"\\(.)", r"\1", term["quoted"], flags=re.DOTALL)
+            terms.append(Term(term["name"], term["operator"], value))
+            end = term.end()
         else:
-            match = _TERM.match(part)
-            if match is None or not match["value"] or match["value"][0] in "=<>~!":
-                raise SelectorError(
-                    f"device selector {text!r}: cannot read {word!r} at position {position + 1}; "
-                    "write terms such as kind=cpu, cores>=4 or model~epyc"
-                )
-            terms.append(Term(match["name"], match["operator"], match["value"]))
-        position += len(part) + 1
-    return Selector(tuple(terms))
+            raise _unreadable(text, at)
+        if end == len(text):
+            return Selector(tuple(terms))
+        at = _past_blanks(text, end + 1)
+
+
+def _past_blanks(text: str, start: int) -> int:
+    return len(text) - len(text[start:].lstrip())
+
+
+def _unreadable(text: str, at: int) -> SelectorError:
+    part = text[at:].split(",")[0].strip()
+    problem = f"cannot read {part!r}" if part else "empty term"
+    advice = "; write terms such as kind=cpu, cores>=4 or model~epyc" if part else ""
+    shown = f"\n  {text}\n  {' ' * at}^" if text.isprintable() else ""
+    return SelectorError(f"device selector {text!r}: {problem} at position {at + 1}{advice}{shown}")
 
 
 def _compare_numbers(left: float, right: str) -> int | None:

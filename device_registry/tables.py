@@ -48,6 +48,11 @@ class Host(SQLModel, table=True):
     #: The agent's whole HostDescription, as JSON.
     description: dict[str, Any] = Field(sa_type=JSON)
     agent_version: str = Field(sa_type=String(50))
+    #: online, lost (its agent does not answer), left (said goodbye) or refused (see `why`).
+    presence: str = Field(default="online", sa_type=String(20))
+    why: str | None = Field(default=None, sa_type=Text)
+    #: What the lab said at join: {"rack": "a"}; selectors see them as `host.rack`.
+    labels: dict[str, str] = Field(default_factory=dict, sa_type=JSON)
     last_seen_at: datetime = Field(sa_type=UtcDateTime)
 
 
@@ -67,6 +72,16 @@ class Device(SQLModel, table=True):
     #: Second fact: enabled, draining, maintenance or quarantined; and who said so.
     admin: str = Field(default="enabled", sa_type=String(50))
     admin_by: str | None = Field(default=None, sa_type=Text)
+    admin_why: str | None = Field(default=None, sa_type=Text)
+    #: Set by people, compared by `tag=canary`.
+    tags: list[str] = Field(default_factory=list, sa_type=JSON)
+    #: Failures for its own sake in a row; three quarantine it.
+    failures_in_row: int = Field(default=0)
+    #: Canaries that failed since it was quarantined, and when the next one may run: back-off.
+    probes: int = Field(default=0)
+    probe_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    #: Seconds of work done so far: wear is spread over twins.
+    used_s: float = Field(default=0.0)
     #: Third fact: cooling until then.
     not_before: datetime | None = Field(default=None, sa_type=UtcDateTime)
     last_seen_at: datetime = Field(sa_type=UtcDateTime)

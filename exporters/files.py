@@ -27,7 +27,7 @@ def export_rows(
             import pyarrow.parquet as pq
         except ImportError:
             raise UsageError("parquet needs pyarrow: pip install 'benchfarm[parquet]'") from None
-        table = pa.Table.from_pylist([_flat(row) for row in rows])
+        table = pa.Table.from_pylist([flat_row(row) for row in rows])
         try:
             pq.write_table(table, path)
         except OSError as error:
@@ -36,7 +36,7 @@ def export_rows(
     text = (
         json.dumps(list(rows), indent=2, allow_nan=False) + "\n"
         if format_ == "json"
-        else _csv([_flat(row) for row in rows])
+        else _csv([flat_row(row) for row in rows])
     )
     if path is None:
         return text
@@ -55,7 +55,8 @@ def _csv(rows: Sequence[Mapping[str, Any]]) -> str:
     return out.getvalue()
 
 
-def _flat(row: Mapping[str, Any]) -> dict[str, Any]:
+def flat_row(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A row of results without nested values: flat columns, else JSON text."""
     flat: dict[str, Any] = {}
     for name, value in row.items():
         if name == "fidelity":

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from device_registry.errors import UsageError
 from exporters.numbers import NONE, milliseconds, significant, size
-from exporters.tables import runtime_label
+from exporters.tables import device_label, runtime_label
 
 Row = Mapping[str, Any]
 By = Literal["time", "order", "flops", "bytes", "gflops", "name", "type"]
@@ -66,7 +66,7 @@ def profiles_table(profiles: Sequence[Row]) -> RenderableType:
             Text(row["model"]),
             Text(runtime_label(row)),
             Text(row["recipe"]),
-            Text(row["device"]),
+            Text(device_label(row)),
             str(row["threads"]),
             str(row["batch"]),
             str(row["operations"]),
@@ -88,7 +88,7 @@ def profile_view(record: Row, ops: Sequence[Row], top: int | None) -> Renderable
         top: how many are shown; None: all.
     """
     title = f"profile {record['profile']}: {record['model']} on {runtime_label(record)} {record['recipe']}, "
-    title += f"{record['device']}, {record['threads']} thread" + ("s" if record["threads"] != 1 else "")
+    title += f"{device_label(record)}, {record['threads']} thread" + ("s" if record["threads"] != 1 else "")
     title += f", batch {record['batch']}"
     table = _table(title)
     for name in ("order", "time us", "share"):

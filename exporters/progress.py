@@ -16,6 +16,8 @@ from exporters.numbers import duration, milliseconds
 from scheduler.status import JobStatus, RunStatus
 from workers.errors import UNSUPPORTED, UPSTREAM
 
+#: Lines of what runs at once.
+_MOST_RUNNING = 8
 _DONE = ("succeeded", "failed", "cancelled")
 _VERB = {"convert": "converted", "measure": "measured", "profile": "profiled"}
 _VERBING = {"convert": "converting", "measure": "measuring", "profile": "profiling"}
@@ -64,8 +66,7 @@ class RunProgress:
             self._live.update(_view(status, self._saying), refresh=True)
 
     def _tell(self, job: JobStatus, status: RunStatus) -> None:
-        done = sum(other.state in _DONE for other in status.jobs)
-        head = f"[{done}/{len(status.jobs)}] "
+        head = f"[{status.finished}/{sum(status.counts.values())}] "
         if job.state == "succeeded":
             line = Text(f"{head}{_VERB[job.kind]} {job.title}", style="default")
             if job.took_s is not None:
@@ -76,7 +77,7 @@ class RunProgress:
         else:
             word = UNSUPPORTED if job.failure_code == UNSUPPORTED else job.state
             line = Text(
-                f"{head}{word}: {job.title}: {job.failure_message or ''}",
+                f"{head}{word}: {job.title}" + (f": {job.failure_message}" if job.failure_message else ""),
                 style="yellow" if word == UNSUPPORTED else "red",
             )
         if job.retries:
@@ -86,8 +87,8 @@ class RunProgress:
 
 def _view(status: RunStatus, saying: str) -> RenderableType:
     now = datetime.now(UTC)
-    done = sum(job.state in _DONE for job in status.jobs)
-    total = max(len(status.jobs), 1)
+    done = status.finished
+    total = max(sum(status.counts.values()), 1)
     head = Table.grid(padding=(0, 1))
     left = f"about {duration(status.left_s)} left" if status.left_s else "finishing"
     head.add_row(
@@ -97,22 +98,22 @@ def _view(status: RunStatus, saying: str) -> RenderableType:
     )
     lines: list[RenderableType] = [head]
     running = [job for job in status.jobs if job.state == "running"]
-    for job in running:
+    for job in running[:_MOST_RUNNING]:
         for_s = (now - job.since).total_seconds() if job.since else 0
         lines.append(Text(f"  {_VERBING[job.kind]} {job.title} ({duration(for_s)})"))
+    if (more := status.counts.get("running", 0) - _MOST_RUNNING) > 0:
+        lines.append(Text(f"  and {more} more at once", style="dim"))
     if not running:
         waiting = (
             f"  waits for {', '.join(status.others_running)} of another run" if status.others_running else f"  {saying}"
         )
         lines.append(Text(waiting, style="dim"))
-    queued = sum(job.state == "queued" for job in status.jobs)
-    blocked = [job for job in status.jobs if job.state == "blocked"]
-    measuring = any(job.kind != "convert" for job in running)
+    queued, blocked = status.counts.get("queued", 0), status.counts.get("blocked", 0)
     waits = []
     if queued:
-        waits.append(f"{queued} waiting for " + ("the measurement: the host stays quiet" if measuring else "a place"))
+        waits.append(f"{queued} waiting for a place" + (" or for a quiet host" if running else ""))
     if blocked:
-        waits.append(f"{len(blocked)} waiting for their artifact")
+        waits.append(f"{blocked} waiting for their artifact")
     if waits:
         lines.append(Text("  " + "; ".join(waits), style="dim"))
     return Group(*lines)

@@ -25,6 +25,10 @@ _VERDICT_STYLE = {
 Row = Mapping[str, Any]
 #: Rows of one table have these in common.
 _ALIKE = ("model", "weights", "device", "threads", "batch", "mode", "rate_hz", "affinity")
+#: With more, devices are rows of one table instead of tables.
+_MOST_DEVICES = 3
+#: Rows of one table.
+_MOST_ROWS = 60
 #: Reasons of doubtful rows printed below a table.
 _MOST_REASONS = 6
 #: Width of a line where no terminal says how wide it is.
@@ -59,12 +63,19 @@ def results_view(
         width: characters per line; columns that do not fit are left out by name, never cut.
     """
     parts: list[RenderableType] = []
+    # Of many devices one table; simulated ones never share it with real ones.
+    by_device = len({row["device"] for row in results}) > _MOST_DEVICES
+    alike = [name for name in _ALIKE if not (by_device and name == "device")]
     groups: dict[tuple[str, ...], list[Row]] = {}
     for row in results:
-        key = tuple(str(row[name]) for name in _ALIKE)
+        key = tuple(str(row[name]) for name in (*alike, "simulated"))
         groups.setdefault(key, []).append(row)
     for rows in groups.values():
-        parts += _results_table(rows, width)
+        if by_device:
+            rows.sort(key=lambda row: row["p50_ms"])
+        parts += _results_table(rows[:_MOST_ROWS], width, by_device)
+        if len(rows) > _MOST_ROWS:
+            parts.append(Text(f"and {len(rows) - _MOST_ROWS} more; --json has every row", style="dim"))
     if results:
         parts.append(_notes(results, rerun))
     return Group(*parts, outcomes_view(failed, unsupported))
@@ -75,7 +86,9 @@ def outcomes_view(failed: Sequence[Row], unsupported: Sequence[Row]) -> Renderab
     parts: list[RenderableType] = []
     if failed:
         own = [row for row in failed if row["code"] != UPSTREAM] or failed
-        parts.append(simple_table("Failed", ["job", "what", "why"], [_failed_cells(row) for row in own]))
+        parts.append(simple_table("Failed", ["job", "what", "why"], [_failed_cells(row) for row in own[:_MOST_ROWS]]))
+        if len(own) > _MOST_ROWS:
+            parts.append(Text(f"and {len(own) - _MOST_ROWS} more; --json has every one", style="dim"))
         if len(own) < len(failed):
             parts.append(Text(f"Failed with them, for they needed one of these: {len(failed) - len(own)}", style="dim"))
     if unsupported:
@@ -88,10 +101,16 @@ def runtime_label(row: Row) -> str:
     return " ".join([row["runtime"], *(f"{name}={value}" for name, value in row["runtime_options"].items())])
 
 
-def _title(row: Row) -> str:
+def device_label(row: Row) -> str:
+    """A result's device, marked where it is made up."""
+    return f"{row['device']} (simulated)" if row["simulated"] else str(row["device"])
+
+
+def _title(row: Row, by_device: bool) -> str:
     """What all rows of a table have in common."""
+    where = ("simulated devices" if row["simulated"] else "each device") if by_device else device_label(row)
     threads = f"{row['threads']} thread" + ("s" if row["threads"] != 1 else "")
-    title = f"{row['model']} ({row['weights']} weights) on {row['device']}, {threads}, batch {row['batch']}"
+    title = f"{row['model']} ({row['weights']} weights) on {where}, {threads}, batch {row['batch']}"
     title += "" if row["mode"] == "burst" else f", {row['mode']}"
     title += "" if row["rate_hz"] is None else f", {row['rate_hz']:g} per second"
     title += "" if row["affinity"] is None else f", on CPUs {','.join(map(str, row['affinity']))}"
@@ -99,16 +118,16 @@ def _title(row: Row) -> str:
     return f"{title}: {', '.join(shapes)}"
 
 
-def _results_table(rows: Sequence[Row], width: int) -> list[RenderableType]:
+def _results_table(rows: Sequence[Row], width: int, by_device: bool) -> list[RenderableType]:
     """The widest table that fits, and the names of the columns that did not."""
-    title = _title(rows[0])
+    title = _title(rows[0], by_device)
     ranks = _ranks(rows)
     hidden: list[str] = []
     # Few runtimes compile apart from their load.
     empty = [] if any(row["compile_ms"] is not None for row in rows) else ["compile ms"]
     left_out = [name for name in _LEAST_WANTED if name not in empty]
     while True:
-        table = _table_without([*empty, *hidden], title, rows, ranks)
+        table = _table_without([*empty, *hidden], title, rows, ranks, by_device)
         wanted = Console(width=1000).measure(table).maximum
         if wanted <= width or len(hidden) == len(left_out):
             break
@@ -117,13 +136,15 @@ def _results_table(rows: Sequence[Row], width: int) -> list[RenderableType]:
     return [table, note] if hidden else [table]
 
 
-def _table_without(hidden: Sequence[str], title: str, rows: Sequence[Row], ranks: Sequence[int | None]) -> Table:
+def _table_without(
+    hidden: Sequence[str], title: str, rows: Sequence[Row], ranks: Sequence[int | None], by_device: bool
+) -> Table:
     columns = {name: cell for name, cell in _COLUMNS.items() if name not in hidden}
     ranked = any(rank is not None for rank in ranks)
     table = Table(
         title=Text(title), title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), title_style="bold"
     )
-    for name in ("runtime", "recipe"):
+    for name in (*(["device"] if by_device else []), "runtime", "recipe"):
         table.add_column(name)
     for name in (["rank"] if ranked else []) + list(columns):
         table.add_column(name, justify="right", no_wrap=True)
@@ -133,7 +154,9 @@ def _table_without(hidden: Sequence[str], title: str, rows: Sequence[Row], ranks
         verdict = Text(row["verdict"], style=_VERDICT_STYLE.get(row["verdict"], "red")).append(flags, style="dim")
         cells = [str(rank or NONE)] if ranked else []
         cells += [cell(row) for cell in columns.values()]
-        table.add_row(Text(runtime_label(row)), Text(row["recipe"]), *(Text(cell) for cell in cells), verdict)
+        heads = [device_label(row)] if by_device else []
+        heads += [runtime_label(row), row["recipe"]]
+        table.add_row(*(Text(cell) for cell in (*heads, *cells)), verdict)
     return table
 
 

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import Connection, select
 
 from device_registry.registry import devices
-from scheduler.ingest import point_of, results
+from scheduler.ingest import results
+from scheduler.points import point_of
 from scheduler.queue import artifacts, sweep_runs
-from scheduler.states import jobs
+from scheduler.records import devices_of, superseded
+from scheduler.states import jobs, portions
 from workers.contract import promises_integers
 from workers.errors import UNSUPPORTED
 from workers.judge import OUTPUTS_WRONG
@@ -37,22 +39,24 @@ def run_results(connection: Connection, run_id: int) -> RunResults:
     """Everything a run has to show, by case and device."""
     request = connection.execute(select(sweep_runs).where(sweep_runs.c.id == run_id)).one()
     failed_jobs = connection.execute(
-        select(jobs, devices.c.name.label("device"))
-        .outerjoin(devices, devices.c.id == jobs.c.device_id)
-        .where(jobs.c.sweep_run_id == run_id, jobs.c.state.in_(("failed", "cancelled")))
+        select(jobs)
+        .where(jobs.c.sweep_run_id == run_id, jobs.c.state.in_(("failed", "cancelled")), ~superseded())
         .order_by(jobs.c.position)
     ).all()
+    ran_on = devices_of(connection, failed_jobs)
     unsupported = [_with_artifact(connection, entry) for entry in request.unsupported]
     failed = []
     for row in failed_jobs:
-        entry = _failed_entry(row)
+        entry = _failed_entry(row, ran_on.get(row.id, ""))
         if row.failure_code != UNSUPPORTED:
             failed.append(entry)
         elif (
             listed := {key: entry[key] for key in ("model", "runtime", "recipe", "device", "why")}
         ) not in unsupported:
             unsupported.append(listed)
-    cases = [_case_row(connection, case) for case in _cases(connection, run_id)]
+    repeats_of = _cases(connection, run_id)
+    made = _made(connection, {repeats[0].needs_key for repeats in repeats_of})
+    cases = [_case_row(repeats, made) for repeats in repeats_of]
     _add_speedups(cases)
     for case in cases:
         del case["_valid"], case["_unconverted"]
@@ -72,7 +76,7 @@ def latest_results(connection: Connection, limit: int) -> list[dict[str, Any]]:
 
 def _cases(connection: Connection, run_id: int) -> list[list[Any]]:
     rows = connection.execute(
-        select(results, devices.c.name.label("device"), jobs.c.payload, jobs.c.needs_key)
+        select(results, devices.c.name.label("device"), devices.c.attributes, jobs.c.payload, jobs.c.needs_key)
         .join(devices, devices.c.id == results.c.device_id)
         .join(jobs, jobs.c.id == results.c.job_id)
         .where(results.c.sweep_run_id == run_id, results.c.stale.is_(False))
@@ -84,7 +88,29 @@ def _cases(connection: Connection, run_id: int) -> list[list[Any]]:
     return list(cases.values())
 
 
-def _case_row(connection: Connection, repeats: Sequence[Any]) -> dict[str, Any]:
+@dataclass(frozen=True)
+class _Artifact:
+    """What a row tells of its artifact; None where it is gone meanwhile."""
+
+    bytes: int | None = None
+    versions: Mapping[str, Any] = field(default_factory=dict)
+    #: A model's canonical program, or the user's file: made of nothing else.
+    unconverted: bool = True
+
+
+def _made(connection: Connection, keys: set[str]) -> dict[str, _Artifact]:
+    """Artifacts by their keys."""
+    converted: set[str] = set()
+    found = {}
+    for portion in portions(keys):
+        makers = select(jobs.c.makes_key).where(jobs.c.makes_key.in_(portion), jobs.c.needs_key.is_not(None))
+        converted |= set(connection.execute(makers).scalars())
+        for row in connection.execute(select(artifacts).where(artifacts.c.key.in_(portion))):
+            found[row.key] = _Artifact(row.bytes, row.provenance["versions"], row.key not in converted)
+    return {key: found.get(key, _Artifact(unconverted=key not in converted)) for key in keys}
+
+
+def _case_row(repeats: Sequence[Any], made: Mapping[str, _Artifact]) -> dict[str, Any]:
     """One row: what is told of a case is told by the repeat nearest to its median; latency by all that count."""
     p50_ms, verdict, _ = point_of([(row.p50_ms, row.verdict) for row in repeats])
     counted = [row for row in repeats if row.verdict == "valid"] or list(repeats)
@@ -93,9 +119,7 @@ def _case_row(connection: Connection, repeats: Sequence[Any]) -> dict[str, Any]:
     measured = report["result"]["measurement"]
     timings, runtime, task = measured["timings"], measured["runtime"], typical.payload["measure"]
     valid = [row.p50_ms for row in repeats if row.verdict == "valid"]
-    artifact = connection.execute(
-        select(artifacts.c.bytes, artifacts.c.provenance).where(artifacts.c.key == typical.needs_key)
-    ).first()
+    artifact = made[typical.needs_key]
     energy = report["energy"] or {}
     flags = sorted(
         {flag for row in repeats for flag in row.document["judgement"]["flags"]} | set(_label_flags(runtime, task))
@@ -112,6 +136,7 @@ def _case_row(connection: Connection, repeats: Sequence[Any]) -> dict[str, Any]:
         "delegated_share": runtime["delegated_share"],
         "evidence": runtime["evidence"],
         "device": typical.device,
+        "simulated": typical.attributes.get("simulated") is True,
         "threads": task["options"]["threads"],
         "batch": task["options"]["batch"],
         "mode": task["options"]["mode"],
@@ -131,7 +156,7 @@ def _case_row(connection: Connection, repeats: Sequence[Any]) -> dict[str, Any]:
         "reasons": report["judgement"]["reasons"],
         "flags": flags,
         "artifact_sha256": typical.artifact_sha256,
-        "artifact_bytes": artifact.bytes if artifact is not None else None,
+        "artifact_bytes": artifact.bytes,
         "compile_ms": measured["compile_ms"],
         "load_ms": measured["load_cold_ms"],
         "load_warm_ms": measured["load_warm_ms"],
@@ -146,18 +171,12 @@ def _case_row(connection: Connection, repeats: Sequence[Any]) -> dict[str, Any]:
         "fidelity": measured["fidelity"],
         "speedup": None,
         "speedup_ci": None,
-        "environment": {**report["environment"], **(artifact.provenance["versions"] if artifact is not None else {})},
+        "environment": {**report["environment"], **artifact.versions},
         "processes": [_process(row) for row in repeats],
         "case": typical.case_key,
         "_valid": valid,
-        "_unconverted": _is_unconverted(connection, typical.needs_key),
+        "_unconverted": artifact.unconverted,
     }
-
-
-def _is_unconverted(connection: Connection, key: str) -> bool:
-    """Whether an artifact is a model's canonical program, or the user's file: made of nothing else."""
-    made_of = select(jobs.c.needs_key).where(jobs.c.makes_key == key).limit(1)
-    return connection.execute(made_of).scalar_one_or_none() is None
 
 
 def _process(row: Any) -> dict[str, Any]:
@@ -198,8 +217,11 @@ def _add_speedups(rows: list[dict[str, Any]]) -> None:
     """
     rows = [row for row in rows if OUTPUTS_WRONG not in row["flags"]]
     alike = ("model", "device", "threads", "batch", "mode", "rate_hz", "affinity")
+    groups: dict[str, list[dict[str, Any]]] = {}
     for row in rows:
-        same = [other for other in rows if all(other[name] == row[name] for name in alike)]
+        groups.setdefault(repr([row[name] for name in alike]), []).append(row)
+    for row in rows:
+        same = groups[repr([row[name] for name in alike])]
         unconverted = [other for other in same if other["_unconverted"] and not other["runtime_options"]]
         if not unconverted:
             continue
@@ -212,7 +234,7 @@ def _add_speedups(rows: list[dict[str, Any]]) -> None:
             row["speedup_ci"] = list(bootstrap_ratio_interval(baseline["_valid"], row["_valid"]))
 
 
-def _failed_entry(row: Any) -> dict[str, Any]:
+def _failed_entry(row: Any, device: str) -> dict[str, Any]:
     task = row.payload[row.kind]
     return {
         "job": row.id,
@@ -221,7 +243,7 @@ def _failed_entry(row: Any) -> dict[str, Any]:
         "runtime": task.get("runtime", "conversion"),
         "format": task["format"],
         "recipe": task["recipe"],
-        "device": row.device or "",
+        "device": device,
         "repeat": row.repeat_no,
         "state": row.state,
         "cause": row.failure_cause,

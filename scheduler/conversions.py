@@ -26,8 +26,10 @@ class Variant:
     parent: str | None
     #: Versions of the packages that make it.
     versions: dict[str, str]
-    #: Why it cannot be made on this host, and the command that mends it.
+    #: Why no host can make it, and the command that mends it.
     why_not: str | None = None
+    #: Name of the source or converter.
+    backend: str = ""
 
 
 def variants_of(
@@ -58,7 +60,7 @@ def variants_of(
                         continue
                     capability = can.get(name)
                     why_not = source.why_not or (
-                        "no host offers its converter" if capability is None else _reason(capability)
+                        "no host offers its converter" if capability is None else reason(capability)
                     )
                     versions = capability.versions if capability is not None else {}
                     variant = Variant(
@@ -69,6 +71,7 @@ def variants_of(
                         parent=source.key,
                         versions=versions,
                         why_not=why_not,
+                        backend=name,
                     )
                     found[target] = variant
                     following.append(variant)
@@ -90,12 +93,13 @@ def digest(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
-def _leads_from(source_format: str, source_recipe: str, source: Variant) -> bool:
-    same = source.recipe == source_recipe or (source.recipe == "original" and source_recipe == "fp32")
-    return source.format == source_format and same
-
-
-def _reason(capability: BackendCapability) -> str | None:
+def reason(capability: BackendCapability) -> str | None:
+    """Why a backend cannot be used, with what mends it; None where it can."""
     if capability.why_not is None:
         return None
     return capability.why_not + (f": {capability.fix}" if capability.fix else "")
+
+
+def _leads_from(source_format: str, source_recipe: str, source: Variant) -> bool:
+    same = source.recipe == source_recipe or (source.recipe == "original" and source_recipe == "fp32")
+    return source.format == source_format and same

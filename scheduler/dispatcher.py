@@ -1,138 +1,155 @@
-"""The loop that is the product: expire leases, read places, match, claim, start, poll, ingest.
+"""The loop that is the product: greet hosts, poll, ingest, expire, match, claim, start.
 
-The database is the truth. A crash at any line is healed by what is below: a claim that never started runs out, a host
-that comes back has swept itself and says hello, a result that comes late is kept and never counted.
+The database is the truth; what is kept in memory only spares reading it again, and is read anew after any error. A
+crash at any line is healed by what is below: a claim that never started runs out, a host that comes back has swept
+itself and says hello, a result that comes late is kept and never counted.
+
+Spans are measured on a monotonic clock, so that a wall clock that jumps ends no lease; rows hold wall time with slack.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from pydantic import ValidationError
-from sqlalchemy import Connection, Engine, Row, select, update
+from sqlalchemy import Connection, Engine, select, update
 from sqlalchemy.exc import IntegrityError
 
-from device_registry.capabilities import BackendCapability, DeviceDescription, HostDescription
-from device_registry.database import reading, writing
-from device_registry.errors import BenchfarmError
-from device_registry.registry import devices, record_hello
+from device_registry.capabilities import DeviceDescription
+from device_registry.database import reading
+from device_registry.registry import hosts, record_devices, set_host_presence
 from device_registry.tables import utc_now
-from scheduler import runs
-from scheduler.executors.executor import Executor, HostLostError
-from scheduler.ingest import ingest, lose_attempt, read_report
+from scheduler import quarantine, queue, runs
+from scheduler.arrivals import arrive, noting
+from scheduler.executors.executor import Executor, Lost
+from scheduler.ingest import Ended, ingest, lose_attempts, take_started
+from scheduler.lanes import Lanes, backlog_s
 from scheduler.leases import DispatcherLease
-from scheduler.placement import Place, match
-from scheduler.queue import candidates, claim
-from scheduler.states import LIVE_ATTEMPT, LostRaceError, attempts, change_attempt, jobs
-from workers.agent import AGENT_VERSION
-from workers.codec import to_dict
-from workers.contract import Failure, Order, Result
-from workers.report import Report
+from scheduler.placement import match
+from scheduler.queue import Claimed
+from scheduler.roster import ReachedHost, Roster
+from scheduler.running import ATTEMPT_LEASE_S, EXPIRY_S, ROW_SLACK_S, Running
+from scheduler.states import IS_LIVE, attempts, record
+from scheduler.usage import Usage
+from scheduler.wakeups import Watcher
+from workers.devices.cpu import machine_key
+from workers.errors import Cause
 
-#: An agent ends its work when it was not polled for so long.
-ATTEMPT_LEASE_S = 60.0
-#: Beyond the agent's own lease: its 5 s to kill, and one call's time.
-_EXPIRY_SLACK_S = 25.0
-#: Polls wait this long for an event; a new job is seen after at most this.
-_POLL_WAIT_S = 0.25
+__all__ = ["ATTEMPT_LEASE_S", "Dispatcher"]
+
+#: Others' changes are looked for so often, whatever the caller would wait.
+_STEP_S = 0.05
+#: What time alone changes (back-offs, time-outs, canaries, the lease of the role) is looked at so often.
+_ROUND_S = 1.0
+#: Rows of live attempts are renewed so often.
+_RENEW_S = 10.0
+#: Looking at a farm anew must leave time for its work: a look is followed by so many times its cost without one.
+_COST_FACTOR = 10.0
+#: How long `stop` waits for the reports of what it ended.
+_STOP_S = 10.0
 
 
-class VersionMismatchError(BenchfarmError):
-    """A host runs another version of benchfarm."""
+#: Answers of hosts that answer.
+_Answers = Mapping[str, dict[str, Any]]
 
 
 @dataclass
-class _Host:
-    """What the dispatcher knows of a host between ticks."""
+class _Tick:
+    """What a round's transaction did: becomes memory, and calls to agents, once it is committed."""
 
-    name: str
-    id: int
-    slots: int
-    #: Last event taken from its agent.
-    cursor: int = 0
+    ended: list[Ended] = field(default_factory=list)
+    #: Attempts that were given up, while their agents may still run them.
+    lost: list[int] = field(default_factory=list)
+    #: Attempts of whose end their agents told, and those of them that end here without a report.
+    told: list[int] = field(default_factory=list)
+    over: list[int] = field(default_factory=list)
+    claimed: list[Claimed] = field(default_factory=list)
+    greeted: list[ReachedHost] = field(default_factory=list)
+    #: Hosts that are reached no more.
+    gone: dict[int, str] = field(default_factory=dict)
+    cursors: dict[int, int] = field(default_factory=dict)
+    recoveries: list[quarantine.Recovery] = field(default_factory=list)
+    #: Jobs or devices changed, so that the queue must be looked at anew.
+    stirred: bool = False
+    #: A device failed for its own sake: it may have been put aside.
+    ailing: bool = False
 
 
 class Dispatcher:
     """One active per database. `tick` does one round; whoever runs it decides when to stop."""
 
     def __init__(
-        self, engine: Engine, executor: Executor, lease: DispatcherLease, clock: Callable[[], datetime] = utc_now
+        self,
+        engine: Engine,
+        executor: Executor,
+        lease: DispatcherLease,
+        clock: Callable[[], datetime] = utc_now,
+        monotonic: Callable[[], float] = time.monotonic,
+        *,
+        store_marker: str | None = None,
     ) -> None:
-        """Dispatch for a database through an executor, under a lease that was acquired."""
+        """Dispatch for a database through an executor, under a lease that was acquired.
+
+        Args:
+            engine: of the database.
+            executor: what carries orders to agents.
+            lease: this process's claim to the role.
+            clock: wall time, for rows.
+            monotonic: seconds that never jump, for spans.
+            store_marker: of the farm's artifact store (`ArtifactStore.mark`); hosts that see another are refused.
+        """
         self._engine = engine
         self._executor = executor
         self._lease = lease
         self._clock = clock
+        self._monotonic = monotonic
+        self._store_marker = store_marker
         self._who = f"dispatcher {lease.holder}"
-        self._hosts: dict[int, _Host] = {}
+        self._watcher: Watcher | None = None
+        self._roster = Roster()
+        self._running = Running()
+        self._lanes = Lanes()
+        self._usage = Usage()
+        #: Memory may differ from the database: read everything before the next round.
+        self._stale = True
+        self._look_from = self._round_at = self._renew_at = 0.0
+        self._stirred = True
+        #: What the executor says once: kept until a transaction took it.
+        self._arrived: dict[str, dict[str, Any]] = {}
+        self._lost: dict[str, Lost] = {}
+        self._backlog_turn = 0
+        #: Hosts that stopped answering or were refused, and why; until they come back.
+        self.lost_hosts: dict[str, str] = {}
 
-    def join_hosts(self) -> None:
-        """Greet every agent, and reconcile: what the database thinks runs there and does not is lost.
-
-        Raises:
-            VersionMismatchError: an agent is of another version.
-        """
-        for name in self._executor.hosts():
-            hello = self._executor.hello(name)
-            if hello["version"] != AGENT_VERSION:
-                raise VersionMismatchError(f"{name} runs agent version {hello['version']}, this is {AGENT_VERSION}")
-            now = self._clock()
-            with writing(self._engine) as connection:
-                description = _host_description(hello["host"])
-                found = [DeviceDescription(**device) for device in hello["devices"]]
-                host_id = record_hello(connection, description, found, hello["version"], now)
-            self._hosts[host_id] = host = _Host(name, host_id, slots=max(1, description.cpu_count))
-            # First take the reports that the agent's predecessor left, then give up what is in none of them.
-            events = self._executor.poll(name, 0, 0)
-            with writing(self._engine) as connection:
-                self._take(connection, host, events)
-                live = select(attempts.c.id).where(attempts.c.host_id == host_id, attempts.c.state.in_(LIVE_ATTEMPT))
-                for attempt_id in connection.execute(live).scalars().all():
-                    if attempt_id not in events["running"]:
-                        lose_attempt(connection, attempt_id, who=self._who, why="its agent is gone", now=now)
-            self._taken(host, events)
-
-    def tick(self, *, may_claim: Callable[[Connection], bool] = lambda _: True) -> bool:
+    def tick(self, wait_s: float = _STEP_S, *, may_claim: Callable[[Connection], bool] = lambda _: True) -> bool:
         """One round. Returns whether anything changed.
 
+        After any error it may be called again: it then begins by reading what the database says.
+
         Args:
+            wait_s: how long to wait for an agent to say something; others' changes end the wait within 50 ms.
             may_claim: asked after results are in and before new work is taken; a `run` that is done says no.
 
         Raises:
-            LeaseLostError: another dispatcher took over.
-            HostLostError: an agent does not answer (for an embedded host this ends the command).
+            LeaseLostError: another dispatcher took over; nothing was written.
         """
-        polled = {host.id: self._executor.poll(host.name, host.cursor, _POLL_WAIT_S) for host in self._hosts.values()}
-        now = self._clock()
-        orders: list[tuple[int, Order]] = []
-        unwanted: list[int] = []
-        with writing(self._engine) as connection:
-            self._lease.renew(connection, now)
-            for host_id, events in polled.items():
-                self._take(connection, self._hosts[host_id], events)
-                self._renew_attempts(connection, events["running"], now)
-                unwanted += self._no_longer_live(connection, events["running"])
-            self._expire(connection, now)
-            claiming = may_claim(connection)
-            if claiming:
-                orders = self._claim(connection, now)
-        for host_id, events in polled.items():
-            self._taken(self._hosts[host_id], events)
-        self._start(orders)
-        self.cancel_attempts(unwanted, "cancelled")
-        return bool(orders) or any(events["events"] for events in polled.values())
-
-    def cancel_attempts(self, attempt_ids: Sequence[int], why: str) -> None:
-        """End attempts wherever they run; their reports say cancelled."""
-        with reading(self._engine) as connection:
-            found = connection.execute(select(attempts.c.id, attempts.c.host_id).where(attempts.c.id.in_(attempt_ids)))
-            targets = [(row.id, self._hosts[row.host_id]) for row in found if row.host_id in self._hosts]
-        for attempt_id, host in targets:
-            self._executor.cancel(host.name, attempt_id, why)
+        if self._stale:
+            self._read_everything()
+        self._arrived |= self._executor.arrivals()
+        answers = self._poll(0.0 if self._arrived else wait_s)
+        self._hear_changes()
+        clock_s = self._monotonic()
+        news = any(answer["events"] or not host.known for host, answer in self._answering(answers))
+        look = self._stirred and clock_s >= self._look_from
+        if not (news or look or self._arrived or self._lost or clock_s >= self._round_at):
+            self._hear(answers, clock_s)
+            return False
+        return self._round(answers, may_claim)
 
     def stop(self) -> None:
         """End what runs, take the reports, and give the lease back.
@@ -140,152 +157,343 @@ class Dispatcher:
         Raises:
             LeaseLostError: another dispatcher took over; what runs is its own now.
         """
-        with writing(self._engine) as connection:
-            self._lease.renew(connection, self._clock())
-            live = select(attempts.c.id).where(attempts.c.state.in_(LIVE_ATTEMPT), attempts.c.host_id.in_(self._hosts))
-            running = connection.execute(live).scalars().all()
+        if self._stale:
+            self._read_everything()
         try:
-            self.cancel_attempts(running, "the dispatcher stopped")
-            for host in self._hosts.values():
-                deadline = self._clock() + timedelta(seconds=10)
-                while self._clock() < deadline:
-                    events = self._executor.poll(host.name, host.cursor, _POLL_WAIT_S)
-                    with writing(self._engine) as connection:
-                        self._take(connection, host, events)
-                    self._taken(host, events)
-                    if not events["running"]:
-                        break
-                self._executor.poll(host.name, host.cursor, 0)  # so that the agent forgets what was taken
+            with self._writing():
+                pass  # the lease is still ours
+            for host in self._roster.hosts.values():
+                running = [one.id for one in self._running.at(host.id)]
+                self._executor.cancel(host.reached_as, running, "the dispatcher stopped")
+            for _ in range(int(_STOP_S / _STEP_S)):
+                self._round(self._poll(_STEP_S), lambda _: False)
+                if not any(host.running for host in self._roster.hosts.values()):
+                    break
+            self._poll(0.0)  # so that the agents forget what was taken
         finally:
-            with writing(self._engine) as connection:
-                for attempt_id in running:
-                    lose_attempt(connection, attempt_id, who=self._who, why="the dispatcher stopped", now=self._clock())
-                self._lease.release(connection)
-
-    def _take(self, connection: Connection, host: _Host, polled: dict[str, Any]) -> None:
-        """Ingest a poll's events, once each."""
-        now = self._clock()
-        for event in polled["events"]:
-            if event["kind"] == "started":
-                row = connection.execute(
-                    select(attempts.c.state).where(
-                        attempts.c.id == event["attempt_id"], attempts.c.token == event["token"]
-                    )
-                ).first()
-                if row is not None and row.state == "leased":
-                    change_attempt(
-                        connection, event["attempt_id"], "leased", "running", who=self._who, why=None, now=now
-                    )
-            elif event["kind"] == "lost":
-                lose_attempt(
-                    connection, event["attempt_id"], who=self._who, why="its agent ended before it did", now=now
+            with self._writing() as connection:
+                why = "the dispatcher stopped"
+                lose_attempts(
+                    connection, list(self._running.live), who=self._who, why=why, now=self._clock(), counted=False
                 )
-            else:
-                self._ingest(connection, event, now)
+                self._lease.release(connection)
+            self.close()
 
-    @staticmethod
-    def _taken(host: _Host, polled: dict[str, Any]) -> None:
-        """Move the cursor, once the transaction that took the events stands: the agent forgets what is before it."""
-        host.cursor = max([host.cursor, *(event["sequence"] for event in polled["events"])])
+    def leave(self) -> None:
+        """Give the lease back and leave everything running: a successor takes it over."""
+        with suppress(Exception), self._writing() as connection:
+            self._lease.release(connection)
+        self.close()
 
-    def _ingest(self, connection: Connection, event: dict[str, Any], now: datetime) -> None:
-        try:
-            report = read_report(event["report"])
-        except ValidationError as error:
-            failure = Failure(
-                cause="bug",
-                code="bad_report",
-                message=f"the agent's report breaks the contract: {error.error_count()} errors",
+    def close(self) -> None:
+        """Give the database's connections back."""
+        self._stale = True
+        if self._watcher is not None:
+            self._watcher.close()
+            self._watcher = None
+
+    # Below: the parts of a round.
+
+    def _round(self, answers: _Answers, may_claim: Callable[[Connection], bool]) -> bool:
+        """One transaction, and what follows from it."""
+        done = _Tick()
+        now, clock_s = self._clock(), self._monotonic()
+        with self._writing() as connection:
+            self._take(connection, answers, done, now)
+            self._drop_lost(connection, done, now)
+            for reached_as, hello in self._arrived.items():
+                self._greet(connection, reached_as, hello, done, now)
+            if clock_s >= self._renew_at:
+                self._renew_rows(connection, now, clock_s)
+            if clock_s >= self._round_at:
+                self._lose(connection, self._running.expired(clock_s), "its lease ran out", done, now)
+                done.stirred |= queue.expire_queued(connection, who=self._who, now=now) > 0
+                done.recoveries = quarantine.maintain(connection, who=self._who, now=now)
+            self._settle(done, now, clock_s)
+            if done.ailing:
+                self._look_from = clock_s
+            self._look(connection, now, clock_s, anew=done.stirred or bool(done.greeted or done.gone))
+            if may_claim(connection):
+                done.claimed = self._claim(connection, now)
+        self._arrived, self._lost = {}, {}
+        self._running.add(done.claimed, clock_s)
+        self._usage.claimed(done.claimed, now.timestamp())
+        for host_id, cursor in done.cursors.items():
+            if host_id in self._roster.hosts:
+                self._roster.hosts[host_id].cursor = cursor
+        self._hear(answers, clock_s)
+        self._start(done.claimed)
+        for step in done.recoveries:
+            if step.host_id in self._roster.hosts:
+                self._executor.recover(self._roster.hosts[step.host_id].reached_as, step.device_key, step.rung)
+        if clock_s >= self._round_at:
+            self._round_at = clock_s + _ROUND_S
+        return bool(done.claimed or done.ended or done.lost or done.over or done.greeted or done.gone)
+
+    def _greet(
+        self, connection: Connection, reached_as: str, hello: dict[str, Any], done: _Tick, now: datetime
+    ) -> None:
+        reached = [host for host in self._roster.hosts.values() if host.id not in done.gone]
+        others = [host for host in (*reached, *done.greeted) if host.reached_as != reached_as]
+        arrival = arrive(connection, reached_as, hello, others, self._store_marker, who=self._who, now=now)
+        if arrival.refused is not None:
+            done.gone[arrival.host.id] = self.lost_hosts[reached_as] = arrival.refused
+        else:
+            done.greeted.append(arrival.host)
+
+    def _take(self, connection: Connection, answers: _Answers, done: _Tick, now: datetime) -> None:
+        """Ingest the events of all hosts, once each; and what a host does not know though the database thinks so."""
+        started: dict[int, str] = {}
+        finished: list[dict[str, Any]] = []
+        lost: list[int] = []
+        for host, answer in self._answering(answers):
+            for event in answer["events"]:
+                if event["sequence"] <= host.cursor:
+                    continue
+                done.cursors[host.id] = event["sequence"]
+                if event["kind"] == "started":
+                    started[event["attempt_id"]] = event["token"]
+                elif event["kind"] == "finished":
+                    finished.append(event)
+                elif event["kind"] == "lost":
+                    lost.append(event["attempt_id"])
+                elif event["kind"] == "devices":
+                    self._take_devices(connection, host, event, now)
+                    done.stirred = True
+                elif event["kind"] == "recovered":
+                    self._take_recovery(connection, event, now)
+        over = {event["attempt_id"] for event in finished}
+        begun = [(attempt_id, token) for attempt_id, token in started.items() if attempt_id not in over]
+        take_started(connection, begun, who=self._who, now=now)
+        if finished:
+            done.ended = ingest(connection, finished, who=self._who, now=now)
+            # Conversions free what waits for them, and what failed is queued again.
+            done.stirred |= any(one.failure is not None or one.device_id is None for one in done.ended)
+            done.ailing = any(one.failure is not None and one.failure.cause == Cause.DEVICE for one in done.ended)
+            outcomes = [_outcome(one) for one in done.ended if one.state == "finished" and one.device_id is not None]
+            quarantine.note_outcomes(connection, outcomes, who=self._who, now=now)
+        done.told += [event["attempt_id"] for event in finished]
+        if lost:
+            done.told += lost
+            lose_attempts(connection, lost, who=self._who, why="its agent ended before it did", now=now)
+            done.over += lost
+            done.stirred = True
+        for host, answer in self._answering(answers):
+            if not host.known:
+                known = over.union(answer["running"], lost)
+                unknown = [one.id for one in self._running.at(host.id) if one.id not in known]
+                self._lose(connection, unknown, "its agent is gone", done, now)
+                host.known = True
+                done.stirred = True
+
+    def _take_devices(self, connection: Connection, host: ReachedHost, event: dict[str, Any], now: datetime) -> None:
+        found = [DeviceDescription(**device) for device in event["devices"]]
+        record_devices(connection, host.id, found, now, noting(connection, who=self._who, now=now))
+        self._roster.forget_shape()
+
+    def _take_recovery(self, connection: Connection, event: dict[str, Any], now: datetime) -> None:
+        place = self._roster.fleet.places.get(event["device"])
+        if place is not None and place.device_id is not None:
+            after, why = "recovered" if event["ok"] else "unrecovered", event["why"] or f"rung {event['rung']}"
+            record(connection, "recovery", place.device_id, None, after, who=self._who, why=why, now=now)
+
+    def _drop_lost(self, connection: Connection, done: _Tick, now: datetime) -> None:
+        """Hosts that do not answer any more: what they ran is given up at once where it is known to be dead."""
+        note = noting(connection, who=self._who, now=now)
+        for reached_as, answer in self._lost.items():
+            host = self._roster.host_at(reached_as)
+            if host is None:
+                continue
+            set_host_presence(connection, host.id, "lost", answer.why, now, note)
+            done.gone[host.id] = answer.why
+            if answer.dead:
+                self._lose(connection, [one.id for one in self._running.at(host.id)], answer.why, done, now)
+
+    def _lose(self, connection: Connection, ids: Collection[int], why: str, done: _Tick, now: datetime) -> None:
+        if ids:
+            done.lost += ids
+            lose_attempts(connection, ids, who=self._who, why=why, now=now)
+            done.stirred = True
+
+    def _renew_rows(self, connection: Connection, now: datetime, clock_s: float) -> None:
+        """For a dispatcher that takes over: what the rows say is true to within some seconds."""
+        answering = [host.id for host in self._roster.hosts.values() if clock_s - host.answered_at < _RENEW_S]
+        if answering:
+            until = now + timedelta(seconds=EXPIRY_S + ROW_SLACK_S)
+            connection.execute(
+                update(attempts).where(IS_LIVE, attempts.c.host_id.in_(answering)).values(lease_until=until)
             )
-            at = now.timestamp()
-            result = Result(
-                attempt_id=event["attempt_id"], token=event["token"], started_at=at, finished_at=at, failure=failure
-            )
-            report = Report(attempt_id=event["attempt_id"], token=event["token"], result=result)
-        ingest(connection, report, who=self._who, now=now)
+            connection.execute(update(hosts).where(hosts.c.id.in_(answering)).values(last_seen_at=now))
+        self._renew_at = clock_s + _RENEW_S
 
-    def _renew_attempts(self, connection: Connection, running: Sequence[int], now: datetime) -> None:
-        connection.execute(
-            update(attempts)
-            .where(attempts.c.id.in_(running), attempts.c.state.in_(LIVE_ATTEMPT))
-            .values(lease_until=now + timedelta(seconds=ATTEMPT_LEASE_S + _EXPIRY_SLACK_S))
-        )
+    def _settle(self, done: _Tick, now: datetime, clock_s: float) -> None:
+        """What the transaction did so far, in memory."""
+        for ended in done.ended:
+            live = self._running.over(ended.attempt_id)
+            self._usage.ended(ended, live.expected_s if live is not None else 0.0, now.timestamp())
+            if ended.device_id is not None:
+                used_s = self._roster.used_s
+                used_s[ended.place] = used_s.get(ended.place, 0.0) + ended.used_s
+        for attempt_id in done.over:
+            self._running.over(attempt_id)
+        for attempt_id in done.told:
+            self._running.release(attempt_id)
+        for attempt_id in done.lost:
+            self._running.give_up(attempt_id, clock_s)
+        for host_id, why in done.gone.items():
+            if (left := self._roster.hosts.pop(host_id, None)) is not None:
+                self.lost_hosts[left.reached_as] = why
+            self._running.forget_host(host_id)
+        for host in done.greeted:
+            host.answered_at = clock_s
+            self._roster.hosts[host.id] = host
+            self._running.forget_host(host.id)
+            self.lost_hosts.pop(host.reached_as, None)
+        if done.gone or done.greeted:
+            self._roster.forget_shape()
 
-    def _no_longer_live(self, connection: Connection, running: Sequence[int]) -> list[int]:
-        """Attempts that an agent still runs and that the database has given up (cancelled by a user, lease lost)."""
-        if not running:
+    def _look(self, connection: Connection, now: datetime, clock_s: float, *, anew: bool) -> None:
+        """Look which lanes and devices there are, and what users cancelled; not more often than it costs."""
+        self._stirred |= anew
+        if self._roster.is_known and (clock_s < self._look_from or not (self._stirred or clock_s >= self._round_at)):
+            return
+        began = self._monotonic()
+        self._roster.refresh(connection, now)
+        self._lanes.refresh(connection, self._roster.fleet)
+        live = set(connection.execute(select(attempts.c.id).where(IS_LIVE)).scalars())
+        for attempt_id in self._running.live.keys() - live:  # cancelled by their users
+            self._running.give_up(attempt_id, clock_s)
+        self._stale |= not live <= self._running.live.keys()
+        if moving := self._lanes.moving():  # one in turn: a backlog changes slowly
+            self._backlog_turn = (self._backlog_turn + 1) % len(moving)
+            self._usage.backlog_s.update(backlog_s(connection, [moving[self._backlog_turn]]))
+        self._stirred = False
+        self._look_from = clock_s + _COST_FACTOR * (self._monotonic() - began)
+
+    def _claim(self, connection: Connection, now: datetime) -> list[Claimed]:
+        roster, running = self._roster, self._running
+        opened = roster.open_places(now)
+        free, probing = opened.difference(running.busy), roster.probing_places().difference(running.busy)
+        if not free and not probing:
             return []
-        live = connection.execute(
-            select(attempts.c.id).where(attempts.c.id.in_(running), attempts.c.state.in_(LIVE_ATTEMPT))
-        )
-        return sorted(set(running) - set(live.scalars()))
-
-    def _expire(self, connection: Connection, now: datetime) -> None:
-        late = select(attempts.c.id).where(attempts.c.state.in_(LIVE_ATTEMPT), attempts.c.lease_until < now)
-        for attempt_id in connection.execute(late).scalars().all():
-            lose_attempt(connection, attempt_id, who=self._who, why="its lease ran out", now=now)
-
-    def _claim(self, connection: Connection, now: datetime) -> list[tuple[int, Order]]:
-        places = self._places(connection, now)
-        wanted = candidates(connection, now, [place.device_id for place in places if place.device_id and place.open])
+        wanted = self._lanes.heads(connection, roster.fleet, free, probing, now)
         if not wanted:
             return []
-        assignments = match(wanted, places)
-        own_pids = [os.getpid(), *runs.followers_here(connection, now)]
-        lease_until = now + timedelta(seconds=ATTEMPT_LEASE_S + _EXPIRY_SLACK_S)
+        assignments = match(
+            wanted,
+            roster.fleet,
+            self._lanes.requirements,
+            running.busy,
+            free,
+            self._usage.history(roster.used_s, now.timestamp()),
+            now.timestamp(),
+            probing=probing,
+        )
         try:
             with connection.begin_nested():
-                return claim(
-                    connection, assignments, who=self._who, lease_until=lease_until, own_pids=own_pids, now=now
+                return queue.claim(
+                    connection,
+                    assignments,
+                    roster.memory_bytes,
+                    who=self._who,
+                    lease_until=now + timedelta(seconds=EXPIRY_S + ROW_SLACK_S),
+                    own_pids=self._own_pids(connection, now),
+                    now=now,
                 )
-        except (IntegrityError, LostRaceError):
-            return []  # a place or job changed hands since it was read; the next tick sees it as it is
+        except IntegrityError:  # a place is taken that memory thinks is free
+            self._stale = True
+            return []
 
-    def _places(self, connection: Connection, now: datetime) -> list[Place]:
-        """Devices and conversion slots of the hosts in reach, with what runs there."""
-        live = {
-            row.place: row.kind
-            for row in connection.execute(
-                select(attempts.c.place, jobs.c.kind)
-                .join(jobs, jobs.c.id == attempts.c.job_id)
-                .where(attempts.c.state.in_(LIVE_ATTEMPT))
-            )
-        }
-        rows = connection.execute(select(devices).where(devices.c.host_id.in_(self._hosts)))
-        places = [
-            Place(
-                key=row.key,
-                host_id=row.host_id,
-                kind="device",
-                device_id=row.id,
-                needs_quiet=row.kind == "cpu",
-                busy_with=live.get(row.key),
-                open=_takes_work(row, now),
-            )
-            for row in rows
-        ]
-        for host in self._hosts.values():
-            keys = [f"slot:{host.id}:{number}" for number in range(host.slots)]
-            places += [Place(key=key, host_id=host.id, kind="slot", busy_with=live.get(key)) for key in keys]
-        return places
+    def _own_pids(self, connection: Connection, now: datetime) -> dict[int, list[int]]:
+        """Processes of ours on this machine: no foreign load to what is measured here."""
+        here = [host.id for host in self._roster.hosts.values() if host.key.partition("/")[0] == machine_key()]
+        own = [os.getpid(), *runs.followers_here(connection, now)] if here else []
+        return {host_id: own for host_id in here}
 
-    def _start(self, orders: list[tuple[int, Order]]) -> None:
-        for host_id, order in orders:
-            try:
-                self._executor.start(self._hosts[host_id].name, to_dict(order))
-            except HostLostError as error:
-                with writing(self._engine) as connection:
-                    lose_attempt(connection, order.attempt_id, who=self._who, why=str(error), now=self._clock())
-                raise
+    def _start(self, claimed: Collection[Claimed]) -> None:
+        orders: dict[int, list[dict[str, Any]]] = {}
+        for one in claimed:
+            orders.setdefault(one.host_id, []).append(one.order)
+        for host_id, given in orders.items():
+            self._executor.start(self._roster.hosts[host_id].reached_as, given)
+
+    # Below: hosts that answer, and memory.
+
+    def _poll(self, wait_s: float) -> _Answers:
+        """Answers that are in within the wait; who is lost is remembered until a transaction took it."""
+        # One that came anew counts its events from the beginning, and is polled once it was greeted.
+        hosts = [host for host in self._roster.hosts.values() if host.reached_as not in self._arrived]
+        said = self._executor.poll({host.reached_as: host.cursor for host in hosts}, min(wait_s, _STEP_S))
+        self._lost |= {name: answer for name, answer in said.items() if isinstance(answer, Lost)}
+        return {name: answer for name, answer in said.items() if not isinstance(answer, Lost)}
+
+    def _answering(self, answers: _Answers) -> list[tuple[ReachedHost, dict[str, Any]]]:
+        hosts = self._roster.hosts.values()
+        return [(host, answers[host.reached_as]) for host in hosts if host.reached_as in answers]
+
+    def _hear(self, answers: _Answers, clock_s: float) -> None:
+        """Who answered is alive, and what it runs that is live no more is ended."""
+        for host, answer in self._answering(answers):
+            host.answered_at, host.running = clock_s, answer["running"]
+            unwanted = self._running.heard(host.id, answer["running"], clock_s)
+            if unwanted:
+                self._end_unwanted(host, unwanted, clock_s)
+
+    def _end_unwanted(self, host: ReachedHost, ids: Collection[int], clock_s: float) -> None:
+        """An agent runs what was cancelled, lost, or is of no farm of ours; the place is held until it does not."""
+        unknown = [known for known in ids if not self._running.holds(known)]
+        if unknown:
+            with reading(self._engine) as connection:
+                query = select(attempts.c.id, attempts.c.place)
+                for row in connection.execute(query.where(attempts.c.id.in_(unknown))):
+                    self._running.hold(row.id, host.id, row.place, clock_s)
+        self._executor.cancel(host.reached_as, list(ids), "cancelled")
+
+    def _hear_changes(self) -> None:
+        try:
+            self._stirred |= self._watch().changed()
+        except BaseException:
+            self.close()
+            raise
+
+    def _watch(self) -> Watcher:
+        if self._watcher is None:
+            self._watcher = Watcher(self._engine)
+        return self._watcher
+
+    @contextmanager
+    def _writing(self) -> Iterator[Connection]:
+        """A transaction under the lease, on the connection that others' changes are told from."""
+        try:
+            connection = self._watch().connection.execution_options(benchfarm_write=True)
+            with connection.begin():
+                self._lease.renew(connection, self._clock())
+                yield connection
+        except BaseException:
+            self.close()
+            raise
+
+    def _read_everything(self) -> None:
+        now, clock_s = self._clock(), self._monotonic()
+        with self._writing() as connection:
+            self._running.load(connection, now, clock_s)
+            self._usage.load(connection, now)
+        self._roster.forget_shape()
+        for host in self._roster.hosts.values():
+            host.known = False  # what it runs is compared with the database once more
+        self._look_from = self._round_at = 0.0
+        self._stirred, self._stale = True, False
 
 
-def _takes_work(device: Row[Any], now: datetime) -> bool:
-    cooling = device.not_before is not None and device.not_before > now
-    return device.presence == "online" and device.admin == "enabled" and not cooling
-
-
-def _host_description(data: dict[str, Any]) -> HostDescription:
-    backends = {
-        seam: tuple(BackendCapability(**item) for item in data[seam]) for seam in ("runtimes", "converters", "sensors")
-    }
-    return HostDescription(**{**data, **backends})
+def _outcome(ended: Ended) -> quarantine.Outcome:
+    assert ended.device_id is not None
+    return quarantine.Outcome(
+        device_id=ended.device_id,
+        failure_cause=ended.failure.cause if ended.failure is not None else None,
+        failure_code=ended.failure.code if ended.failure is not None else None,
+        failure_message=ended.failure.message if ended.failure is not None else None,
+        canary=ended.canary,
+        used_s=ended.used_s,
+        p50_ms=ended.p50_ms,
+        verdict=ended.verdict,
+    )

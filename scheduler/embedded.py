@@ -2,31 +2,26 @@
 
 from __future__ import annotations
 
-import getpass
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Literal
 
-from sqlalchemy import Engine
-
 from device_registry.database import reading, writing
-from device_registry.errors import BenchfarmError, UsageError
-from device_registry.registry import list_devices, record_hello
+from device_registry.errors import BenchfarmError
+from device_registry.registry import list_hosts, record_hello
 from device_registry.selectors import parse_selector
 from device_registry.tables import utc_now
 from scheduler import runs
 from scheduler.dispatcher import ATTEMPT_LEASE_S, Dispatcher
 from scheduler.executors.executor import Executor, HostLostError
-from scheduler.home import Home
-from scheduler.leases import DispatcherLease, LeaseLostError
-from scheduler.plan import Request, plan
+from scheduler.farm import Farm, Fleet
+from scheduler.leases import DispatcherLease, LeaseLostError, is_led
+from scheduler.request import Request
 from scheduler.runs import Submitted
-from scheduler.schema import open_database
 from scheduler.status import RunStatus, run_is_done, run_status
 from workers.agent import AGENT_VERSION
-from workers.artifacts import ArtifactStore
 from workers.errors import AttemptError, first_line
 from workers.host import describe_host, discover_devices
 from workers.spool import sweep_ray_sessions
@@ -37,54 +32,34 @@ _FOLLOW_PERIOD_S = 3.0
 _OBSERVE_PERIOD_S = 1.0
 
 
-class EmbeddedFarm:
+class EmbeddedFarm(Farm):
     """What `benchfarm run` works with."""
-
-    def __init__(self, home: Home) -> None:
-        """Open (and if need be create) the database and the store.
-
-        Raises:
-            BenchfarmError: the data directory or the database cannot be used.
-        """
-        home.prepare()
-        self.home = home
-        self.engine: Engine = open_database(home.database_url)
-        try:
-            self.store = ArtifactStore(home.store_url, home.path / "cache")
-        except (ValueError, ImportError) as error:
-            raise UsageError(f"the artifact store's URL cannot be used: {error}") from error
 
     def register_this_host(self) -> int:
         """Put this host and its devices into the registry; returns the host's id."""
         with writing(self.engine) as connection:
             return record_hello(connection, describe_host(), discover_devices(), AGENT_VERSION, utc_now())
 
-    def submit(self, request: Request) -> Submitted:
-        """Validate, plan and insert a request.
+    def submit(self, request: Request, *, follow: bool = True) -> Submitted:
+        """Validate, plan and insert a request: for the farm, where one is up on this database, else for this host.
 
         Raises:
             UsageError: something named cannot be.
         """
-        selector = parse_selector(request.selector)
-        host_id = self.register_this_host()
+        parse_selector(request.selector)  # before this host is looked at
         with reading(self.engine) as connection:
-            # Only this host's: nobody dispatches to another's from here, and its devices may be long gone.
-            known = [device for device in list_devices(connection) if device.host_id == host_id]
-        found = [d for d in known if d.presence == "online" and selector.matches(d.selectable)]
-        if not found:
-            names = ", ".join(device.name for device in known) or "none"
-            raise UsageError(f"no device matches {request.selector!r}; devices of this host: {names}")
-        made = plan(request, found)
-        with writing(self.engine) as connection:
-            return runs.submit(
-                connection,
-                made,
-                request,
-                self.store,
-                owner=getpass.getuser(),
-                this_host_id=host_id,
-                now=utc_now(),
-            )
+            up = is_led(connection, utc_now()) and any(host.presence == "online" for host in list_hosts(connection))
+        if up:
+            return super().submit(request, follow=follow)
+        host_id = self.register_this_host()
+        fleet = self.fleet()
+        # Only this host's: nobody dispatches to another's from here, and its devices may be long gone.
+        here = Fleet(
+            [host for host in fleet.hosts if host.id == host_id],
+            [device for device in fleet.devices if device.host_id == host_id],
+            host_id,
+        )
+        return self._insert(request, here, store=self.store, follow=follow)
 
     def work(
         self, run_id: int, executor: ExecutorName, observe: Callable[[RunStatus], None], say: Callable[[str], None]
@@ -116,7 +91,6 @@ class EmbeddedFarm:
                         with self._holding(run_id, lease):
                             carrier = self._bring_up(executor)
                             dispatcher = Dispatcher(self.engine, carrier, lease)
-                            dispatcher.join_hosts()
                     elif not leads and not following:
                         following = True
                         say("another benchfarm runs on this data directory: following it")
@@ -126,12 +100,15 @@ class EmbeddedFarm:
                 else:
                     try:
                         changed = dispatcher.tick(may_claim=lambda connection: not run_is_done(connection, run_id))
-                    except (LeaseLostError, HostLostError) as error:
                         # Who takes the role also takes the host, and ends our agent: it may be gone before we hear why.
-                        if isinstance(error, HostLostError) and self._holds(lease):
-                            raise
+                        if dispatcher.lost_hosts and self._holds(lease):
+                            raise HostLostError("; ".join(dispatcher.lost_hosts.values()))
+                        if dispatcher.lost_hosts:
+                            raise LeaseLostError
+                    except LeaseLostError:
                         say("another benchfarm took over: following it")
                         following = True
+                        dispatcher.close()
                         carrier.close()
                         dispatcher = carrier = None
                 if changed or time.monotonic() >= next_observe:
@@ -182,7 +159,7 @@ class EmbeddedFarm:
                 return LocalExecutor(self.home.path, self.home.store_url, ATTEMPT_LEASE_S)
             except AttemptError as error:  # another agent holds this host
                 raise BenchfarmError(error.message) from error
-        from scheduler.executors.ray_cluster import EmbeddedRayExecutor
+        from scheduler.executors.ray_embedded import EmbeddedRayExecutor
 
         try:
             return EmbeddedRayExecutor(self.home.path, self.home.store_url, ATTEMPT_LEASE_S)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import secrets
+import time
+from collections.abc import Callable
 from datetime import datetime, timedelta
 
 from sqlalchemy import Connection, insert, select, update
@@ -29,14 +31,24 @@ class LeaseLostError(BenchfarmError):
 class DispatcherLease:
     """This process's claim to the role; the holder's name differs for every claim."""
 
-    def __init__(self) -> None:
-        """Make a claim; nothing is taken yet."""
+    def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
+        """Make a claim; nothing is taken yet.
+
+        Args:
+            monotonic: seconds that never jump.
+        """
+        self._monotonic = monotonic
+        #: Whose claim was seen until when, and since when it says so.
+        self._seen: tuple[str, datetime, float] | None = None
         self.holder = f"{os.getpid()}-{secrets.token_hex(6)}"
         me = this_process()
         self._values = {"host_key": machine_key(), "pid": me.pid, "pid_started": me.started}
 
     def acquire(self, connection: Connection, now: datetime) -> bool:
-        """Take the lease if it is free, ours, run out, or held by a process of this host that is dead."""
+        """Take the lease if it is free, ours, run out, or held by a process of this host that is dead.
+
+        Run out is also what nobody has renewed while we watched, whatever the wall clocks say.
+        """
         until = now + timedelta(seconds=LEASE_S)
         row = connection.execute(select(leases).where(leases.c.role == DISPATCHER)).first()
         values = {"holder": self.holder, "until": until, **self._values}
@@ -51,12 +63,18 @@ class DispatcherLease:
             self.renew(connection, now)
             return True
         dead = row.host_key == self._values["host_key"] and not is_alive(row.pid, row.pid_started)
-        if row.until > now and not dead:
+        if row.until > now and not dead and not self._stands_still(row.holder, row.until):
             return False
         taken = connection.execute(
             update(leases).where(leases.c.role == DISPATCHER, leases.c.holder == row.holder).values(**values)
         )
         return taken.rowcount == 1
+
+    def _stands_still(self, holder: str, until: datetime) -> bool:
+        clock_s = self._monotonic()
+        if self._seen is None or self._seen[:2] != (holder, until):
+            self._seen = (holder, until, clock_s)
+        return clock_s - self._seen[2] > LEASE_S
 
     def renew(self, connection: Connection, now: datetime) -> None:
         """Hold it longer.
@@ -75,3 +93,11 @@ class DispatcherLease:
     def release(self, connection: Connection) -> None:
         """Give it up, so that a waiting dispatcher takes it at once."""
         connection.execute(leases.delete().where(leases.c.role == DISPATCHER, leases.c.holder == self.holder))
+
+
+def is_led(connection: Connection, now: datetime) -> bool:
+    """Whether somebody dispatches for this database now."""
+    row = connection.execute(select(leases).where(leases.c.role == DISPATCHER)).first()
+    if row is None or row.until <= now:
+        return False
+    return bool(row.host_key != machine_key() or is_alive(row.pid, row.pid_started))

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import itertools
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
-from typing import Literal
+from functools import cached_property
+from typing import Any
 
 from device_registry.capabilities import BackendCapability
 from device_registry.errors import UsageError
 from device_registry.registry import RegisteredDevice
-from scheduler.conversions import Variant, chain, digest, variants_of
+from device_registry.selectors import parse_selector
+from scheduler.conversions import Variant, chain, digest, reason, variants_of
+from scheduler.offers import merged, need
+from scheduler.request import Request as Request
+from scheduler.targets import Target, targets_of
 from workers.codec import to_dict
-from workers.contract import PROTOCOL_VERSION, ConvertTask, GatePolicy, MeasureTask, ModelRequest, Options
+from workers.contract import PROTOCOL_VERSION, ConvertTask, MeasureTask, ModelRequest
 from workers.models.source import ModelSource, Resolved, UnknownModelError, file_digest
 from workers.plugins import Plugin, plugins
 from workers.runtimes.runtime import Runtime
@@ -26,30 +31,6 @@ CONVERT_DEADLINE_S = 1800.0
 MEASURE_ALLOWANCE_S = 600.0
 
 
-@dataclass(frozen=True, kw_only=True)
-class Request:
-    """What a user asked for in one `run`."""
-
-    models: tuple[str, ...]
-    kind: Literal["measure", "profile"] = "measure"
-    #: None: every runtime; named ones must be possible.
-    runtimes: tuple[str, ...] | None = None
-    recipes: tuple[str, ...] | None = None
-    selector: str = ""
-    threads: tuple[int, ...] = (1,)
-    #: Runtimes' own options, each with the values to compare; a runtime without the option runs once.
-    runtime_options: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    options: Options = field(default_factory=Options)
-    repeats: int = 1
-    weights: str = "random"
-    seed: int = 0
-    calibration: str | None = None
-    allow_code: bool = False
-    search_path: tuple[str, ...] = ()
-    gate: GatePolicy = "wait"
-    gate_timeout_s: float = 15.0
-
-
 @dataclass(frozen=True)
 class PlannedConversion:
     """A convert job to be, unless its artifact stands."""
@@ -59,6 +40,8 @@ class PlannedConversion:
     task: ConvertTask
     #: The canonical program of a user's file or code is made where that is.
     on_this_host: bool
+    #: What its host must offer (`scheduler.offers`).
+    needs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -67,9 +50,16 @@ class PlannedMeasurement:
 
     variant: Variant
     task: MeasureTask
-    device: RegisteredDevice
+    #: The one device it is pinned to; None: whichever is free of those that `selector` and `needs` fit.
+    device: RegisteredDevice | None
     repeat_no: int
     case_key: str
+    #: What people read of where it runs; empty: the device's name.
+    where: str = ""
+    selector: str = ""
+    needs: tuple[str, ...] = ()
+    #: The model of the units it may run on, where they are all of one.
+    device_model: str | None = None
 
 
 @dataclass
@@ -84,25 +74,39 @@ class Plan:
     unsupported: list[dict[str, str]] = field(default_factory=list)
 
 
-def plan(request: Request, devices: Sequence[RegisteredDevice]) -> Plan:
+def plan(
+    request: Request, devices: Sequence[RegisteredDevice], descriptions: Sequence[Mapping[str, Any]] | None = None
+) -> Plan:
     """Plan a request for devices that matched its selector.
+
+    Args:
+        request: what is wanted.
+        devices: those that match; none where they have yet to come.
+        descriptions: HostDescriptions of the hosts that can convert; default: those of the devices' hosts.
 
     Raises:
         UsageError: something asked for by name cannot be; the sentence says what and why.
     """
+    request.check()
     runtimes = plugins("runtimes")
     _check_named("runtime", request.runtimes, sorted(runtimes))
     _check_named("recipe", request.recipes, all_recipes())
     _check_options(request, [runtimes[name].load() for name in request.runtimes or runtimes])
+    if not devices and request.runtimes is None:
+        raise UsageError("for devices that have yet to come name what to run there: --runtime")
     resolved = [resolve_model(request, name) for name in request.models]
     _refuse_equal_names([item for _, item in resolved])
     identities = [item.identity for _, item in resolved]
     if request.calibration is not None:
         identities.append({"calibration": _calibration_digest(request.calibration)})
     made = Plan(digest([to_dict(request), identities, sorted(device.key for device in devices)]))
+    if descriptions is None:
+        descriptions = list({device.host_id: device.host_description for device in devices}.values())
+    targets = targets_of(request.spread, parse_selector(request.selector), devices)
     for source, model in resolved:
-        for device in devices:
-            _plan_model(made, request, source, model, device, runtimes)
+        planner = _Planner(made, request, source, model, descriptions)
+        for target in targets:
+            planner.add(target)
     if not made.measurements:
         whys = {entry["why"] for entry in made.unsupported}
         raise UsageError("nothing can be measured: " + ("; ".join(sorted(whys)) or "no runtime takes such a model"))
@@ -124,9 +128,11 @@ def all_recipes() -> list[str]:
     return sorted({route.recipe for route in routes} | {"fp32", "original"})
 
 
-def all_models() -> list[str]:
-    """Every model that a source can list."""
-    return sorted(name for plugin in plugins("model_sources").values() for name in plugin.load().names())
+def all_models(*, simulated: bool = True) -> list[str]:
+    """Every model that a source can list, simulated ones last or not at all."""
+    sources: list[ModelSource] = [plugin.load() for plugin in plugins("model_sources").values()]
+    found = sorted((source.simulated, name) for source in sources for name in source.names())
+    return [name for made_up, name in found if simulated or not made_up]
 
 
 def resolve_model(request: Request, name: str) -> tuple[Plugin, Resolved]:
@@ -148,54 +154,140 @@ def resolve_model(request: Request, name: str) -> tuple[Plugin, Resolved]:
         source: ModelSource = plugin.load()
         if (found := source.resolve(wanted)) is not None:
             return plugin, found
-    known = all_models()
+    known = all_models(simulated=False)  # who wants one of those says so
     tails = {model.rpartition("/")[2]: model for model in known}
     close = get_close_matches(name, known, n=3) or [tails[tail] for tail in get_close_matches(name, tails, n=3)]
     hint = f"; did you mean {', '.join(close)}?" if close else "; see benchfarm models list"
     raise UnknownModelError(f"unknown model {name}{hint}")
 
 
-def _plan_model(
-    made: Plan, request: Request, plugin: Plugin, model: Resolved, device: RegisteredDevice, runtimes: dict[str, Plugin]
-) -> None:
-    host = device.host_description
-    variants = variants_of(
-        _root(plugin, model), plugins("converters"), [BackendCapability(**item) for item in host["converters"]]
-    )
-    capabilities = {item["name"]: BackendCapability(**item) for item in host["runtimes"]}
-    for name in request.runtimes or sorted(runtimes, key=_baseline_first):
-        runtime: Runtime = runtimes[name].load()
-        why_not = _why_no_runtime(runtime, name, capabilities, device)
-        offered = [variant for variant in variants.values() if variant.format in runtime.formats]
-        wanted = [v for v in offered if request.recipes is None or v.recipe in (*request.recipes, "original")]
-        if not offered:
-            _unsupported(made, model, device, name, "any", f"no converter leads from {model.format} to {name}'s format")
-            continue
-        for recipe in sorted(_lacking(request, {variant.recipe for variant in offered})):
-            _unsupported(made, model, device, name, recipe, f"{name} has no {recipe} variant of {model.name}")
-        for variant in wanted:
-            if reason := runtime.refuses.get(variant.recipe):
-                _unsupported(made, model, device, name, variant.recipe, reason)
-                continue
-            links = [_conversion(link, variants, model, request) for link in chain(variant, variants.values())]
-            if reason := variant.why_not or why_not:
-                spare = variant.why_not is None and request.runtimes is None
-                _unsupported(made, model, device, name, variant.recipe, reason, variant.key if spare else None)
-                made.spare_conversions += links if spare else []
-                continue
-            made.conversions += links
-            for threads, own in itertools.product(request.threads, _own_options(request, runtime)):
-                options = replace(request.options, threads=threads, runtime_options=own)
-                made.measurements += _measurements(request, model, device, name, runtimes[name].entry, variant, options)
+class _Planner:
+    """Plans one model of a request, target by target."""
 
+    def __init__(
+        self,
+        made: Plan,
+        request: Request,
+        plugin: Plugin,
+        model: Resolved,
+        descriptions: Sequence[Mapping[str, Any]],
+    ) -> None:
+        self._made, self._request, self._plugin, self._model = made, request, plugin, model
+        self._sources = merged("sources", descriptions)
+        self._converters = merged("converters", descriptions)
+        #: The canonical program of a user's file or code is made where that is.
+        self._local = model.recipe == "original" or request.allow_code or request.calibration is not None
+        self._variants = variants_of(self._root(), plugins("converters"), self._converters.values())
+        self._tasks: dict[Any, MeasureTask] = {}
+        self._listed: set[tuple[str, ...]] = set()
 
-def _root(plugin: Plugin, model: Resolved) -> Variant:
-    request = model.request
-    calibration = None if request.calibration is None else _calibration_digest(request.calibration)
-    source: ModelSource = plugin.load()
-    identity = [plugin.name, source.revision, model.name, model.identity, model.format, model.recipe]
-    key = digest([*identity, request.weights, request.seed, request.batch, calibration])
-    return Variant(model.format, model.recipe, key, plugin.entry, None, dict(model.identity.get("versions", {})))
+    def add(self, target: Target) -> None:
+        """Plan it for a target."""
+        request, model = self._request, self._model
+        runtimes = plugins("runtimes")
+        for name in request.runtimes or sorted(runtimes, key=_baseline_first):
+            runtime: Runtime = runtimes[name].load()
+            if request.runtimes is None and _of_another_world(runtime, target):
+                continue
+            why_not = _why_no_runtime(runtime, name, target)
+            offered = [variant for variant in self._variants.values() if variant.format in runtime.formats]
+            wanted = [v for v in offered if request.recipes is None or v.recipe in (*request.recipes, "original")]
+            if not offered:
+                self._unsupported(target, name, "any", f"no converter leads from {model.format} to {name}'s format")
+                continue
+            for recipe in sorted(_lacking(request, {variant.recipe for variant in offered})):
+                self._unsupported(target, name, recipe, f"{name} has no {recipe} variant of {model.name}")
+            for variant in wanted:
+                if why := runtime.refuses.get(variant.recipe):
+                    self._unsupported(target, name, variant.recipe, why)
+                elif why := variant.why_not or why_not:
+                    spare = variant.why_not is None and request.runtimes is None
+                    self._unsupported(target, name, variant.recipe, why, variant.key if spare else None)
+                    self._made.spare_conversions += self._links[variant.key] if spare else []
+                else:
+                    self._made.conversions += self._links[variant.key]
+                    self._measure(target, name, runtimes[name].entry, runtime, variant)
+
+    def _root(self) -> Variant:
+        request, source = self._model.request, self._plugin.load()
+        calibration = None if request.calibration is None else _calibration_digest(request.calibration)
+        identity, why_not = self._model.identity, None
+        if not self._local and (capability := self._sources.get(self._plugin.name)) is not None:
+            # It is made where the farm can, by what is installed there.
+            identity = {**identity, "versions": capability.versions}
+            why_not = reason(capability)
+        parts = [self._plugin.name, source.revision, self._model.name, identity, self._model.format, self._model.recipe]
+        key = digest([*parts, request.weights, request.seed, request.batch, calibration])
+        versions = dict(identity.get("versions", {}))
+        return Variant(
+            self._model.format, self._model.recipe, key, self._plugin.entry, None, versions, why_not, self._plugin.name
+        )
+
+    @cached_property
+    def _links(self) -> dict[str, list[PlannedConversion]]:
+        """Of each variant all conversions that lead to it, by its key."""
+        made = {variant.key: self._conversion(variant) for variant in self._variants.values()}
+        return {
+            variant.key: [made[link.key] for link in chain(variant, self._variants.values())]
+            for variant in self._variants.values()
+        }
+
+    def _conversion(self, link: Variant) -> PlannedConversion:
+        if link.parent is None:
+            task = ConvertTask(entry=link.entry, format=link.format, recipe=link.recipe, model=self._model.request)
+            known = self._plugin.name in self._sources and not self._local
+            needs = (need("sources", link.backend, link.versions),) if known else ()
+            return PlannedConversion(link, self._model.name, task, on_this_host=self._local, needs=needs)
+        parent = next(variant for variant in self._variants.values() if variant.key == link.parent)
+        task = ConvertTask(entry=link.entry, format=link.format, recipe=link.recipe, input_format=parent.format)
+        needs = (need("converters", link.backend, link.versions),)
+        return PlannedConversion(link, self._model.name, task, on_this_host=False, needs=needs)
+
+    def _measure(self, target: Target, name: str, entry: str, runtime: Runtime, variant: Variant) -> None:
+        for threads, own in itertools.product(self._request.threads, _own_options(self._request, runtime)):
+            units = sorted({str(device.attributes.get("compute_unit") or "cpu") for device in target.devices})
+            unit = units[0] if len(units) == 1 else "cpu"
+            known = (name, variant.key, threads, tuple(sorted(own.items())), unit)
+            if known not in self._tasks:
+                self._tasks[known] = MeasureTask(
+                    runtime=name,
+                    entry=entry,
+                    format=variant.format,
+                    recipe=variant.recipe,
+                    model=self._model.name,
+                    weights=self._model.weights or self._request.weights,
+                    compute_unit=unit,
+                    options=replace(self._request.options, threads=threads, runtime_options=own),
+                )
+            task = self._tasks[known]
+            identity = [task.model, task.weights, task.format, task.recipe, name, task.options.identity()]
+            identity += [target.key, PROTOCOL_VERSION]
+            case_key = digest(identity if self._request.kind == "measure" else [self._request.kind, *identity])
+            self._made.measurements += [
+                PlannedMeasurement(
+                    variant,
+                    task,
+                    target.device,
+                    repeat,
+                    case_key,
+                    where=target.label,
+                    selector=target.selector,
+                    needs=() if target.device is not None else (need("runtimes", name),),
+                    device_model=target.device_model,
+                )
+                for repeat in range(self._request.repeats)
+            ]
+
+    def _unsupported(
+        self, target: Target, runtime: str, recipe: str, why: str, artifact_key: str | None = None
+    ) -> None:
+        if (runtime, recipe, target.label, why) in self._listed:
+            return
+        self._listed.add((runtime, recipe, target.label, why))
+        entry = {"model": self._model.name, "runtime": runtime, "recipe": recipe, "device": target.label, "why": why}
+        if artifact_key is not None:
+            entry["artifact_key"] = artifact_key  # it is converted all the same: another host may measure it
+        self._made.unsupported.append(entry)
 
 
 def _refuse_equal_names(models: list[Resolved]) -> None:
@@ -213,51 +305,6 @@ def _calibration_digest(path: str) -> str:
         return file_digest(Path(path))
     except OSError as error:
         raise UsageError(f"cannot read the calibration file {path}: {error.strerror}") from error
-
-
-def _conversion(
-    link: Variant, variants: dict[tuple[str, str], Variant], model: Resolved, request: Request
-) -> PlannedConversion:
-    if link.parent is None:
-        task = ConvertTask(entry=link.entry, format=link.format, recipe=link.recipe, model=model.request)
-        local = model.recipe == "original" or request.allow_code or request.calibration is not None
-        return PlannedConversion(link, model.name, task, on_this_host=local)
-    parent = next(variant for variant in variants.values() if variant.key == link.parent)
-    task = ConvertTask(entry=link.entry, format=link.format, recipe=link.recipe, input_format=parent.format)
-    return PlannedConversion(link, model.name, task, on_this_host=False)
-
-
-def _measurements(
-    request: Request,
-    model: Resolved,
-    device: RegisteredDevice,
-    runtime: str,
-    entry: str,
-    variant: Variant,
-    options: Options,
-) -> list[PlannedMeasurement]:
-    task = MeasureTask(
-        runtime=runtime,
-        entry=entry,
-        format=variant.format,
-        recipe=variant.recipe,
-        model=model.name,
-        weights=model.weights or request.weights,
-        compute_unit=str(device.attributes.get("compute_unit") or "cpu"),
-        options=options,
-    )
-    identity = [
-        task.model,
-        task.weights,
-        task.format,
-        task.recipe,
-        runtime,
-        task.options.identity(),
-        device.key,
-        PROTOCOL_VERSION,
-    ]
-    case_key = digest(identity if request.kind == "measure" else [request.kind, *identity])
-    return [PlannedMeasurement(variant, task, device, repeat, case_key) for repeat in range(request.repeats)]
 
 
 def _own_options(request: Request, runtime: Runtime) -> list[dict[str, str]]:
@@ -285,33 +332,24 @@ def _check_options(request: Request, runtimes: list[Runtime]) -> None:
         _check_named(f"value of option {name}", values, offered)
 
 
-def _why_no_runtime(
-    runtime: Runtime, name: str, capabilities: dict[str, BackendCapability], device: RegisteredDevice
-) -> str | None:
+def _why_no_runtime(runtime: Runtime, name: str, target: Target) -> str | None:
+    """Why none of a target's units can run it, or None; of units that are unknown, nobody can say."""
+    whys = [_why_not_on(runtime, name, device) for device in target.devices]
+    return next(iter(whys), None) if all(whys) else None
+
+
+def _of_another_world(runtime: Runtime, target: Target) -> bool:
+    """Whether one is simulated and the other real: not even worth a line among what is unsupported."""
+    return bool(target.devices) and all(device.simulated != runtime.simulated for device in target.devices)
+
+
+def _why_not_on(runtime: Runtime, name: str, device: RegisteredDevice) -> str | None:
     if device.kind not in runtime.device_kinds:
         return f"{name} does not run on a {device.kind}"
-    capability = capabilities.get(name)
+    capability = next((item for item in device.host_description["runtimes"] if item["name"] == name), None)
     if capability is None:
         return f"the agent of {device.host} does not know the runtime {name}"
-    if capability.why_not is None:
-        return None
-    return capability.why_not + (f": {capability.fix}" if capability.fix else "")
-
-
-def _unsupported(
-    made: Plan,
-    model: Resolved,
-    device: RegisteredDevice,
-    runtime: str,
-    recipe: str,
-    why: str,
-    artifact_key: str | None = None,
-) -> None:
-    entry = {"model": model.name, "runtime": runtime, "recipe": recipe, "device": device.name, "why": why}
-    if artifact_key is not None:
-        entry["artifact_key"] = artifact_key  # it is converted all the same: another host may measure it
-    if entry not in made.unsupported:
-        made.unsupported.append(entry)
+    return reason(BackendCapability(**capability))
 
 
 def _refuse_named(made: Plan, request: Request) -> None:

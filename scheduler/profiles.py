@@ -80,7 +80,7 @@ def compare_profiles(before: Mapping[str, Any], after: Mapping[str, Any]) -> dic
 
 def _query() -> Any:
     return (
-        select(profiles, jobs.c.payload, devices.c.name.label("device"))
+        select(profiles, jobs.c.payload, devices.c.name.label("device"), devices.c.attributes)
         .join(jobs, jobs.c.id == profiles.c.job_id)
         .join(devices, devices.c.id == profiles.c.device_id)
     )
@@ -103,6 +103,7 @@ def _summary(row: Row[Any]) -> dict[str, Any]:
         "compute_unit": seen["runtime"]["compute_unit"],
         "quantised_flop_share": seen["runtime"]["quantised_flop_share"],
         "device": row.device,
+        "simulated": row.attributes.get("simulated") is True,
         "threads": task["options"]["threads"],
         "batch": task["options"]["batch"],
         "inputs": seen["inputs"],

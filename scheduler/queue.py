@@ -1,139 +1,269 @@
-"""The queue is a table: submitting is inserting, claiming is one transaction."""
+"""The queue is a table: submitting is inserting, claiming is one transaction, whatever the number of jobs."""
 
 from __future__ import annotations
 
+import json
 import secrets
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Row, or_, select
+from sqlalchemy import Connection, Row, Text, cast, insert, select, text, update
 
 from device_registry.database import insert_row, table_of
 from device_registry.errors import UsageError
-from device_registry.tables import Host
-from scheduler.placement import Assignment, Wanted
-from scheduler.states import LIVE_ATTEMPT, OPEN_JOB, attempts, change_attempt, change_job, jobs, record
-from scheduler.tables import Artifact, SweepRun
-from workers.codec import from_dict
-from workers.contract import ConvertTask, Limits, MeasureTask, Order
-from workers.errors import UNSUPPORTED, UPSTREAM
+from scheduler.lanes import sweep_runs as sweep_runs
+from scheduler.placement import Assignment, JobKind
+from scheduler.states import (
+    LIVE_ATTEMPT,
+    OPEN_JOB,
+    attempts,
+    change_attempt,
+    change_job,
+    change_jobs,
+    jobs,
+    payload_text,
+    portions,
+    read_payload,
+    record,
+    record_all,
+)
+from scheduler.tables import Artifact
+from scheduler.wakeups import announce
+from workers.errors import UNSUPPORTED, UPSTREAM, Cause
 
-sweep_runs = table_of(SweepRun)
 artifacts = table_of(Artifact)
-hosts = table_of(Host)
 
-#: Tries of a job that fails for the infrastructure's sake.
+#: Tries of a job that fails for the sake of the infrastructure or of a device.
 MOST_ATTEMPTS = 3
-#: How many jobs a tick looks at.
-_LOOK_AHEAD = 200
+#: Failure code of a job that waited for a place for longer than its user wanted.
+QUEUE_TIMEOUT = "queue_timeout"
 #: Share of a host's memory that one child may take.
 _MEMORY_SHARE = 0.8
+#: A job remembers so many places where it failed.
+_MOST_AVOIDED = 4
+#: Literal, for the index job_by_queue_end (see `states.IS_LIVE`).
+_WAITS_UNTIL = text("job.queue_until IS NOT NULL AND job.state IN ('blocked', 'queued')")
 
 
-def candidates(connection: Connection, now: datetime, open_devices: Sequence[int]) -> list[Wanted]:
-    """The first queued jobs of runs that are alive; those for devices that take no work do not block the rest."""
-    rows = connection.execute(
-        select(jobs.c.id, jobs.c.kind, jobs.c.priority, jobs.c.position, jobs.c.device_id, jobs.c.host_id)
-        .join(sweep_runs, sweep_runs.c.id == jobs.c.sweep_run_id)
-        .where(
-            jobs.c.state == "queued",
-            or_(jobs.c.device_id.is_(None), jobs.c.device_id.in_(open_devices)),
-            or_(jobs.c.not_before.is_(None), jobs.c.not_before <= now),
-            or_(sweep_runs.c.followed_until.is_(None), sweep_runs.c.followed_until > now),
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claimed:
+    """A job that was given a place."""
+
+    attempt_id: int
+    token: str
+    job_id: int
+    kind: JobKind
+    host_id: int
+    place: str
+    owner: str
+    requirement_id: int
+    expected_s: float
+    needs_key: str | None
+    #: What the agent is told: an `Order` as plain data. It is read strictly there, and not before.
+    order: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Return:
+    """A running job that goes back to the queue."""
+
+    job_id: int
+    #: Tries so far, this one included.
+    tries: int
+    why: str
+    avoid: Sequence[str]
+    needs_key: str | None
+    sweep_run_id: int
+    #: Whether this try counts; one that we ended ourselves does not.
+    counted: bool
+    #: What it fails with when it has been tried often enough.
+    cause: str = Cause.INFRASTRUCTURE
+    code: str = "gave_up"
+
+    @staticmethod
+    def of(
+        row: Row[Any],
+        why: str,
+        *,
+        place: str | None,
+        counted: bool = True,
+        cause: str = Cause.INFRASTRUCTURE,
+        code: str = "gave_up",
+    ) -> Return:
+        """From a row that has the job's columns; it prefers to go elsewhere than to `place`."""
+        avoid = [key for key in json.loads(row.avoid_text) if key != place]
+        avoid = ([*avoid, place] if place is not None else avoid)[-_MOST_AVOIDED:]
+        return Return(
+            job_id=row.job_id,
+            tries=row.attempts,
+            why=why,
+            avoid=avoid,
+            needs_key=row.needs_key,
+            sweep_run_id=row.sweep_run_id,
+            counted=counted,
+            cause=cause,
+            code=code,
         )
-        .order_by(jobs.c.priority.desc(), jobs.c.sweep_run_id, jobs.c.position)
-        .limit(_LOOK_AHEAD)
-    )
-    # Runs go in the order they came; within one, by position.
-    return [
-        Wanted(
-            job_id=row.id,
-            kind=row.kind,
-            priority=row.priority,
-            position=index,
-            device_id=row.device_id,
-            host_id=row.host_id,
-        )
-        for index, row in enumerate(rows)
-    ]
 
 
 def claim(
     connection: Connection,
-    assignments: Sequence[Assignment],
+    assignments: Iterable[Assignment],
+    memory_bytes: Mapping[int, int],
     *,
     who: str,
     lease_until: datetime,
-    own_pids: Sequence[int],
+    own_pids: Mapping[int, Sequence[int]],
     now: datetime,
-) -> list[tuple[int, Order]]:
-    """Lease each assignment: an attempt row with a token, and the job running. Returns (host id, order) pairs."""
+) -> list[Claimed]:
+    """Lease each assignment: an attempt row with a token, and the job running. What somebody else changed is left out.
+
+    Args:
+        connection: inside a transaction that writes.
+        assignments: from `placement.match`.
+        memory_bytes: of each host.
+        who: for the events.
+        lease_until: when the attempts are given up unless somebody renews them.
+        own_pids: by host, processes of ours there, which are no foreign load.
+        now: the time.
+
+    Raises:
+        IntegrityError: a place is taken.
+    """
+    places = {assignment.job_id: assignment.place for assignment in assignments}
+    rows: list[Row[Any]] = []
+    for portion in portions(places):
+        rows += connection.execute(
+            update(jobs)
+            .where(jobs.c.id.in_(portion), jobs.c.state == "queued")
+            .values(state="running", attempts=jobs.c.attempts + 1, changed_at=now)
+            .returning(
+                *(jobs.c[name] for name in ("id", "kind", "needs_key", "owner", "requirement_id", "expected_s")),
+                payload_text(),
+            )
+        )
+    if not rows:
+        return []
+    record_all(connection, "job", [row.id for row in rows], "queued", "running", who=who, why=None, now=now)
+    inputs = _inputs(connection, {row.needs_key for row in rows if row.needs_key is not None})
+    if missing := [row.id for row in rows if row.needs_key is not None and row.needs_key not in inputs]:
+        _return_unmade(connection, missing, who=who, now=now)
+        rows = [row for row in rows if row.id not in missing]
+    tokens = {secrets.token_hex(16): row for row in rows}
+    common = {"state": "leased", "lease_until": lease_until, "started_at": now}
+    leased = [
+        {
+            "job_id": row.id,
+            "host_id": places[row.id].host_id,
+            "device_id": places[row.id].device_id,
+            "place": places[row.id].key,
+            "token": token,
+            **common,
+        }
+        for token, row in tokens.items()
+    ]
+    if not leased:
+        return []
+    made = connection.execute(insert(attempts).returning(attempts.c.id, attempts.c.token), leased).all()
     claimed = []
-    for assignment in assignments:
-        row = connection.execute(select(jobs).where(jobs.c.id == assignment.job_id)).one()
-        change_job(connection, row.id, "queued", "running", who=who, why=None, now=now, attempts=row.attempts + 1)
-        token = secrets.token_hex(16)
-        attempt_id = insert_row(
-            connection,
-            attempts,
-            job_id=row.id,
-            host_id=assignment.place.host_id,
-            device_id=assignment.place.device_id,
-            place=assignment.place.key,
-            token=token,
-            state="leased",
-            lease_until=lease_until,
-            started_at=now,
-        )
-        record(connection, "attempt", attempt_id, None, "leased", who=who, why=assignment.place.key, now=now)
+    for attempt_id, token in made:
+        row = tokens[token]
+        place = places[row.id]
+        payload = read_payload(row.payload_text)
+        order = {
+            "attempt_id": attempt_id,
+            "token": token,
+            "place": place.key,
+            "inputs": inputs[row.needs_key] if row.needs_key is not None else {},
+            "limits": {
+                "deadline_s": payload["deadline_s"],
+                "memory_bytes": int(memory_bytes[place.host_id] * _MEMORY_SHARE),
+            },
+            "own_pids": list(own_pids.get(place.host_id, ())),
+            **dict.fromkeys(("convert", "measure", "profile")),
+            **{name: payload[name] for name in (row.kind, "gate", "gate_timeout_s") if name in payload},
+        }
         claimed.append(
-            (assignment.place.host_id, _order(connection, row, attempt_id, token, assignment.place.key, own_pids))
+            Claimed(
+                attempt_id=attempt_id,
+                token=token,
+                job_id=row.id,
+                kind=row.kind,
+                host_id=place.host_id,
+                place=place.key,
+                owner=row.owner,
+                requirement_id=row.requirement_id,
+                expected_s=row.expected_s,
+                needs_key=row.needs_key,
+                order=order,
+            )
         )
+    why = {one.attempt_id: one.place for one in claimed}
+    record_all(connection, "attempt", why, None, "leased", who=who, why=why, now=now)
     return claimed
 
 
-def requeue(connection: Connection, job_id: int, *, who: str, why: str, now: datetime, counted: bool) -> bool:
-    """Queue a running job again; after `MOST_ATTEMPTS` counted tries it fails. Returns whether it was queued."""
-    tries = connection.execute(select(jobs.c.attempts).where(jobs.c.id == job_id)).scalar_one()
-    if counted and tries >= MOST_ATTEMPTS:
-        fail_job(
-            connection, job_id, "running", "infrastructure", "gave_up", f"after {tries} tries: {why}", who=who, now=now
-        )
-        return False
-    # Two quick tries, then a pause: what is broken for a moment has time to mend.
-    later = now + timedelta(seconds=2.0 ** (tries - 1)) if counted else None
-    change_job(
-        connection,
-        job_id,
-        "running",
-        "queued",
-        who=who,
-        why=why,
-        now=now,
-        not_before=later,
-        attempts=tries if counted else tries - 1,
+def _return_unmade(connection: Connection, ids: Sequence[int], *, who: str, now: datetime) -> None:
+    """Somebody dropped an artifact while jobs that need it were claimed: they wait until it is made again."""
+    rows = connection.execute(
+        select(jobs, jobs.c.id.label("job_id"), cast(jobs.c.avoid, Text).label("avoid_text")).where(jobs.c.id.in_(ids))
     )
-    _wait_if_missing(connection, job_id, who=who, now=now)
-    return True
+    why = "its artifact was dropped"
+    requeue(connection, [Return.of(row, why, place=None, counted=False) for row in rows], who=who, now=now)
 
 
-def _wait_if_missing(connection: Connection, job_id: int, *, who: str, now: datetime) -> None:
-    """A queued job whose artifact was dropped meanwhile waits for it, and it is made again."""
-    row = connection.execute(select(jobs).where(jobs.c.id == job_id)).one()
-    if row.state != "queued" or row.needs_key is None or stands(connection, row.needs_key):
+def _inputs(connection: Connection, keys: set[str]) -> dict[str, dict[str, str]]:
+    """Artifact and companions by key."""
+    found = connection.execute(
+        select(artifacts.c.key, artifacts.c.sha256, artifacts.c.companions).where(artifacts.c.key.in_(keys))
+    )
+    return {row.key: {"artifact": row.sha256, **row.companions} for row in found}
+
+
+def requeue(connection: Connection, returned: Sequence[Return], *, who: str, now: datetime) -> None:
+    """Queue running jobs again; those that were tried `MOST_ATTEMPTS` times fail."""
+    again = []
+    for one in returned:
+        if one.counted and one.tries >= MOST_ATTEMPTS:
+            message = f"after {one.tries} tries: {one.why}"
+            fail_job(connection, one.job_id, "running", one.cause, one.code, message, who=who, now=now)
+        else:
+            again.append(one)
+    if not again:
         return
-    change_job(connection, job_id, "queued", "blocked", who=who, why="its artifact must be made again", now=now)
-    _make_again(connection, row.needs_key, row.sweep_run_id, who=who, now=now)
+    each = {
+        one.job_id: {
+            # Two quick tries, then a pause: what is broken for a moment has time to mend.
+            "not_before": now + timedelta(seconds=2.0 ** (one.tries - 1)) if one.counted else None,
+            "attempts": one.tries if one.counted else one.tries - 1,
+            "avoid": list(one.avoid),
+        }
+        for one in again
+    }
+    why = {one.job_id: one.why for one in again}
+    change_jobs(connection, why, "running", "queued", who=who, why=why, now=now, each=each)
+    _wait_for_missing(connection, again, who=who, now=now)
+
+
+def _wait_for_missing(connection: Connection, queued: Iterable[Return], *, who: str, now: datetime) -> None:
+    """Queued jobs whose artifact was dropped meanwhile wait for it, and it is made again."""
+    needing = [one for one in queued if one.needs_key is not None]
+    there = standing(connection, {one.needs_key for one in needing if one.needs_key is not None})
+    waiting = [one for one in needing if one.needs_key not in there]
+    ids = [one.job_id for one in waiting]
+    change_jobs(connection, ids, "queued", "blocked", who=who, why="its artifact must be made again", now=now)
+    for key, run_id in {one.needs_key: one.sweep_run_id for one in waiting}.items():
+        _make_again(connection, str(key), run_id, who=who, now=now)
 
 
 def forget(connection: Connection, row: Row[Any], why: str, *, who: str, now: datetime) -> None:
     """Drop an artifact; what was queued for it waits again."""
     connection.execute(artifacts.delete().where(artifacts.c.id == row.id))
     record(connection, "artifact", row.id, "standing", why, who=who, why=row.sha256, now=now)
-    waiting = select(jobs.c.id).where(jobs.c.needs_key == row.key, jobs.c.state == "queued")
-    for job_id in connection.execute(waiting).scalars().all():
-        change_job(connection, job_id, "queued", "blocked", who=who, why="its artifact must be made again", now=now)
+    waiting = _ids_that_need(connection, [row.key], "queued")
+    change_jobs(connection, waiting, "queued", "blocked", who=who, why="its artifact must be made again", now=now)
 
 
 def _make_again(connection: Connection, key: str, run_id: int, *, who: str, now: datetime) -> None:
@@ -141,10 +271,10 @@ def _make_again(connection: Connection, key: str, run_id: int, *, who: str, now:
     maker = connection.execute(select(jobs).where(jobs.c.makes_key == key).order_by(jobs.c.id.desc()).limit(1)).one()
     if maker.state in OPEN_JOB:
         return
-    state = "queued" if maker.needs_key is None or stands(connection, maker.needs_key) else "blocked"
+    state = "queued" if maker.needs_key is None or standing(connection, [maker.needs_key]) else "blocked"
     fresh = {name: value for name, value in maker._mapping.items() if name != "id"}
-    fresh |= {"state": state, "sweep_run_id": run_id, "attempts": 0, "not_before": None}
-    fresh |= {"created_at": now, "changed_at": now}
+    fresh |= {"state": state, "sweep_run_id": run_id, "attempts": 0, "not_before": None, "avoid": []}
+    fresh |= {"queue_until": None, "created_at": now, "changed_at": now}
     fresh |= {"failure_cause": None, "failure_code": None, "failure_message": None}
     job_id = insert_row(connection, jobs, **fresh)
     record(connection, "job", job_id, None, state, who=who, why="its artifact was damaged", now=now)
@@ -161,23 +291,16 @@ def fail_job(
     makes = connection.execute(select(jobs.c.makes_key).where(jobs.c.id == job_id)).scalar_one()
     if makes is None:
         return
-    waiting = (
-        connection.execute(select(jobs.c.id).where(jobs.c.needs_key == makes, jobs.c.state == "blocked"))
-        .scalars()
-        .all()
-    )
-    for waiting_id in waiting:
-        upstream = code if code in (UNSUPPORTED, UPSTREAM) else UPSTREAM
-        text = message if code in (UNSUPPORTED, UPSTREAM) else f"its conversion, job {job_id}, failed: {message}"
+    upstream = code if code in (UNSUPPORTED, UPSTREAM) else UPSTREAM
+    text = message if code in (UNSUPPORTED, UPSTREAM) else f"its conversion, job {job_id}, failed: {message}"
+    for waiting_id in _ids_that_need(connection, [makes], "blocked"):
         fail_job(connection, waiting_id, "blocked", cause, upstream, text, who=who, now=now)
 
 
-def unblock(connection: Connection, key: str, *, who: str, now: datetime) -> None:
-    """Queue all that waited for an artifact."""
-    for job_id in (
-        connection.execute(select(jobs.c.id).where(jobs.c.needs_key == key, jobs.c.state == "blocked")).scalars().all()
-    ):
-        change_job(connection, job_id, "blocked", "queued", who=who, why="its artifact stands", now=now)
+def unblock(connection: Connection, keys: Collection[str], *, who: str, now: datetime) -> None:
+    """Queue all that waited for artifacts that stand now."""
+    waiting = _ids_that_need(connection, keys, "blocked")
+    change_jobs(connection, waiting, "blocked", "queued", who=who, why="its artifact stands", now=now)
 
 
 def remake(connection: Connection, sha256: str, run_id: int, *, who: str, now: datetime) -> None:
@@ -189,9 +312,25 @@ def remake(connection: Connection, sha256: str, run_id: int, *, who: str, now: d
         _make_again(connection, row.key, run_id, who=who, now=now)
 
 
+def standing(connection: Connection, keys: Collection[str]) -> set[str]:
+    """Those of these keys whose artifacts are known."""
+    return (
+        set(connection.execute(select(artifacts.c.key).where(artifacts.c.key.in_(keys))).scalars()) if keys else set()
+    )
+
+
 def stands(connection: Connection, key: str) -> bool:
     """Whether an artifact of this key is known."""
-    return connection.execute(select(artifacts.c.id).where(artifacts.c.key == key)).first() is not None
+    return bool(standing(connection, [key]))
+
+
+def expire_queued(connection: Connection, *, who: str, now: datetime) -> int:
+    """Fail what waited for a place for longer than its user wanted; returns how many."""
+    late = connection.execute(select(jobs.c.id, jobs.c.state).where(_WAITS_UNTIL, jobs.c.queue_until < now)).all()
+    for row in late:
+        message = "no device took it before its queue timeout ran out"
+        fail_job(connection, row.id, row.state, Cause.INFRASTRUCTURE, QUEUE_TIMEOUT, message, who=who, now=now)
+    return len(late)
 
 
 def cancel_job(connection: Connection, job_id: int, *, who: str, now: datetime) -> int | None:
@@ -200,16 +339,16 @@ def cancel_job(connection: Connection, job_id: int, *, who: str, now: datetime) 
     Raises:
         UsageError: no such job, or it is finished.
     """
-    row = connection.execute(select(jobs).where(jobs.c.id == job_id)).first()
+    row = connection.execute(select(jobs).where(jobs.c.id == job_id).with_for_update()).first()
     if row is None:
         raise UsageError(f"no job {job_id}")
     if row.state not in OPEN_JOB:
         raise UsageError(f"job {job_id} is {row.state} already")
     change_job(connection, job_id, row.state, "cancelled", who=who, why="cancelled by the user", now=now)
     if row.makes_key is not None:
-        waiting = select(jobs.c.id).where(jobs.c.needs_key == row.makes_key, jobs.c.state == "blocked")
-        for waiting_id in connection.execute(waiting).scalars().all():
+        for waiting_id in _ids_that_need(connection, [row.makes_key], "blocked"):
             cancel_job(connection, waiting_id, who=who, now=now)
+    announce(connection)
     live = connection.execute(
         select(attempts.c.id, attempts.c.state).where(attempts.c.job_id == job_id, attempts.c.state.in_(LIVE_ATTEMPT))
     ).first()
@@ -219,27 +358,8 @@ def cancel_job(connection: Connection, job_id: int, *, who: str, now: datetime) 
     return int(live.id)
 
 
-def _order(
-    connection: Connection, row: Row[Any], attempt_id: int, token: str, place: str, own_pids: Sequence[int]
-) -> Order:
-    inputs = {}
-    if row.needs_key is not None:
-        artifact = connection.execute(select(artifacts).where(artifacts.c.key == row.needs_key)).one()
-        inputs = {"artifact": artifact.sha256, **artifact.companions}
-    host = connection.execute(
-        select(hosts.c.description).join(attempts, attempts.c.host_id == hosts.c.id).where(attempts.c.id == attempt_id)
-    ).scalar_one()
-    payload = row.payload
-    return Order(
-        attempt_id=attempt_id,
-        token=token,
-        place=place,
-        limits=Limits(deadline_s=payload["deadline_s"], memory_bytes=int(host["memory_bytes"] * _MEMORY_SHARE)),
-        convert=from_dict(ConvertTask, payload["convert"]) if "convert" in payload else None,
-        measure=from_dict(MeasureTask, payload["measure"]) if "measure" in payload else None,
-        profile=from_dict(MeasureTask, payload["profile"]) if "profile" in payload else None,
-        inputs=inputs,
-        gate=payload.get("gate", "wait"),
-        gate_timeout_s=payload.get("gate_timeout_s", 60.0),
-        own_pids=tuple(own_pids),
-    )
+def _ids_that_need(connection: Connection, keys: Collection[str], state: str) -> list[int]:
+    if not keys:
+        return []
+    found = connection.execute(select(jobs.c.id).where(jobs.c.needs_key.in_(keys), jobs.c.state == state))
+    return [int(known) for known in found.scalars()]

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Literal
 
-from sqlalchemy import Connection, Row, exists, select, update
+from sqlalchemy import Connection, Row, exists, insert, literal, null, select, update
 from sqlalchemy.exc import IntegrityError
 
 from device_registry.database import insert_row
+from device_registry.errors import UsageError
 from scheduler import queue
+from scheduler.durations import FIRST_GUESS_S, duration_key, expected_s
+from scheduler.placement import rank_of
 from scheduler.plan import CONVERT_DEADLINE_S, MEASURE_ALLOWANCE_S, Plan, PlannedConversion, PlannedMeasurement, Request
 from scheduler.queue import artifacts, sweep_runs
-from scheduler.states import OPEN_JOB, jobs, record
+from scheduler.requirements import requirement_id
+from scheduler.states import OPEN_JOB, events, jobs, portions, record
+from scheduler.wakeups import announce
 from workers.artifacts import ArtifactStore
 from workers.codec import to_dict
+from workers.contract import ConvertTask, MeasureTask
 from workers.devices.cpu import machine_key
 from workers.measure import longest_s
 from workers.processes import is_alive, this_process
@@ -38,20 +45,38 @@ def submit(
     connection: Connection,
     made: Plan,
     request: Request,
-    store: ArtifactStore,
+    store: ArtifactStore | None,
     *,
     owner: str,
-    this_host_id: int,
+    this_host_id: int | None,
     now: datetime,
+    follow: bool = True,
 ) -> Submitted:
-    """Insert the jobs of a plan, or take up again what an interrupted run of the same request left."""
-    me = this_process()
-    follow = {"followed_until": now + timedelta(seconds=FOLLOW_S), "follower_host": machine_key()}
-    follow |= {"follower_pid": me.pid, "follower_started": me.started}
-    if (left := _interrupted(connection, made.digest, now)) is not None:
-        connection.execute(update(sweep_runs).where(sweep_runs.c.id == left).values(**follow))
-        record(connection, "run", left, None, "resumed", who=owner, why="the same request again", now=now)
-        return Submitted(left, resumed=True, reused=0)
+    """Insert the jobs of a plan, or take up again what an interrupted run of the same request left.
+
+    Args:
+        connection: a transaction that writes.
+        made: the plan.
+        request: what it was made of.
+        store: where artifacts are looked for; None: what the database says stands is trusted.
+        owner: who is counted for it.
+        this_host_id: this machine, where it is a host of the farm.
+        now: the time.
+        follow: whether somebody waits for the run, and it rests when nobody does; else it is worked on until done.
+
+    Raises:
+        UsageError: a file or code of this machine is to be converted, and it is no host of the farm.
+    """
+    following: dict[str, Any] = {}
+    if follow:
+        me = this_process()
+        following = {"followed_until": now + timedelta(seconds=FOLLOW_S), "follower_host": machine_key()}
+        following |= {"follower_pid": me.pid, "follower_started": me.started}
+        if (left := _interrupted(connection, made.digest, now)) is not None:
+            connection.execute(update(sweep_runs).where(sweep_runs.c.id == left).values(**following))
+            record(connection, "run", left, None, "resumed", who=owner, why="the same request again", now=now)
+            announce(connection)
+            return Submitted(left, resumed=True, reused=0)
     run_id = insert_row(
         connection,
         sweep_runs,
@@ -60,26 +85,18 @@ def submit(
         unsupported=made.unsupported,
         owner=owner,
         created_at=now,
-        **follow,
+        **following,
     )
     record(connection, "run", run_id, None, "submitted", who=owner, why=None, now=now)
     keys = {item.variant.key for item in (*made.conversions, *made.spare_conversions)}
     standing = _standing(connection, store, keys, owner, now)
-    position = 0
-    reused = 0
-    for conversion in made.conversions:
-        if conversion.variant.key in standing:
-            reused += 1
-        else:
-            _insert_conversion(connection, run_id, conversion, standing, position, this_host_id, owner, now)
-        position += 1
-    for measurement in made.measurements:
-        _insert_measurement(connection, run_id, measurement, request, standing, position, owner, now)
-        position += 1
-    for conversion in made.spare_conversions:
-        if conversion.variant.key not in standing:
-            _insert_conversion(connection, run_id, conversion, standing, position, this_host_id, owner, now)
-        position += 1
+    inserting = _Inserting(connection, run_id, request, standing, owner, this_host_id, now)
+    inserting.expect([*made.conversions, *made.spare_conversions], made.measurements)
+    inserting.conversions(made.conversions, 0)
+    inserting.measurements(made.measurements, len(made.conversions))
+    inserting.conversions(made.spare_conversions, len(made.conversions) + len(made.measurements))
+    announce(connection)
+    reused = sum(item.variant.key in standing for item in made.conversions)
     return Submitted(run_id, resumed=False, reused=reused)
 
 
@@ -110,15 +127,6 @@ def abandon(connection: Connection, run_id: int, now: datetime) -> None:
     record(connection, "run", run_id, None, "interrupted", who="follower", why=None, now=now)
 
 
-def _title(measurement: PlannedMeasurement, request: Request) -> str:
-    task = measurement.task
-    title = f"{task.model} on {task.runtime} {task.recipe}, {measurement.device.name}"
-    title += "".join(f", {name} {value}" for name, value in task.options.runtime_options.items())
-    if request.threads != (1,):
-        title += f", {task.options.threads} thread" + ("s" if task.options.threads != 1 else "")
-    return title + (f", repeat {measurement.repeat_no + 1} of {request.repeats}" if request.repeats > 1 else "")
-
-
 def followers_here(connection: Connection, now: datetime) -> list[int]:
     """Processes of this host that wait for a run: of ours, so no foreign load."""
     alive = (sweep_runs.c.followed_until > now, sweep_runs.c.follower_host == machine_key())
@@ -144,100 +152,196 @@ def _is_abandoned(run: Row[Any], now: datetime) -> bool:
     return bool(run.followed_until <= now or (here and not is_alive(run.follower_pid, run.follower_started)))
 
 
-def _standing(connection: Connection, store: ArtifactStore, keys: set[str], who: str, now: datetime) -> set[str]:
-    """Keys of artifacts whose bytes are in the store; rows whose bytes are gone are dropped."""
+def _standing(connection: Connection, store: ArtifactStore | None, keys: set[str], who: str, now: datetime) -> set[str]:
+    """Keys of artifacts that stand; rows whose bytes are gone from the store are dropped."""
     standing = set()
-    for row in connection.execute(select(artifacts).where(artifacts.c.key.in_(keys))).all():
-        if all(store.has(sha256) for sha256 in (row.sha256, *row.companions.values())):
+    rows: list[Row[Any]] = []
+    for portion in portions(keys):
+        rows += connection.execute(select(artifacts).where(artifacts.c.key.in_(portion)))
+    for row in rows:
+        if store is None or all(store.has(sha256) for sha256 in (row.sha256, *row.companions.values())):
             standing.add(row.key)
         else:
             queue.forget(connection, row, "missing", who=who, now=now)
     return standing
 
 
-def _insert_conversion(
-    connection: Connection,
-    run_id: int,
-    conversion: PlannedConversion,
-    standing: set[str],
-    position: int,
-    this_host_id: int,
-    owner: str,
-    now: datetime,
-) -> None:
-    variant = conversion.variant
-    state = "queued" if variant.parent is None or variant.parent in standing else "blocked"
-    values = {
-        "sweep_run_id": run_id,
-        "kind": "convert",
-        "state": state,
-        "priority": 0,
-        "position": position,
-        "host_id": this_host_id if conversion.on_this_host else None,
-        "title": f"{variant.format} {variant.recipe} of {conversion.model}",
-        "needs_key": variant.parent,
-        "makes_key": variant.key,
-        "repeat_no": 0,
-        "attempts": 0,
-        "payload": {
-            "convert": to_dict(conversion.task),
-            "model": conversion.model,
-            "deadline_s": CONVERT_DEADLINE_S,
-        },
-        "created_at": now,
-        "changed_at": now,
-    }
-    try:
-        with connection.begin_nested():
-            job_id = insert_row(connection, jobs, **values)
-    except IntegrityError:
-        # Another run is making the same artifact; should nobody wait for that run any more, it becomes ours.
-        connection.execute(
-            update(jobs)
-            .where(
-                jobs.c.makes_key == variant.key,
-                jobs.c.state.in_(OPEN_JOB),
-                jobs.c.sweep_run_id.in_(select(sweep_runs.c.id).where(sweep_runs.c.followed_until <= now)),
+class _StandsError(Exception):
+    """An artifact stands already."""
+
+
+class _Inserting:
+    """Turns the parts of one plan into rows."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        run_id: int,
+        request: Request,
+        standing: set[str],
+        owner: str,
+        this_host_id: int | None,
+        now: datetime,
+    ) -> None:
+        self._connection, self._run_id, self._request, self._now = connection, run_id, request, now
+        self._standing, self._owner, self._this_host_id = standing, owner, this_host_id
+        self._expected_s: dict[str, float] = {}
+        self._requirements: dict[Any, int] = {}
+        self._payloads: dict[int, dict[str, Any]] = {}
+        self._keys: dict[tuple[int, str | None], str] = {}
+
+    def expect(self, conversions: Sequence[PlannedConversion], measurements: Sequence[PlannedMeasurement]) -> None:
+        """Look up how long each job will take."""
+        keys = {self._duration_key("convert", item.model, item.task, None) for item in conversions}
+        for item in measurements:
+            keys.add(self._duration_key(self._request.kind, item.task.model, item.task, item.device_model))
+        self._expected_s = expected_s(self._connection, keys)
+
+    def conversions(self, wanted: Sequence[PlannedConversion], position: int) -> None:
+        """Insert conversions whose artifact does not stand and that nobody is making."""
+        for number, item in enumerate(wanted, start=position):
+            if item.variant.key not in self._standing:
+                self._conversion(item, number)
+
+    def measurements(self, wanted: Sequence[PlannedMeasurement], position: int) -> None:
+        """Insert measurements: movable ones the longest first, as placement wants them; pinned ones as they come."""
+        rows = [self._measurement(item) for item in wanted]
+        rows.sort(key=lambda row: -row["expected_s"] if row["device_id"] is None else 0.0)
+        for number, row in enumerate(rows, start=position):
+            row["position"] = number
+        if not rows:
+            return
+        self._connection.execute(insert(jobs).returning(jobs.c.id), rows).all()
+        # From the rows themselves: their ids, for a hundred thousand of them, need not come back here.
+        columns = {
+            "at": literal(self._now, events.c.at.type),
+            "who": literal(self._owner),
+            "entity": literal("job"),
+            "entity_id": jobs.c.id,
+            "before": null(),
+            "after": jobs.c.state,
+            "why": null(),
+        }
+        mine = select(*columns.values()).where(jobs.c.sweep_run_id == self._run_id, jobs.c.kind == self._request.kind)
+        self._connection.execute(insert(events).from_select(list(columns), mine.order_by(jobs.c.id)))
+
+    def _conversion(self, item: PlannedConversion, position: int) -> None:
+        variant = item.variant
+        if item.on_this_host and self._this_host_id is None:
+            raise UsageError(
+                f"{item.model} is converted where it lies, and this machine is no host of the farm: "
+                "benchfarm join it, or submit from one that is"
             )
-            .values(sweep_run_id=run_id, position=position, host_id=values["host_id"])
-        )
-        return
-    record(connection, "job", job_id, None, state, who=owner, why=None, now=now)
+        host_id = self._this_host_id if item.on_this_host else None
+        row = self._common("convert", item.model, item.task, None) | {
+            "state": "queued" if variant.parent is None or variant.parent in self._standing else "blocked",
+            "position": position,
+            "requirement_id": self._requirement("slot", "", None, host_id, item.needs),
+            "title": f"{variant.format} {variant.recipe} of {item.model}",
+            "needs_key": variant.parent,
+            "makes_key": variant.key,
+            "payload": {
+                "convert": to_dict(item.task),
+                "model": item.model,
+                "deadline_s": self._request.run_timeout_s or CONVERT_DEADLINE_S,
+            },
+        }
+        try:
+            with self._connection.begin_nested():
+                job_id = insert_row(self._connection, jobs, **row)
+                if queue.standing(self._connection, {variant.key}):  # somebody made it since we looked
+                    raise _StandsError
+        except _StandsError:
+            self._standing.add(variant.key)
+            return
+        except IntegrityError:
+            if not self._share(variant.key, row):
+                self._conversion(item, position)
+            return
+        record(self._connection, "job", job_id, None, row["state"], who=self._owner, why=None, now=self._now)
+
+    def _share(self, key: str, row: dict[str, Any]) -> bool:
+        """Another run is making the same artifact: it is made as soon as either wants it. False: not any more.
+
+        Should nobody wait for that run, the job becomes ours. The row is locked: until ours are there it does not end,
+        or they would wait for what was told before them.
+        """
+        other = (jobs.c.makes_key == key, jobs.c.state.in_(OPEN_JOB))
+        if self._connection.execute(select(jobs.c.id).where(*other).with_for_update()).first() is None:
+            return False
+        sooner = {"rank": row["rank"], "priority": row["priority"]}
+        self._connection.execute(update(jobs).where(*other, jobs.c.rank > row["rank"]).values(**sooner))
+        taken = {name: row[name] for name in ("sweep_run_id", "position", "owner", "requirement_id")}
+        orphaned = select(sweep_runs.c.id).where(sweep_runs.c.followed_until <= self._now)
+        self._connection.execute(update(jobs).where(*other, jobs.c.sweep_run_id.in_(orphaned)).values(**taken))
+        return True
+
+    def _measurement(self, item: PlannedMeasurement) -> dict[str, Any]:
+        request, task, device = self._request, item.task, item.device
+        if id(task) not in self._payloads:  # the plan holds it: no other can get its id meanwhile
+            self._payloads[id(task)] = {
+                request.kind: to_dict(task),
+                "model": task.model,
+                "deadline_s": request.run_timeout_s or longest_s(task.options) + MEASURE_ALLOWANCE_S,
+                "gate": request.gate,
+                "gate_timeout_s": request.gate_timeout_s,
+            }
+        timeout_s = request.queue_timeout_s
+        return self._common(request.kind, task.model, task, item.device_model) | {
+            "state": "queued" if item.variant.key in self._standing else "blocked",
+            "requirement_id": self._requirement(
+                "device", item.selector, device.id if device is not None else None, None, item.needs
+            ),
+            "device_id": device.id if device is not None else None,
+            "queue_until": self._now + timedelta(seconds=timeout_s) if timeout_s is not None else None,
+            "title": _title(item, request),
+            "case_key": item.case_key,
+            "repeat_no": item.repeat_no,
+            "needs_key": item.variant.key,
+            "payload": self._payloads[id(task)],
+        }
+
+    def _common(
+        self, kind: str, model: str, task: ConvertTask | MeasureTask, device_model: str | None
+    ) -> dict[str, Any]:
+        key = self._duration_key(kind, model, task, device_model)
+        return {
+            "sweep_run_id": self._run_id,
+            "kind": kind,
+            "owner": self._owner,
+            "priority": self._request.priority,
+            "rank": rank_of(self._now.timestamp(), self._request.priority),
+            "expected_s": self._expected_s.get(key, FIRST_GUESS_S[kind]),
+            "duration_key": key,
+            "created_at": self._now,
+            "changed_at": self._now,
+        }
+
+    def _duration_key(self, kind: str, model: str, task: ConvertTask | MeasureTask, device_model: str | None) -> str:
+        known = (id(task), device_model)
+        if known not in self._keys:
+            self._keys[known] = duration_key(kind, model, task, device_model)
+        return self._keys[known]
+
+    def _requirement(
+        self,
+        place: Literal["device", "slot"],
+        selector: str,
+        device_id: int | None,
+        host_id: int | None,
+        needs: tuple[str, ...],
+    ) -> int:
+        known = (place, selector, device_id, host_id, needs)
+        if known not in self._requirements:
+            self._requirements[known] = requirement_id(self._connection, *known)
+        return self._requirements[known]
 
 
-def _insert_measurement(
-    connection: Connection,
-    run_id: int,
-    measurement: PlannedMeasurement,
-    request: Request,
-    standing: set[str],
-    position: int,
-    owner: str,
-    now: datetime,
-) -> None:
-    task = measurement.task
-    state = "queued" if measurement.variant.key in standing else "blocked"
-    values = {
-        "sweep_run_id": run_id,
-        "kind": request.kind,
-        "state": state,
-        "priority": 0,
-        "position": position,
-        "device_id": measurement.device.id,
-        "title": _title(measurement, request),
-        "case_key": measurement.case_key,
-        "repeat_no": measurement.repeat_no,
-        "needs_key": measurement.variant.key,
-        "attempts": 0,
-        "payload": {
-            request.kind: to_dict(task),
-            "model": task.model,
-            "deadline_s": longest_s(task.options) + MEASURE_ALLOWANCE_S,
-            "gate": request.gate,
-            "gate_timeout_s": request.gate_timeout_s,
-        },
-        "created_at": now,
-        "changed_at": now,
-    }
-    job_id = insert_row(connection, jobs, **values)
-    record(connection, "job", job_id, None, state, who=owner, why=None, now=now)
+def _title(item: PlannedMeasurement, request: Request) -> str:
+    task = item.task
+    where = item.where or (item.device.name if item.device is not None else "any device")
+    title = f"{task.model} on {task.runtime} {task.recipe}, {where}"
+    title += "".join(f", {name} {value}" for name, value in task.options.runtime_options.items())
+    if request.threads != (1,):
+        title += f", {task.options.threads} thread" + ("s" if task.options.threads != 1 else "")
+    return title + (f", repeat {item.repeat_no + 1} of {request.repeats}" if request.repeats > 1 else "")

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from sqlalchemy import Engine, inspect, text
+from sqlalchemy import Engine, func, inspect, select, text
 from sqlalchemy.exc import DatabaseError, OperationalError
 
-from device_registry.database import open_engine, reading, writing
+from device_registry.database import open_engine, reading, without_foreign_keys
 from device_registry.errors import BenchfarmError, UsageError
 
 #: The newest revision in migrations/versions; a test holds the two together.
-HEAD = "0002"
+HEAD = "0003"
+#: Key of the advisory lock under which a server's database is migrated.
+_MIGRATING = 0x62656E6368  # "bench"
 _SCRIPTS = Path(__file__).parent / "migrations"
 
 
@@ -27,24 +31,53 @@ def open_database(url: str) -> Engine:
         BenchfarmError: the database cannot be opened.
     """
     engine = open_engine(url)
-    try:
-        current = current_revision(engine)
-        if current == HEAD:
-            return engine
-        if current is not None and current > HEAD:
-            raise SchemaError(
-                f"the database has schema {current}, newer than this benchfarm's {HEAD}: upgrade benchfarm"
-            )
-        if engine.dialect.name != "sqlite":
+    with _explaining(engine):
+        current = _known_revision(engine)
+        if current != HEAD and engine.dialect.name != "sqlite":
             raise SchemaError(
                 f"the database has schema {current or 'none'}, this benchfarm needs {HEAD}: run `benchfarm db upgrade`"
             )
-        upgrade(engine)
-    except OperationalError as error:
-        raise BenchfarmError(f"the database cannot be opened: {error.orig}") from error
-    except DatabaseError as error:
-        raise BenchfarmError(f"the database is damaged: {error.orig}") from error
+        if current != HEAD:
+            upgrade(engine)
     return engine
+
+
+def migrate(url: str) -> str | None:
+    """Bring a database, a server's too, to this code's schema. Returns the revision it had.
+
+    Raises:
+        SchemaError: the schema is newer.
+        BenchfarmError: the database cannot be opened, or its rows break a reference.
+    """
+    engine = open_engine(url)
+    with _explaining(engine):
+        before = _known_revision(engine)
+        if before != HEAD:
+            upgrade(engine)
+    engine.dispose()
+    return before
+
+
+@contextmanager
+def _explaining(engine: Engine) -> Iterator[None]:
+    """Say in a sentence why a database cannot be used, and leave no connection open."""
+    try:
+        yield
+    except BaseException as error:
+        engine.dispose()
+        if isinstance(error, OperationalError):
+            raise BenchfarmError(f"the database cannot be opened: {error.orig}") from error
+        if isinstance(error, DatabaseError):
+            what = "is damaged" if engine.dialect.name == "sqlite" else "refuses"
+            raise BenchfarmError(f"the database {what}: {error.orig}") from error
+        raise
+
+
+def _known_revision(engine: Engine) -> str | None:
+    current = current_revision(engine)
+    if current is not None and current > HEAD:
+        raise SchemaError(f"the database has schema {current}, newer than this benchfarm's {HEAD}: upgrade benchfarm")
+    return current
 
 
 def current_revision(engine: Engine) -> str | None:
@@ -56,13 +89,24 @@ def current_revision(engine: Engine) -> str | None:
     return str(row[0]) if row is not None else None
 
 
-def upgrade(engine: Engine) -> None:
-    """Migrate to the newest revision, in one transaction."""
+def upgrade(engine: Engine, revision: str = HEAD) -> None:
+    """Migrate to a revision, in one transaction; whoever comes second waits, and finds it done.
+
+    SQLite changes a table by making it anew; foreign keys are off meanwhile and checked before the commit.
+
+    Raises:
+        BenchfarmError: the rows that are there break a reference.
+    """
     from alembic import command  # slow to import and rarely needed
     from alembic.config import Config
 
     config = Config()
     config.set_main_option("script_location", str(_SCRIPTS))
-    with writing(engine) as connection:
+    with without_foreign_keys(engine) as connection:
+        if engine.dialect.name == "postgresql":
+            # A migration takes as long as there are rows; and it waits for another's to end, whatever that takes.
+            connection.execute(text("SET LOCAL statement_timeout = 0"))
+            connection.execute(text("SET LOCAL lock_timeout = 0"))
+            connection.execute(select(func.pg_advisory_xact_lock(_MIGRATING)))
         config.attributes["connection"] = connection
-        command.upgrade(config, "head")
+        command.upgrade(config, revision)

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from functools import lru_cache
+from itertools import islice
+from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Table, insert, update
+from sqlalchemy import Connection, Label, Table, Text, bindparam, cast, insert, text, update
 
 from device_registry.database import table_of
 from device_registry.errors import BenchfarmError
 from scheduler.tables import Attempt, Event, Job
+
+Id = TypeVar("Id", int, str)
 
 jobs = table_of(Job)
 attempts = table_of(Attempt)
@@ -32,6 +38,26 @@ ATTEMPT_CHANGES: dict[str, tuple[str, ...]] = {
 }
 LIVE_ATTEMPT = ("leased", "running")
 OPEN_JOB = ("blocked", "queued", "running")
+#: The same as conditions. Literal, for SQLite uses a partial index only for a query that repeats its words.
+IS_LIVE = text("attempt.state IN ('leased', 'running')")
+IS_QUEUED = text("job.state = 'queued'")
+#: Rows named in one statement: SQLite takes 32,766 parameters, PostgreSQL 65,535.
+_MOST_IDS = 10_000
+
+#: Why a change was made: the same for all rows of it, or by id.
+Why = str | None | Mapping[int, str | None]
+
+
+def payload_text() -> Label[str]:
+    """The payload of a job as it is stored, for `read_payload`: a sweep has many jobs and few payloads."""
+    return cast(jobs.c.payload, Text).label("payload_text")
+
+
+@lru_cache(maxsize=4096)
+def read_payload(text: str) -> dict[str, Any]:
+    """A payload from its text; shared, so not to be changed."""
+    payload: dict[str, Any] = json.loads(text)
+    return payload
 
 
 class IllegalChangeError(BenchfarmError):
@@ -40,6 +66,13 @@ class IllegalChangeError(BenchfarmError):
 
 class LostRaceError(BenchfarmError):
     """Somebody else changed the row first."""
+
+
+def portions(ids: Collection[Id]) -> Iterator[list[Id]]:
+    """Ids or keys in lists short enough for one statement each."""
+    left = iter(ids)
+    while portion := list(islice(left, _MOST_IDS)):
+        yield portion
 
 
 def record(
@@ -54,9 +87,26 @@ def record(
     now: datetime,
 ) -> None:
     """Leave an event row."""
-    connection.execute(
-        insert(events).values(at=now, who=who, entity=entity, entity_id=entity_id, before=before, after=after, why=why)
-    )
+    record_all(connection, entity, [entity_id], before, after, who=who, why=why, now=now)
+
+
+def record_all(
+    connection: Connection,
+    entity: str,
+    ids: Collection[int],
+    before: str | None,
+    after: str,
+    *,
+    who: str,
+    why: Why,
+    now: datetime,
+) -> None:
+    """Leave an event row for each id."""
+    if not ids:
+        return
+    common = {"at": now, "who": who, "entity": entity, "before": before, "after": after}
+    reasons = why if isinstance(why, Mapping) else dict.fromkeys(ids, why)
+    connection.execute(insert(events), [{**common, "entity_id": known, "why": reasons[known]} for known in ids])
 
 
 def change_job(
@@ -70,15 +120,41 @@ def change_job(
     now: datetime,
     **values: Any,
 ) -> None:
-    """Change a job's state, compare-and-set.
+    """Change a job's state, compare-and-set. Raises as `change_jobs`."""
+    change_jobs(connection, [job_id], before, after, who=who, why=why, now=now, **values)
+
+
+def change_jobs(
+    connection: Connection,
+    ids: Collection[int],
+    before: str,
+    after: str,
+    *,
+    who: str,
+    why: Why,
+    now: datetime,
+    each: Mapping[int, Mapping[str, Any]] | None = None,
+    **values: Any,
+) -> None:
+    """Change the state of many jobs, compare-and-set.
+
+    Args:
+        connection: inside a transaction that writes.
+        ids: of the jobs, each once.
+        before: the state all of them are in.
+        after: the state they get.
+        who: for the events.
+        why: for the events.
+        now: for the events.
+        each: columns that differ from job to job, the same ones for every id.
+        values: columns that get the same value in all.
 
     Raises:
         IllegalChangeError: the change is not in the table.
-        LostRaceError: the job is not in the state `before`.
+        LostRaceError: a job is not in the state `before`.
     """
-    _change(
-        connection, jobs, "job", JOB_CHANGES, job_id, before, after, who=who, why=why, now=now, changed_at=now, **values
-    )
+    values["changed_at"] = now
+    _change(connection, jobs, JOB_CHANGES, ids, before, after, who=who, why=why, now=now, each=each, values=values)
 
 
 def change_attempt(
@@ -92,34 +168,66 @@ def change_attempt(
     now: datetime,
     **values: Any,
 ) -> None:
-    """Change an attempt's state, compare-and-set. Raises as `change_job`."""
+    """Change an attempt's state, compare-and-set. Raises as `change_jobs`."""
+    change_attempts(connection, [attempt_id], before, after, who=who, why=why, now=now, **values)
+
+
+def change_attempts(
+    connection: Connection,
+    ids: Collection[int],
+    before: str,
+    after: str,
+    *,
+    who: str,
+    why: Why,
+    now: datetime,
+    each: Mapping[int, Mapping[str, Any]] | None = None,
+    **values: Any,
+) -> None:
+    """Change the state of many attempts, compare-and-set. Arguments and errors as `change_jobs`."""
     if after in ("finished", "lost", "cancelled"):
-        values.setdefault("finished_at", now)
-        values.setdefault("message", why)
+        values["finished_at"] = now
+        if isinstance(why, Mapping):
+            each = {known: {"message": why[known], **(each or {}).get(known, {})} for known in ids}
+        else:
+            values.setdefault("message", why)
     _change(
-        connection, attempts, "attempt", ATTEMPT_CHANGES, attempt_id, before, after, who=who, why=why, now=now, **values
+        connection, attempts, ATTEMPT_CHANGES, ids, before, after, who=who, why=why, now=now, each=each, values=values
     )
 
 
 def _change(
     connection: Connection,
     table: Table,
-    entity: str,
     legal: dict[str, tuple[str, ...]],
-    row_id: int,
+    ids: Collection[int],
     before: str,
     after: str,
     *,
     who: str,
-    why: str | None,
+    why: Why,
     now: datetime,
-    **values: Any,
+    each: Mapping[int, Mapping[str, Any]] | None,
+    values: dict[str, Any],
 ) -> None:
     if after not in legal[before]:
-        raise IllegalChangeError(f"{entity} {row_id}: {before} -> {after} is not a legal change")
-    done = connection.execute(
-        update(table).where(table.c.id == row_id, table.c.state == before).values(state=after, **values)
-    )
-    if done.rowcount != 1:
-        raise LostRaceError(f"{entity} {row_id} is no longer {before}")
-    record(connection, entity, row_id, before, after, who=who, why=why, now=now)
+        raise IllegalChangeError(f"{table.name} {_named(ids)}: {before} -> {after} is not a legal change")
+    if not ids:
+        return
+    statement = update(table).where(table.c.state == before).values(state=after, **values)
+    if each is None:
+        changed = sum(
+            connection.execute(statement.where(table.c.id.in_(portion))).rowcount for portion in portions(ids)
+        )
+    else:
+        columns = {name: bindparam(f"new_{name}", type_=table.c[name].type) for name in next(iter(each.values()))}
+        rows = [{"one": known, **{f"new_{name}": each[known][name] for name in columns}} for known in ids]
+        changed = connection.execute(statement.where(table.c.id == bindparam("one")).values(**columns), rows).rowcount
+    if changed != len(ids):
+        raise LostRaceError(f"{table.name} {_named(ids)} is no longer {before}")
+    record_all(connection, table.name, ids, before, after, who=who, why=why, now=now)
+
+
+def _named(ids: Collection[int]) -> str:
+    few: Sequence[int] = list(islice(ids, 3))
+    return " or ".join(map(str, few)) + (f" (or {len(ids) - 3} more)" if len(ids) > 3 else "")

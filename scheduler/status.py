@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import statistics
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, Row, func, select
 
 from device_registry.errors import UsageError
+from scheduler.durations import FIRST_GUESS_S
 from scheduler.ingest import results
 from scheduler.queue import sweep_runs
+from scheduler.records import superseded
 from scheduler.states import LIVE_ATTEMPT, OPEN_JOB, attempts, jobs
 
-#: Before anything of a kind was seen on this farm.
-_FIRST_GUESS_S = {"convert": 12.0, "measure": 9.0, "profile": 12.0}
+#: Runs of more jobs are told in numbers.
+_MOST_IN_DETAIL = 1000
+#: Work of others that is named.
+_MOST_OTHERS = 3
 
 
 @dataclass(frozen=True)
@@ -38,19 +44,27 @@ class JobStatus:
 
 @dataclass(frozen=True)
 class RunStatus:
-    """All jobs of a run, in order."""
+    """The jobs of a run, in order."""
 
     run_id: int
+    #: All of a small run; of a large one those that run and those that failed last.
     jobs: tuple[JobStatus, ...]
     #: Expected seconds until done, from what such jobs took before.
     left_s: float
     #: Another run's work that this one waits behind.
     others_running: tuple[str, ...]
+    #: Jobs by state, all of them but those that were tried again as new ones.
+    counts: Mapping[str, int]
 
     @property
     def done(self) -> bool:
         """Whether nothing is open any more."""
-        return all(job.state not in OPEN_JOB for job in self.jobs)
+        return not any(self.counts.get(state) for state in OPEN_JOB)
+
+    @property
+    def finished(self) -> int:
+        """How many jobs are finished, well or not."""
+        return sum(count for state, count in self.counts.items() if state not in OPEN_JOB)
 
 
 def run_is_done(connection: Connection, run_id: int) -> bool:
@@ -61,13 +75,13 @@ def run_is_done(connection: Connection, run_id: int) -> bool:
 
 def run_status(connection: Connection, run_id: int, now: datetime) -> RunStatus:
     """Read the state of a run."""
-    rows = connection.execute(
-        select(jobs, attempts.c.started_at, attempts.c.finished_at, results.c.p50_ms, results.c.verdict)
-        .outerjoin(attempts, attempts.c.job_id == jobs.c.id)
-        .outerjoin(results, results.c.attempt_id == attempts.c.id)
-        .where(jobs.c.sweep_run_id == run_id)
-        .order_by(jobs.c.position, attempts.c.id)
-    ).all()
+    by_state = select(jobs.c.state, func.count()).where(jobs.c.sweep_run_id == run_id).group_by(jobs.c.state)
+    counts = {row[0]: int(row[1]) for row in connection.execute(by_state)}
+    again = by_state.where(jobs.c.state.in_(("failed", "cancelled")), superseded())
+    for state, count in connection.execute(again):
+        counts[state] -= count
+    small = sum(counts.values()) <= _MOST_IN_DETAIL
+    rows = _detailed(connection, run_id) if small else _running_and_failed(connection, run_id)
     latest = {row.id: row for row in rows}  # the last attempt of each job
     found = tuple(
         JobStatus(
@@ -89,8 +103,35 @@ def run_status(connection: Connection, run_id: int, now: datetime) -> RunStatus:
         select(jobs.c.title)
         .join(attempts, attempts.c.job_id == jobs.c.id)
         .where(attempts.c.state.in_(LIVE_ATTEMPT), jobs.c.sweep_run_id != run_id)
+        .limit(_MOST_OTHERS)
     ).scalars()
-    return RunStatus(run_id, found, _left_s(connection, found, now), tuple(others))
+    left_s = _left_s(connection, found, now) if small else _left_at_large_s(connection, run_id, counts)
+    return RunStatus(run_id, found, left_s, tuple(others), counts)
+
+
+def _detailed(connection: Connection, run_id: int, *where: Any) -> Sequence[Row[Any]]:
+    return connection.execute(
+        select(jobs, attempts.c.started_at, attempts.c.finished_at, results.c.p50_ms, results.c.verdict)
+        .outerjoin(attempts, attempts.c.job_id == jobs.c.id)
+        .outerjoin(results, results.c.attempt_id == attempts.c.id)
+        .where(jobs.c.sweep_run_id == run_id, *where)
+        .order_by(jobs.c.position, attempts.c.id)
+    ).all()
+
+
+def _running_and_failed(connection: Connection, run_id: int) -> Sequence[Row[Any]]:
+    some: list[int] = []
+    for state in ("failed", "running"):
+        query = select(jobs.c.id).where(jobs.c.sweep_run_id == run_id, jobs.c.state == state)
+        some += connection.execute(query.order_by(jobs.c.changed_at.desc()).limit(_MOST_IN_DETAIL // 2)).scalars()
+    return _detailed(connection, run_id, jobs.c.id.in_(some))
+
+
+def _left_at_large_s(connection: Connection, run_id: int, counts: Mapping[str, int]) -> float:
+    """Expected work, at the rate of as many at once as run now."""
+    still_open = (jobs.c.sweep_run_id == run_id, jobs.c.state.in_(OPEN_JOB))
+    work_s = connection.execute(select(func.sum(jobs.c.expected_s)).where(*still_open)).scalar()
+    return float(work_s or 0.0) / max(1, counts.get("running", 0))
 
 
 def known_run(connection: Connection, run_id: int | None) -> int:
@@ -112,14 +153,16 @@ def known_run(connection: Connection, run_id: int | None) -> int:
 
 
 def _left_s(connection: Connection, found: tuple[JobStatus, ...], now: datetime) -> float:
-    expected = {kind: _expected_s(connection, kind, found) for kind in _FIRST_GUESS_S}
+    expected = {kind: _expected_s(connection, kind, found) for kind in FIRST_GUESS_S}
     left_s = 0.0
+    at_once = 0
     for job in found:
         if job.state in ("blocked", "queued"):
             left_s += expected[job.kind]
         elif job.state == "running" and job.since is not None:
+            at_once += 1
             left_s += max(0.0, expected[job.kind] - (now - job.since).total_seconds())
-    return left_s
+    return left_s / max(1, at_once)
 
 
 def _expected_s(connection: Connection, kind: str, found: tuple[JobStatus, ...]) -> float:
@@ -135,4 +178,4 @@ def _expected_s(connection: Connection, kind: str, found: tuple[JobStatus, ...])
         .limit(50)
     ).all()
     took = [(row.finished_at - row.started_at).total_seconds() for row in rows if row.finished_at]
-    return statistics.median(took) if took else _FIRST_GUESS_S[kind]
+    return statistics.median(took) if took else FIRST_GUESS_S[kind]

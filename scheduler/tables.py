@@ -14,6 +14,8 @@ from sqlmodel import Field, SQLModel
 from device_registry.tables import UtcDateTime
 
 _LIVE_ATTEMPT = text("state IN ('leased', 'running')")
+_QUEUED = text("state = 'queued'")
+_WAITS_UNTIL = text("queue_until IS NOT NULL AND state IN ('blocked', 'queued')")
 _LIVE_CONVERT = text("kind = 'convert' AND state IN ('blocked', 'queued', 'running')")
 
 
@@ -45,11 +47,45 @@ class SweepRun(SQLModel, table=True):
     follower_started: float | None = Field(default=None)
 
 
+class Requirement(SQLModel, table=True):
+    """What a place must be for a job: jobs that want the same share a row, so that a tick reads only the first of each.
+
+    Never changed, so whoever read one may keep it.
+    """
+
+    id: int | None = Field(default=None, primary_key=True)
+    #: Digest of the rest.
+    digest: str = Field(sa_type=String(64), unique=True)
+    #: device or slot.
+    place: str = Field(sa_type=String(20))
+    #: Canonical text of a selector over device attributes; empty: any.
+    selector: str = Field(default="", sa_type=Text)
+    #: Pinned to a device (`--each`), or to a host (the canonical program of a user's own file or code).
+    device_id: int | None = Field(default=None, sa_type=Integer, sa_column_args=_reference("device.id"))
+    host_id: int | None = Field(default=None, sa_type=Integer, sa_column_args=_reference("host.id"))
+    #: What the host must offer: ["runtime:litert"], ["converter:onnx-export"], ["source:torchvision"].
+    needs: list[str] = Field(default_factory=list, sa_type=JSON)
+
+
 class Job(SQLModel, table=True):
     """Wanted work."""
 
     __table_args__ = (
-        Index("job_by_order", "state", "priority", "position"),
+        # A lane of the queue is a requirement and an owner; the first of a lane is one step into this index.
+        Index(
+            "job_by_lane",
+            "requirement_id",
+            "owner",
+            "rank",
+            "sweep_run_id",
+            "position",
+            # Only so that what is queued is summed up in the index alone.
+            "expected_s",
+            "state",
+            sqlite_where=_QUEUED,
+            postgresql_where=_QUEUED,
+        ),
+        Index("job_by_queue_end", "queue_until", sqlite_where=_WAITS_UNTIL, postgresql_where=_WAITS_UNTIL),
         Index("job_by_run", "sweep_run_id", "state"),
         Index("job_by_need", "needs_key", "state"),
         Index(
@@ -65,12 +101,25 @@ class Job(SQLModel, table=True):
     sweep_run_id: int = Field(sa_type=Integer, sa_column_args=_reference("sweep_run.id"))
     kind: str = Field(sa_type=String(20))
     state: str = Field(sa_type=String(20))
+    requirement_id: int = Field(sa_type=Integer, sa_column_args=_reference("requirement.id"))
+    #: Denormalised from the run: lanes of the queue are per owner.
+    owner: str = Field(sa_type=String(200))
     priority: int = Field(default=0)
-    #: Order within the run: conversions first, then measurements in random order.
+    #: Order within an owner's lane: `placement.rank_of(created_at, priority)`; the smaller goes first.
+    rank: float = Field(default=0.0)
+    #: Order within the run: conversions first, then measurements (in random order; the longest first where they move).
     position: int
-    #: Pinned to a device (measure) or a host (the canonical program of a user's own file or code).
+    #: Set where the job is pinned to one device (`--each`); the attempt says where any job ran.
     device_id: int | None = Field(default=None, sa_type=Integer, sa_column_args=_reference("device.id"))
-    host_id: int | None = Field(default=None, sa_type=Integer, sa_column_args=_reference("host.id"))
+    #: How long it will take, from the farm's history, else a guess; `duration_key` says of what history.
+    expected_s: float = Field(default=0.0)
+    duration_key: str | None = Field(default=None, sa_type=String(64))
+    #: Fails when it has not begun by then; NULL: waits as long as it takes.
+    queue_until: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    #: Keys of places where it failed for their sake: it prefers others.
+    avoid: list[str] = Field(default_factory=list, sa_type=JSON)
+    #: Probes a quarantined device: runs there and nowhere else.
+    canary: bool = Field(default=False)
     #: What people read in lists: "onnx int8-static of torchvision/resnet18".
     title: str = Field(sa_type=Text)
     case_key: str | None = Field(default=None, sa_type=String(64), index=True)
@@ -167,10 +216,12 @@ class Artifact(SQLModel, table=True):
 class Result(SQLModel, table=True):
     """The one document a finished measure attempt yields, and the columns that are searched."""
 
+    __table_args__ = (Index("result_by_case", "sweep_run_id", "case_key", "device_id"),)
+
     id: int | None = Field(default=None, primary_key=True)
     attempt_id: int = Field(sa_type=Integer, sa_column_args=_reference("attempt.id"), unique=True)
     job_id: int = Field(sa_type=Integer, sa_column_args=_reference("job.id"), index=True)
-    sweep_run_id: int = Field(sa_type=Integer, sa_column_args=_reference("sweep_run.id"), index=True)
+    sweep_run_id: int = Field(sa_type=Integer, sa_column_args=_reference("sweep_run.id"))
     device_id: int = Field(sa_type=Integer, sa_column_args=_reference("device.id"))
     case_key: str = Field(sa_type=String(64), index=True)
     #: Came after its lease was lost: kept, never counted.
@@ -249,6 +300,16 @@ class Telemetry(SQLModel, table=True):
     unit: str = Field(sa_type=String(20))
     value: float | None = Field(default=None)
     quality: str = Field(sa_type=String(20))
+
+
+class Duration(SQLModel, table=True):
+    """How long jobs of a kind take, kept at ingest: what expected starts and longest-first are made of."""
+
+    #: Digest of kind, model, recipe, runtime, options and model of the device.
+    key: str = Field(sa_type=String(64), primary_key=True)
+    #: Moving average: a tenth of each new value.
+    expected_s: float
+    samples: int
 
 
 class Lease(SQLModel, table=True):

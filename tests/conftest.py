@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.postgres import PostgresServer, binaries
 from workers.runtimes.torch_compile import TorchCompile
 
 _LACKING = TorchCompile().missing()
@@ -24,3 +26,13 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in ("BENCHFARM_DATABASE_URL", "BENCHFARM_STORE_URL"):
         monkeypatch.delenv(name, raising=False)
     return folder
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """A server for the session: each test makes databases of its own on it, and none stops it."""
+    if binaries() is None and "CI" not in os.environ:
+        pytest.skip("PostgreSQL's server is not installed")
+    server = PostgresServer()
+    yield server
+    server.remove()

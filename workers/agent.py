@@ -1,56 +1,60 @@
 """The host agent: the only path to a host's devices. A plain object; Ray carries calls to it (`workers.ray_agent`).
 
-Its calls are short. Each attempt has a thread that gates the device, starts the runner as a child process group,
-watches it, and reports. What the agent knows is on disk (`workers.spool`), so its successor can clean up after it.
+Its calls are short. What an attempt does is in `workers.attempts`; a driver may run its attempts itself. What the
+agent knows of its children is on disk (`workers.spool`), so its successor can clean up after it.
 """
 
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 import threading
 import time
-import zlib
-from dataclasses import dataclass, field, replace
+import uuid
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from device_registry.capabilities import DeviceDescription
-from workers.artifacts import ArtifactCorruptError, ArtifactStore
-from workers.child import cause_of_death, child_environment
-from workers.codec import ContractError, from_dict, read_document, to_dict, write_document
-from workers.contract import Failure, Order, Result, StoredFile
-from workers.devices.device import DeviceDriver
+from workers.artifacts import ArtifactStore
+from workers.attempts import Attempt, Bench, failed
+from workers.codec import ContractError, from_dict, to_dict
+from workers.contract import Failure, Limits, Order
+from workers.devices.device import InProcessDriver
 from workers.errors import AttemptError, Cause, classify
 from workers.host import describe_host, load_drivers, load_sensors
-from workers.host_monitor import FOREIGN_WINDOW_S, HostMonitor
-from workers.judge import judge, judge_profile
-from workers.processes import end_group, end_marked, read_process
-from workers.report import GateReading, Report
-from workers.spool import ATTEMPT_VARIABLE, Spool
+from workers.host_monitor import HostMonitor
+from workers.spool import Spool
 
 #: Dispatcher and agent must be of one version: checked at hello.
-AGENT_VERSION = "2"
-#: A log larger than this keeps its beginning and its end.
-_LOG_LIMIT = 1 << 20
-_GATE_STEP_S = 0.5
+AGENT_VERSION = "3"
+#: Devices come and go: looked at so often.
+_DISCOVERY_PERIOD_S = 2.0
 
 
-@dataclass
-class _Running:
-    order: Order
-    thread: threading.Thread | None = None
-    process: subprocess.Popen[bytes] | None = None
-    #: Why it was ended by us; None while it was not.
-    ended: Failure | None = None
-    ending: threading.Event = field(default_factory=threading.Event)
+@dataclass(frozen=True, slots=True)
+class _Inside:
+    """An attempt that a driver runs itself."""
+
+    place: str
+    driver: InProcessDriver
 
 
 class HostAgent:
     """One per host, by lock file. Everything that goes in or out of its methods is plain JSON data."""
 
-    def __init__(self, home: Path, store_url: str, lease_s: float = 60.0, own_pids: tuple[int, ...] = ()) -> None:
+    def __init__(
+        self,
+        home: Path,
+        store_url: str,
+        lease_s: float = 60.0,
+        own_pids: tuple[int, ...] = (),
+        *,
+        name: str | None = None,
+        labels: Mapping[str, str] | None = None,
+        drivers: Sequence[str] | None = None,
+    ) -> None:
         """Take the host: end what a predecessor left, then look at sensors and devices.
 
         Args:
@@ -58,83 +62,158 @@ class HostAgent:
             store_url: where artifacts live.
             lease_s: without a poll for so long, the agent ends its work.
             own_pids: processes that carry the agent (a raylet): with their descendants they are no foreign load.
+            name: what the host is called in its farm; None: as the system calls it.
+            labels: what the lab says of it.
+            drivers: names of the device drivers to use; None: every registered one.
+
+        Raises:
+            UsageError: a driver of that name is not registered, or what it was configured with cannot be read.
+            AttemptError: another live agent holds the home.
         """
-        self._spool = Spool(home / "spool")
+        self._name, self._labels = name, dict(labels or {})
+        self._session = uuid.uuid4().hex
         self._store = ArtifactStore(store_url, home / "cache")
-        self._compiled = home / "compiled"
         self._lease_s = lease_s
-        self._own_pids = own_pids
         self._lock = threading.Lock()
         self._changed = threading.Condition(self._lock)
-        self._events: list[dict[str, Any]] = []
+        self._events: deque[dict[str, Any]] = deque()
         self._sequence = 0
-        self._running: dict[int, _Running] = {}
+        self._children: dict[int, Attempt] = {}
+        self._inside: dict[int, _Inside] = {}
+        #: The attempt at each place, whichever way it runs.
+        self._at_place: dict[str, int] = {}
+        #: Attempts of which there is an event that was not taken yet.
+        self._untaken: set[int] = set()
         self._last_poll = _boot_clock()
         self._closed = threading.Event()
+        self._failure: BaseException | None = None
+        self._drivers = load_drivers(drivers, name)
+        #: Devices that are there, and all that ever were: one that is gone may be recovered.
+        self._devices = self._discover()
+        self._known = dict(self._devices)
+        self._spool = Spool(home / "spool")
         for left in self._spool.sweep():
             kind = "lost" if left.report is None else "finished"
             report = None if left.report is None else to_dict(left.report)
-            self._emit(kind, left.attempt_id, left.token, report=report)
+            self._emit(kind, attempt_id=left.attempt_id, token=left.token, report=report)
         self._monitor = HostMonitor(load_sensors())
-        self._drivers = load_drivers()
-        self._devices = {device.key: device for driver in self._drivers.values() for device in driver.discover()}
-        self._lease_thread = threading.Thread(target=self._watch_lease, name="lease", daemon=True)
-        self._lease_thread.start()
+        self._bench = Bench(
+            spool=self._spool,
+            store=self._store,
+            compiled=home / "compiled",
+            monitor=self._monitor,
+            drivers=self._drivers,
+            device_at=lambda key: self._devices.get(key),
+            own_pids=own_pids,
+        )
+        self._own_runners = [driver for driver in self._drivers.values() if isinstance(driver, InProcessDriver)]
+        for driver in self._own_runners:
+            driver.open(self._tell_inside)
+        self._threads = [
+            threading.Thread(target=self._watch_lease, name="lease", daemon=True),
+            threading.Thread(target=self._watch_devices, name="devices", daemon=True),
+        ]
+        for thread in self._threads:
+            thread.start()
 
     def hello(self) -> dict[str, Any]:
-        """Who we are: version, host, devices, and which attempts run here."""
-        with self._lock:
-            running = sorted(self._running)
-            self._last_poll = _boot_clock()
-        return {
-            "version": AGENT_VERSION,
-            "host": to_dict(describe_host()),
-            "devices": [to_dict(device) for device in self._devices.values()],
-            "running": running,
-            "pid": os.getpid(),
-        }
+        """Who we are: version, this agent's own life, host, devices, and which attempts run here.
 
-    def start(self, order_data: dict[str, Any]) -> None:
-        """Begin an attempt; returns at once. Starting one that is known already changes nothing.
+        Does not renew the lease: whoever says hello may not be the one that polls.
+        """
+        host = to_dict(describe_host(self._name, self._labels))
+        store = self._store.marker()
+        with self._lock:
+            return {
+                "version": AGENT_VERSION,
+                "session": self._session,
+                "host": host,
+                "devices": [to_dict(device) for device in self._devices.values()],
+                "running": self._running(),
+                "pid": os.getpid(),
+                "store": store,
+            }
+
+    def start(self, orders: Sequence[dict[str, Any]]) -> None:
+        """Begin attempts; returns at once. Starting one that is known already changes nothing.
+
+        Each ends in one event, an order that cannot be read as well. At each place runs one attempt at a time: an
+        older one, which the dispatcher must have given up, is ended first.
 
         Raises:
-            ContractError: the order cannot be read.
+            ContractError: an order does not even say which attempt it is.
         """
-        order = from_dict(Order, order_data)
-        with self._lock:
-            known = order.attempt_id in self._running or any(e["attempt_id"] == order.attempt_id for e in self._events)
-            if known or self._closed.is_set():
-                return
-            running = _Running(order)
-            running.thread = threading.Thread(
-                target=self._attempt, args=(running,), name=f"attempt-{order.attempt_id}", daemon=True
-            )
-            self._running[order.attempt_id] = running
-        running.thread.start()
+        children: list[Attempt] = []
+        inside: dict[InProcessDriver, list[dict[str, Any]]] = {}
+        superseded: list[int] = []
+        with self._changed:
+            for data in orders:
+                attempt_id, place = _identity(data)
+                if attempt_id in self._untaken or self._runs(attempt_id) or self._closed.is_set():
+                    continue
+                older = self._at_place.get(place)
+                if older is not None:
+                    if older > attempt_id:
+                        self._refuse(data, Cause.INFRASTRUCTURE, "stale_order", f"{place} has a newer attempt")
+                        continue
+                    superseded.append(older)
+                device = self._devices.get(place)
+                driver = self._drivers[device.driver] if device is not None else None
+                self._at_place[place] = attempt_id
+                if isinstance(driver, InProcessDriver):
+                    self._inside[attempt_id] = _Inside(place, driver)
+                    inside.setdefault(driver, []).append(data)
+                    continue
+                try:
+                    order = from_dict(Order, data)
+                except ContractError as error:
+                    del self._at_place[place]
+                    self._refuse(data, Cause.BUG, "bad_order", str(error))
+                    continue
+                after = self._children.get(older) if older is not None else None
+                attempt = Attempt(order, self._bench, after=after, tell_started=self._tell_started)
+                attempt.thread = threading.Thread(
+                    target=self._run, args=(attempt,), name=f"attempt-{attempt_id}", daemon=True
+                )
+                self._children[attempt_id] = attempt
+                children.append(attempt)
+        if superseded:
+            why = "the place was given to another attempt"
+            self._end(superseded, Failure(cause=Cause.INFRASTRUCTURE, code="superseded", message=why))
+        for attempt in children:
+            assert attempt.thread is not None
+            attempt.thread.start()
+        for driver, own in inside.items():
+            driver.begin(own)
 
     def poll(self, since: int, wait_s: float) -> dict[str, Any]:
         """Events after `since`, waiting up to `wait_s` for one; renews the lease.
 
-        Everything up to `since` counts as taken: its spool is freed.
+        Everything up to `since` counts as taken: its spool is freed. A lease that has run out is acted on before it
+        is renewed: a host that was frozen ends its work even when a poll is the first thing that it sees.
         """
+        self._end_if_unpolled()
         with self._changed:
             self._last_poll = _boot_clock()
-            taken = [event for event in self._events if event["sequence"] <= since]
-            self._events = [event for event in self._events if event["sequence"] > since]
+            taken = []
+            while self._events and self._events[0]["sequence"] <= since:
+                taken.append(self._events.popleft())
+            for event in taken:
+                if event["kind"] in ("finished", "lost"):
+                    self._untaken.discard(event["attempt_id"])
         for event in taken:
-            if event["kind"] in ("finished", "lost"):
+            if event["kind"] in ("finished", "lost") and event["spooled"]:
                 self._spool.forget(event["attempt_id"], event["token"])
         with self._changed:
             if not self._events and wait_s > 0:
                 self._changed.wait(min(wait_s, 1.0))
-            self._last_poll = _boot_clock()
-            if self._monitor.failure is not None:
-                raise RuntimeError("the host monitor died") from self._monitor.failure
-            return {"events": list(self._events), "running": sorted(self._running)}
+            if (failure := self._failure or self._monitor.failure) is not None:
+                raise RuntimeError("a loop of the agent died") from failure
+            return {"session": self._session, "events": list(self._events), "running": self._running()}
 
-    def cancel(self, attempt_id: int, why: str) -> None:
-        """End an attempt; its report says cancelled."""
-        self._end(attempt_id, Failure(cause=Cause.USER, code="cancelled", message=why))
+    def cancel(self, attempt_ids: Sequence[int], why: str) -> None:
+        """End attempts; their reports say cancelled."""
+        self._end(attempt_ids, Failure(cause=Cause.USER, code="cancelled", message=why))
 
     def log(self, attempt_id: int, token: str) -> str:
         """What a running attempt has printed so far."""
@@ -143,241 +222,163 @@ class HostAgent:
         except OSError:
             return ""
 
+    def recover(self, device_key: str, rung: int) -> None:
+        """Climb one rung of a device's recovery ladder; returns at once, and an event tells how it went."""
+        threading.Thread(target=self._recover, args=(device_key, rung), name="recovery", daemon=True).start()
+
     def close(self) -> None:
-        """End every attempt and give the host back."""
+        """End every attempt and give the host back; once."""
+        if self._closed.is_set():
+            return
         self._closed.set()
-        for attempt_id in list(self._running):
-            self._end(
-                attempt_id, Failure(cause=Cause.INFRASTRUCTURE, code="agent_closed", message="the agent was closed")
-            )
-        for running in list(self._running.values()):
-            if running.thread is not None:
-                running.thread.join(timeout=10)
-        self._lease_thread.join(timeout=5)
+        with self._lock:
+            running, children = self._running(), list(self._children.values())
+        self._end(running, Failure(cause=Cause.INFRASTRUCTURE, code="agent_closed", message="the agent was closed"))
+        for attempt in children:
+            if attempt.thread is not None and attempt.thread.ident is not None:
+                attempt.thread.join(timeout=10)
+        for driver in self._own_runners:
+            driver.close()
+        for thread in self._threads:
+            thread.join(timeout=5)
         self._monitor.close()
         self._spool.close()
 
-    # Below: threads of the agent.
+    # Below: threads of the agent, and what they share.
 
-    def _attempt(self, running: _Running) -> None:
-        """One attempt from order to report. Runs in a thread of its own; never raises."""
-        order = running.order
-        began = time.monotonic()
-        folder: Path | None = None
-        try:
-            folder = self._spool.open_attempt(order)
-            if order.on_device is not None:
-                report = self._on_device(running, folder)
-            else:
-                report = Report(attempt_id=order.attempt_id, token=order.token, result=self._run_child(running, folder))
-            report = self._store_files(order, report, folder)
-        except ArtifactCorruptError as error:
-            report = _failed(
-                order, Failure(cause=error.cause, code=error.code, message=error.message, artifact_sha256=error.sha256)
-            )
-        except Exception as error:  # the border of the thread: the dispatcher must hear of everything
-            failure = classify(error, "preparing the attempt")
-            cause = failure.cause if isinstance(error, AttemptError) else Cause.BUG
-            cause = Cause.INFRASTRUCTURE if isinstance(error, OSError) else cause
-            report = _failed(order, Failure(cause=cause, code=failure.code, message=failure.message))
-        report = replace(report, wall_s=time.monotonic() - began, artifact_sha256=order.inputs.get("artifact"))
-        try:
-            if folder is not None:
-                report = replace(report, log_sha256=self._store_log(folder))
-                self._spool.finish(folder, report)
-        except Exception as error:  # a store that fails must not leave the attempt running for ever
-            failure = classify(error, "writing the report")
-            report = _failed(order, Failure(cause=Cause.INFRASTRUCTURE, code=failure.code, message=failure.message))
+    def _run(self, attempt: Attempt) -> None:
+        order = attempt.order
+        report = to_dict(attempt.run())
         with self._changed:
-            self._running.pop(order.attempt_id, None)
-            self._emit("finished", order.attempt_id, order.token, report=to_dict(report))
+            self._children.pop(order.attempt_id, None)
+            self._leave(order.place, order.attempt_id)
+            self._emit("finished", attempt_id=order.attempt_id, token=order.token, report=report)
             self._changed.notify_all()
 
-    def _on_device(self, running: _Running, folder: Path) -> Report:
-        order = running.order
-        device = self._devices.get(order.place)
-        if device is None:
-            raise AttemptError(Cause.INFRASTRUCTURE, "no_such_device", f"this host has no device {order.place}")
-        driver = self._drivers[device.driver]
-        own = [*order.own_pids, *self._own_pids]
-        before = self._gate(running, driver, device, own)
-        idle_until = started = self._monitor.look_now()
-        idle_since = idle_until - FOREIGN_WINDOW_S - 0.5
-        result = self._run_child(running, folder)
-        ended = self._monitor.look_now()
-        environment = {**driver.environment(device), **result.environment}
-        report = Report(
-            attempt_id=order.attempt_id, token=order.token, result=result, gate_before=before, environment=environment
-        )
-        if result.failure is not None:
-            return report
-        after = driver.check(device, self._monitor, started, ended, own)
-        if (seen := result.measurement) is None:
-            return replace(report, gate_after=after, judgement=judge_profile(before, after))
-        energy = self._monitor.energy(seen.timed_from, seen.timed_to, idle_since, idle_until)
-        if energy.energy_mj is not None and energy.window_s:
-            per_second = seen.throughput_per_s
-            energy = replace(energy, energy_per_inference_mj=energy.energy_mj / energy.window_s / per_second)
-        telemetry = tuple(self._monitor.telemetry(started, ended))
-        return replace(
-            report,
-            judgement=judge(seen, before, after, telemetry, energy),
-            gate_after=after,
-            energy=energy,
-            telemetry=telemetry,
-        )
-
-    def _gate(self, running: _Running, driver: DeviceDriver, device: DeviceDescription, own: list[int]) -> GateReading:
-        """Wait until the device is ready, as the order's policy says.
-
-        Raises:
-            AttemptError: not ready in time, and the policy is strict.
-        """
-        order = running.order
-        began = time.monotonic()
-        while True:
-            until = self._monitor.look_now()
-            reading = driver.check(device, self._monitor, until - FOREIGN_WINDOW_S - 0.5, until, own)
-            waited_s = time.monotonic() - began
-            short = reading.foreign_load.window_s < FOREIGN_WINDOW_S - 0.2  # an agent that has only just begun to look
-            timed_out = waited_s >= order.gate_timeout_s
-            if (reading.passed and not short) or order.gate == "none" or timed_out or running.ending.is_set():
-                break
-            running.ending.wait(_GATE_STEP_S)
-        if not reading.passed and order.gate == "strict":
-            wrong = "; ".join(
-                f"{name}: {text}" for name, text in reading.checks.items() if text not in ("ok", "unknown")
-            )
-            raise AttemptError(
-                Cause.DEVICE, "gate_timeout", f"{device.name} was not ready after {waited_s:.0f} s: {wrong}"
-            )
-        return replace(reading, waited_s=waited_s)
-
-    def _run_child(self, running: _Running, folder: Path) -> Result:
-        """Start the runner in a process group of its own, wait for it, read what it wrote."""
-        order = replace(
-            running.order, paths={role: str(self._store.fetch(sha)) for role, sha in running.order.inputs.items()}
-        )
-        write_document(order, folder / "order.json")
-        if running.ending.is_set():
-            return _failed(order, running.ended).result
-        with (folder / "log.txt").open("wb") as log:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "workers.runner", str(folder)],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                cwd=folder,
-                env=child_environment(order, folder, self._compiled),
-                start_new_session=True,
-            )
-        running.process = process
-        self._spool.record_process(folder, process.pid)
-        identity = read_process(process.pid)
-        self._monitor.watch(process.pid)
+    def _tell_started(self, order: Order) -> None:
         with self._changed:
-            self._emit("started", order.attempt_id, order.token)
+            self._emit("started", attempt_id=order.attempt_id, token=order.token)
             self._changed.notify_all()
-        try:
-            self._wait(running, process)
-        finally:
-            self._monitor.unwatch(process.pid)
-            # Whatever the runner started must not outlive it: its group, and what left the group.
-            end_group(process.pid, identity.started if identity is not None else -1.0)
-            process.wait()
-            end_marked(ATTEMPT_VARIABLE, folder.name)
-        if running.ended is not None:
-            return _failed(order, running.ended).result
-        try:
-            return read_document(Result, folder / "result.json")
-        except OSError:
-            return _failed(order, cause_of_death(process.returncode, folder / "log.txt")).result
-        except ContractError as error:
-            return _failed(order, Failure(cause=Cause.BUG, code="bad_result", message=str(error))).result
 
-    def _wait(self, running: _Running, process: subprocess.Popen[bytes]) -> None:
-        deadline = time.monotonic() + running.order.limits.deadline_s
-        while True:
-            try:
-                process.wait(timeout=0.05)
-                return
-            except subprocess.TimeoutExpired:
-                pass
-            if running.ending.is_set():
-                return
-            if time.monotonic() > deadline:
-                running.ended = Failure(
-                    cause=Cause.MODEL,
-                    code="hung",
-                    message=f"no result after {running.order.limits.deadline_s:.0f} s; the runner was ended",
-                )
-                return
-
-    def _store_files(self, order: Order, report: Report, folder: Path) -> Report:
-        """Move what the child made into the store; paths of this host go no further."""
-        result = report.result
-        if result.conversion is not None:
-            made = result.conversion
-            result = replace(
-                result,
-                conversion=replace(
-                    made,
-                    artifact=self._put(made.artifact, folder),
-                    companions={role: self._put(file, folder) for role, file in made.companions.items()},
-                ),
-            )
-        elif result.measurement is not None and result.measurement.raw is not None:
-            raw = result.measurement.raw
-            packed = zlib.compress((folder / str(raw.path)).read_bytes(), 6)
-            stored = StoredFile(sha256=self._store.put_bytes(packed, folder), bytes=len(packed))
-            result = replace(result, measurement=replace(result.measurement, raw=stored))
-        return replace(report, result=result, child_s=result.finished_at - result.started_at)
-
-    def _put(self, file: StoredFile, folder: Path) -> StoredFile:
-        self._store.put(folder / str(file.path), file.sha256)
-        return replace(file, path=None)
-
-    def _store_log(self, folder: Path) -> str | None:
-        path = folder / "log.txt"
-        if not path.exists():
-            return None
-        data = path.read_bytes()
-        if len(data) > _LOG_LIMIT:
-            half = _LOG_LIMIT // 2
-            data = data[:half] + b"\n[...]\n" + data[-half:]
-        return self._store.put_bytes(zlib.compress(data), folder)
+    def _tell_inside(self, *, started: Sequence[tuple[int, str]] = (), finished: Sequence[dict[str, Any]] = ()) -> None:
+        """See `Teller`: one lock and one wake-up for many attempts."""
+        with self._changed:
+            for attempt_id, token in started:
+                self._emit("started", attempt_id=attempt_id, token=token)
+            for report in finished:
+                attempt_id = report["attempt_id"]
+                if (inside := self._inside.pop(attempt_id, None)) is not None:
+                    self._leave(inside.place, attempt_id)
+                    self._emit("finished", attempt_id=attempt_id, token=report["token"], report=report, spooled=False)
+            self._changed.notify_all()
 
     def _watch_lease(self) -> None:
-        """End everything when nobody has polled for a lease: the dispatcher may have given our work to others."""
         while not self._closed.wait(1.0):
-            if _boot_clock() - self._last_poll > self._lease_s:
-                for attempt_id in list(self._running):
-                    self._end(
-                        attempt_id,
-                        Failure(
-                            cause=Cause.INFRASTRUCTURE, code="lease_lost", message="nobody polled the agent for a lease"
-                        ),
-                    )
+            self._end_if_unpolled()
 
-    def _end(self, attempt_id: int, failure: Failure) -> None:
+    def _end_if_unpolled(self) -> None:
+        """End everything when nobody has polled for a lease: the dispatcher may have given our work to others."""
         with self._lock:
-            running = self._running.get(attempt_id)
-        if running is not None:
-            running.ended = running.ended or failure
-            running.ending.set()
+            if _boot_clock() - self._last_poll <= self._lease_s:
+                return
+            running = self._running()
+        why = "nobody polled the agent for a lease"
+        self._end(running, Failure(cause=Cause.INFRASTRUCTURE, code="lease_lost", message=why))
 
-    def _emit(self, kind: str, attempt_id: int, token: str, **details: Any) -> None:
-        self._sequence += 1
-        self._events.append(
-            {"sequence": self._sequence, "kind": kind, "attempt_id": attempt_id, "token": token, **details}
+    def _watch_devices(self) -> None:
+        """Tell when a device came or went; end what ran on one that went."""
+        try:
+            while not self._closed.wait(_DISCOVERY_PERIOD_S):
+                self._look_at_devices()
+        except BaseException as error:  # the next poll says so: no side loop dies in silence
+            self._failure = error
+            raise
+
+    def _look_at_devices(self) -> None:
+        found = self._discover()
+        with self._changed:
+            if found == self._devices:
+                return
+            self._known.update(found)
+            gone = [attempt for key in self._devices.keys() - found if (attempt := self._at_place.get(key)) is not None]
+            self._devices = found
+            self._emit("devices", devices=[to_dict(device) for device in found.values()])
+            self._changed.notify_all()
+        why = "the device was gone from its host"
+        self._end(gone, Failure(cause=Cause.INFRASTRUCTURE, code="device_gone", message=why))
+
+    def _discover(self) -> dict[str, DeviceDescription]:
+        return {device.key: device for driver in self._drivers.values() for device in driver.discover()}
+
+    def _recover(self, device_key: str, rung: int) -> None:
+        why = None
+        try:
+            device = self._known.get(device_key)
+            if device is None:
+                raise AttemptError(Cause.INFRASTRUCTURE, "no_such_device", f"this host has no device {device_key}")
+            driver = self._drivers[device.driver]
+            if not 0 <= rung < len(driver.recovery):
+                raise AttemptError(Cause.DEVICE, "no_such_rung", f"the ladder of {device.name} has no rung {rung}")
+            driver.recover(device, rung)
+        except Exception as error:  # the border of the thread, and of a lab's own code
+            why = classify(error, "recovering the device").message
+        with self._changed:
+            self._emit("recovered", device=device_key, rung=rung, ok=why is None, why=why)
+            self._changed.notify_all()
+
+    def _end(self, attempt_ids: Sequence[int], failure: Failure) -> None:
+        """End those of the attempts that run; called without the lock, for drivers tell at once."""
+        inside: dict[InProcessDriver, list[int]] = {}
+        with self._lock:
+            for attempt_id in attempt_ids:
+                if (attempt := self._children.get(attempt_id)) is not None:
+                    attempt.end(failure)
+                elif (own := self._inside.get(attempt_id)) is not None:
+                    inside.setdefault(own.driver, []).append(attempt_id)
+        for driver, ids in inside.items():
+            driver.end(ids, failure)
+
+    def _runs(self, attempt_id: int) -> bool:
+        return attempt_id in self._children or attempt_id in self._inside
+
+    def _running(self) -> list[int]:
+        return sorted([*self._children, *self._inside])
+
+    def _leave(self, place: str, attempt_id: int) -> None:
+        if self._at_place.get(place) == attempt_id:
+            del self._at_place[place]
+
+    def _refuse(self, data: dict[str, Any], cause: Cause, code: str, why: str) -> None:
+        """Tell of an order that was not begun; nothing of it is on disk."""
+        order = Order(
+            attempt_id=data["attempt_id"],
+            token=str(data.get("token")),
+            place=str(data.get("place")),
+            limits=Limits(deadline_s=0.0, memory_bytes=0),
         )
+        report = to_dict(failed(order, Failure(cause=cause, code=code, message=why)))
+        self._emit("finished", attempt_id=order.attempt_id, token=order.token, report=report, spooled=False)
+        self._changed.notify_all()
+
+    def _emit(self, kind: str, **details: Any) -> None:
+        """Add an event; called with the lock. `spooled`: whether there is a folder to free once it was taken."""
+        self._sequence += 1
+        event = {"sequence": self._sequence, "kind": kind, **details}
+        if kind in ("finished", "lost"):
+            event.setdefault("spooled", True)
+            self._untaken.add(event["attempt_id"])
+        self._events.append(event)
 
 
-def _failed(order: Order, failure: Failure | None) -> Report:
-    now = time.time()
-    failure = failure or Failure(cause=Cause.BUG, code="unknown", message="ended for no recorded reason")
-    result = Result(attempt_id=order.attempt_id, token=order.token, started_at=now, finished_at=now, failure=failure)
-    return Report(attempt_id=order.attempt_id, token=order.token, result=result)
+def _identity(data: dict[str, Any]) -> tuple[int, str]:
+    """Which attempt an order is for, and where."""
+    try:
+        attempt_id, place = data["attempt_id"], data["place"]
+    except (KeyError, TypeError) as error:
+        raise ContractError(f"an order without its attempt or place: {error!r}") from error
+    if not isinstance(attempt_id, int) or not isinstance(place, str):
+        raise ContractError(f"an order for attempt {attempt_id!r} at {place!r}")
+    return attempt_id, place
 
 
 def _boot_clock() -> float:

@@ -6,12 +6,16 @@ import hashlib
 import os
 import shutil
 import uuid
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import fsspec
 
 from workers.errors import AttemptError, Cause
+
+#: A small file that says which store this is.
+_MARKER = "store-marker"
 
 
 class ArtifactCorruptError(AttemptError):
@@ -37,6 +41,32 @@ class ArtifactStore:
         self._root = root.rstrip("/")
         self._cache = cache
         self._local = "file" in self._files.protocol
+
+    def mark(self) -> str:
+        """The marker of this store; a store that has none is given one, once."""
+        if (known := self.marker()) is None:
+            self._files.makedirs(self._root, exist_ok=True)
+            known = uuid.uuid4().hex
+            if self._local:
+                partial = Path(f"{self._root}/{known}.part")
+                partial.write_text(known, encoding="ascii")
+                with suppress(FileExistsError):  # somebody else was first: theirs counts
+                    os.link(partial, f"{self._root}/{_MARKER}")
+                partial.unlink()
+            else:
+                self._files.pipe_file(f"{self._root}/{_MARKER}", known.encode())
+        return self.marker() or known
+
+    def marker(self) -> str | None:
+        """What `mark` left; None where there is no such store, or it cannot be read.
+
+        Two hosts that read the same marker share the store: a folder of the same name on another host is another.
+        """
+        try:
+            text: bytes = self._files.cat_file(f"{self._root}/{_MARKER}")
+        except OSError:
+            return None
+        return text.decode("ascii", errors="replace").strip() or None
 
     def put(self, path: Path, sha256: str) -> None:
         """Store a file under its digest; a digest that is there already is left alone. Atomic on local stores."""

@@ -7,7 +7,7 @@ import signal
 from pathlib import Path
 
 from workers.contract import Failure, Order
-from workers.errors import Cause, is_out_of_memory
+from workers.errors import EXIT_DISK_FULL, Cause, is_out_of_memory
 from workers.runtimes.runtime import CACHE_VARIABLE
 from workers.spool import ATTEMPT_VARIABLE
 
@@ -69,8 +69,8 @@ def _weights_environment() -> dict[str, str]:
 def cause_of_death(returncode: int, log: Path) -> Failure:
     """A runner that left no result: what its exit status and its last words say."""
     last_words = log.read_bytes()[-4096:].decode(errors="replace")
-    if any(sign in last_words for sign in _DISK_FULL):
-        message = "no space left: the runtime ended the process while writing"
+    if returncode == EXIT_DISK_FULL or any(sign in last_words for sign in _DISK_FULL):
+        message = "no space left: the process ended while writing"
         return Failure(cause=Cause.INFRASTRUCTURE, code="disk_full", message=message)
     if is_out_of_memory(RuntimeError(last_words)):
         return Failure(

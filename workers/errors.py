@@ -8,6 +8,8 @@ from enum import StrEnum
 #: Failure codes that other code asks for: cannot be had here; failed because what it needs failed.
 UNSUPPORTED = "unsupported"
 UPSTREAM = "upstream"
+#: Exit status of a runner that had no space left to write its result: EX_IOERR of sysexits.h, which no runtime uses.
+EXIT_DISK_FULL = 74
 
 
 class Cause(StrEnum):

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import platform
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import psutil
 
 from device_registry.capabilities import BackendCapability, DeviceDescription, HostDescription
+from device_registry.errors import UsageError
 from workers.devices.cpu import cpu_model, machine_key
 from workers.devices.device import DeviceDriver
 from workers.plugins import capability, package_versions, plugins
@@ -21,9 +23,25 @@ def load_sensors() -> list[Sensor]:
     return [plugin.load() for plugin in plugins("sensors").values()]
 
 
-def load_drivers() -> dict[str, DeviceDriver]:
-    """Every registered device driver by name."""
-    return {name: plugin.load() for name, plugin in plugins("devices").items()}
+def load_drivers(names: Sequence[str] | None = None, host_name: str | None = None) -> dict[str, DeviceDriver]:
+    """Registered device drivers by name, told which host they are on.
+
+    Args:
+        names: those wanted; None: all.
+        host_name: what the host is called in its farm; None: as the system calls it.
+
+    Raises:
+        UsageError: a name is not registered.
+    """
+    registered = plugins("devices")
+    if unknown := sorted(set(names or ()) - set(registered)):
+        raise UsageError(f"unknown device driver {unknown[0]!r}: known are {', '.join(sorted(registered))}")
+    drivers: dict[str, DeviceDriver] = {}
+    for name in registered if names is None else dict.fromkeys(names):
+        driver: DeviceDriver = registered[name].load()
+        driver.host_name = host_name or system_name()
+        drivers[name] = driver
+    return drivers
 
 
 def discover_devices() -> list[DeviceDescription]:
@@ -31,27 +49,46 @@ def discover_devices() -> list[DeviceDescription]:
     return [device for driver in load_drivers().values() for device in driver.discover()]
 
 
-def describe_host() -> HostDescription:
-    """This host and the capability of every backend on it."""
+def system_name() -> str:
+    """What the system calls this host."""
+    return platform.node().split(".")[0] or "host"
+
+
+def host_key(name: str | None) -> str:
+    """The stable identity of a host: of its machine; a given name makes two hosts of copies of one machine."""
+    return machine_key() if name is None else f"{machine_key()}/{name}"
+
+
+def describe_host(name: str | None = None, labels: Mapping[str, str] | None = None) -> HostDescription:
+    """This host and the capability of every backend on it.
+
+    Args:
+        name: what it is called in its farm; None: as the system calls it.
+        labels: what the lab says of it.
+    """
     system = platform.system()
     return HostDescription(
-        key=machine_key(),
-        name=platform.node().split(".")[0] or "host",
+        key=host_key(name),
+        name=name or system_name(),
         system=system,
         architecture=platform.machine(),
         cpu_model=cpu_model(),
         cpu_count=os.cpu_count() or 1,
         memory_bytes=psutil.virtual_memory().total,
         environment={"python": platform.python_version(), "kernel": platform.release(), **package_versions(("ray",))},
+        labels=dict(labels or {}),
         runtimes=tuple(_runtime(name, plugin.load(), system) for name, plugin in plugins("runtimes").items()),
-        converters=tuple(
-            capability(name, converter.packages, converter.extra)
-            for name, converter in ((name, plugin.load()) for name, plugin in plugins("converters").items())
-        ),
+        converters=_capabilities("converters"),
         sensors=tuple(
             capability(sensor.name, (), "", (sensor.why_not() or (None, None))[1]) for sensor in load_sensors()
         ),
+        sources=_capabilities("model_sources"),
     )
+
+
+def _capabilities(seam: str) -> tuple[BackendCapability, ...]:
+    loaded = ((name, plugin.load()) for name, plugin in plugins(seam).items())
+    return tuple(capability(name, backend.packages, backend.extra) for name, backend in loaded)
 
 
 def _runtime(name: str, runtime: Runtime, system: str) -> BackendCapability:

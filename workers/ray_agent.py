@@ -1,44 +1,96 @@
-"""The agent's remote face: one Ray actor that carries calls to a HostAgent. One of two files that import Ray."""
+"""The agent's remote face: one Ray actor that carries calls to a HostAgent."""
 
 from __future__ import annotations
 
+import json
 import os
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import ray
 
 from workers.agent import HostAgent
+from workers.processes import read_process
+from workers.ray_environment import NAMESPACE
+from workers.ray_node import HOST_LABEL
 
-#: The agent exits within 5 s of its raylet's death.
-_PARENT_PERIOD_S = 1.0
+#: The agent exits within 5 s of its raylet's death: seen within the first, work ended within the second, and the rest
+#: is for the dispatcher to hear of it.
+_PARENT_PERIOD_S = 0.5
+_CLOSE_S = 3.0
+_GOODBYE_S = 1.0
+#: Polls wait inside the actor, of a dispatcher and of its successor: other calls need threads of their own.
+_THREADS = 8
 
 
 class RemoteAgent:
     """Runs inside a Ray worker; ends itself when the raylet that started it dies, for Ray would let it live on."""
 
-    def __init__(self, home: str, store_url: str, lease_s: float) -> None:
-        """See `HostAgent`."""
-        self._agent = HostAgent(Path(home), store_url, lease_s, own_pids=(os.getppid(),))
-        threading.Thread(target=self._watch_raylet, args=(os.getppid(),), name="raylet-watch", daemon=True).start()
+    def __init__(self, store_url: str, lease_s: float, home: str | None = None) -> None:
+        """See `HostAgent`. On a host that joined, `benchfarm join` has set the rest in the raylet's environment.
+
+        Args:
+            store_url: where artifacts live, unless this host was told another way to the same store.
+            lease_s: without a poll for so long, the agent ends its work.
+            home: data directory; None: as the environment says.
+        """
+        raylet = os.getppid()
+        node = read_process(raylet)
+        own_pids = (raylet,) if node is None else (raylet, node.parent)
+        if home is not None:
+            self._agent = HostAgent(Path(home), store_url, lease_s, own_pids)
+        else:
+            drivers = os.environ.get("BENCHFARM_DRIVERS")
+            self._agent = HostAgent(
+                Path(os.environ["BENCHFARM_HOME"]),
+                os.environ.get("BENCHFARM_STORE_URL") or store_url,
+                lease_s,
+                own_pids,
+                name=os.environ["BENCHFARM_HOST_NAME"],
+                labels=json.loads(os.environ.get("BENCHFARM_HOST_LABELS", "{}")),
+                drivers=drivers.split(",") if drivers else None,
+            )
+        self._session = str(self._agent.hello()["session"])
+        self._closing = threading.Event()
+        self._said_goodbye = threading.Event()
+        threading.Thread(target=self._watch_raylet, args=(raylet,), name="raylet-watch", daemon=True).start()
 
     def hello(self) -> dict[str, Any]:
-        """See `HostAgent.hello`."""
-        return self._agent.hello()
+        """See `HostAgent.hello`; and the Ray node it runs on."""
+        return {**self._agent.hello(), "node": ray.get_runtime_context().get_node_id()}
 
-    def start(self, order: dict[str, Any]) -> None:
+    def start(self, orders: Sequence[dict[str, Any]]) -> None:
         """See `HostAgent.start`."""
-        self._agent.start(order)
+        self._agent.start(orders)
 
-    def poll(self, since: int, wait_s: float) -> dict[str, Any]:
-        """See `HostAgent.poll`."""
-        return self._agent.poll(since, wait_s)
+    def poll(self, session: str, since: int, wait_s: float) -> dict[str, Any]:
+        """See `HostAgent.poll`. Says so when the raylet is dead: then this is the last answer, and nothing runs here.
 
-    def cancel(self, attempt_id: int, why: str) -> None:
+        A caller that takes this agent for its predecessor gets the session and nothing else: with the other's cursor
+        it would drop what it never saw.
+        """
+        if session != self._session:
+            return {"session": self._session}
+        closing = self._closing.is_set()
+        answer = self._agent.poll(since, wait_s)
+        if closing:
+            self._said_goodbye.set()
+        return {**answer, "closing": closing}
+
+    def cancel(self, attempt_ids: Sequence[int], why: str) -> None:
         """See `HostAgent.cancel`."""
-        self._agent.cancel(attempt_id, why)
+        self._agent.cancel(attempt_ids, why)
+
+    def log(self, attempt_id: int, token: str) -> str:
+        """See `HostAgent.log`."""
+        return self._agent.log(attempt_id, token)
+
+    def recover(self, device: str, rung: int) -> None:
+        """See `HostAgent.recover`."""
+        self._agent.recover(device, rung)
 
     def close(self) -> None:
         """See `HostAgent.close`."""
@@ -47,14 +99,36 @@ class RemoteAgent:
     def _watch_raylet(self, raylet: int) -> None:
         while os.getppid() == raylet:
             time.sleep(_PARENT_PERIOD_S)
-        try:
-            self._agent.close()
-        finally:
-            os._exit(1)
+        closing = threading.Thread(target=self._agent.close, daemon=True)
+        closing.start()
+        closing.join(_CLOSE_S)
+        if not closing.is_alive():  # else something still runs: whoever comes next ends it
+            self._closing.set()
+            if self._said_goodbye.wait(_GOODBYE_S):
+                time.sleep(_PARENT_PERIOD_S / 2)  # for the answer to leave this machine
+        os._exit(1)
 
 
 def launch(home: Path, store_url: str, lease_s: float) -> Any:
-    """Start the agent of this host as an actor; it lives as long as its handle. Returns the handle."""
-    # Polls wait inside the actor, so starts and cancels need threads of their own.
-    actor = ray.remote(RemoteAgent).options(num_cpus=0, max_restarts=0, max_task_retries=0, max_concurrency=4)
-    return actor.remote(str(home), store_url, lease_s)
+    """Start the agent of an embedded Ray as an actor; it lives as long as its handle. Returns the handle."""
+    actor = ray.remote(RemoteAgent).options(num_cpus=0, max_restarts=0, max_task_retries=0, max_concurrency=_THREADS)
+    return actor.remote(store_url, lease_s, str(home))
+
+
+def find_or_launch(name: str, store_url: str, lease_s: float) -> Any:
+    """The agent of a host of this cluster, started there unless it is. Returns a handle.
+
+    It is detached: it outlives whoever started it, and is started again, empty, when its process or its host dies.
+    """
+    actor = ray.remote(RemoteAgent).options(
+        name=f"benchfarm-agent-{name}",
+        namespace=NAMESPACE,
+        lifetime="detached",
+        get_if_exists=True,
+        num_cpus=0,
+        max_restarts=-1,
+        max_task_retries=0,
+        max_concurrency=_THREADS,
+        label_selector={HOST_LABEL: name},
+    )
+    return actor.remote(store_url, lease_s)

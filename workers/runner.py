@@ -41,7 +41,7 @@ from workers.contract import (
     StoredFile,
     promises_integers,
 )
-from workers.errors import AttemptError, Cause, UnsupportedError, classify
+from workers.errors import EXIT_DISK_FULL, AttemptError, Cause, UnsupportedError, classify
 
 if TYPE_CHECKING:
     from workers.converters.converter import Converter
@@ -60,7 +60,7 @@ PROMISES = {"fp32": "fp32", "bf16": "bf16", "fp16": "fp16"}
 
 
 def main(folder: Path) -> int:
-    """Run the order in a folder. Returns 0 when a result document stands, whatever it says."""
+    """Run the order in a folder. Returns 0 when a result document stands, else why there is none."""
     order = read_document(Order, folder / "order.json")
     started_at = time.time()
     doing = "starting"
@@ -77,13 +77,19 @@ def main(folder: Path) -> int:
             doing = f"profiling {order.profile.recipe} on {order.profile.runtime}"
             outcome["profile"], outcome["environment"] = profile(order, order.profile, folder)
     except Exception as error:  # the border of the process: whatever a backend raises becomes a classified failure
-        traceback.print_exc()
+        with suppress(OSError):  # the log may be on a disk that is full
+            traceback.print_exc()
         failure = classify(error, doing)
         outcome = {"failure": Failure(cause=failure.cause, code=failure.code, message=failure.message)}
     result = Result(
         attempt_id=order.attempt_id, token=order.token, started_at=started_at, finished_at=time.time(), **outcome
     )
-    write_document(result, folder / "result.json")
+    try:
+        write_document(result, folder / "result.json")
+    except OSError as error:
+        if classify(error, "writing the result").code != "disk_full":
+            raise
+        return EXIT_DISK_FULL
     return 0
 
 
@@ -385,7 +391,8 @@ def _versions(packages: tuple[str, ...]) -> dict[str, str]:
 
 if __name__ == "__main__":
     status = main(Path(sys.argv[1]))
-    sys.stdout.flush()
-    sys.stderr.flush()
+    with suppress(OSError):
+        sys.stdout.flush()
+        sys.stderr.flush()
     # Leave at once: atexit handlers of runtimes have crashed processes whose result already stood.
     os._exit(status)

@@ -7,7 +7,24 @@ from typing import Annotated
 import typer
 
 from benchfarm import __version__
-from benchfarm.cli import db, devices, doctor, jobs, models, profile, results, run, runtimes
+from benchfarm.cli import (
+    db,
+    devices,
+    doctor,
+    down,
+    head,
+    hosts,
+    jobs,
+    join,
+    models,
+    profile,
+    results,
+    run,
+    runtimes,
+    status,
+    submit,
+    up,
+)
 
 app = typer.Typer(
     name="benchfarm",
@@ -17,10 +34,17 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("run")(run.run)
+app.command("submit")(submit.submit)
+app.command("status")(status.status)
+app.command("up")(up.up)
+app.command("join")(join.join)
+app.command("head")(head.head)
+app.command("down")(down.down)
 app.add_typer(profile.app, name="profile")
 app.add_typer(models.app, name="models")
 app.add_typer(runtimes.app, name="runtimes")
 app.add_typer(devices.app, name="devices")
+app.add_typer(hosts.app, name="hosts")
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(results.app, name="results")
 app.command("doctor")(doctor.doctor)

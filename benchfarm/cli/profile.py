@@ -60,8 +60,8 @@ def run(
     from exporters.profile_tables import chosen_ops, profile_view, profiles_table
     from exporters.tables import outcomes_view, show
     from scheduler.comparisons import run_results
-    from scheduler.plan import Request
     from scheduler.profiles import list_profiles, profile_record
+    from scheduler.request import Request
     from workers.contract import Options
 
     request = Request(
@@ -168,7 +168,7 @@ def compare(
 def _read(ask: Any) -> Any:
     from benchfarm.config import load_home
     from device_registry.database import reading
-    from scheduler.embedded import EmbeddedFarm
+    from scheduler.farm import Farm
 
-    with reading(EmbeddedFarm(load_home()).engine) as connection:
+    with reading(Farm(load_home()).engine) as connection:
         return ask(connection)

@@ -15,9 +15,9 @@ app = typer.Typer(help="Results of runs.", no_args_is_help=True)
 
 def _engine() -> Any:
     from benchfarm.config import load_home
-    from scheduler.embedded import EmbeddedFarm
+    from scheduler.farm import Farm
 
-    return EmbeddedFarm(load_home()).engine
+    return Farm(load_home()).engine
 
 
 @app.command("list")
@@ -27,7 +27,7 @@ def list_(
     """List measured cases, newest run first."""
     from device_registry.database import reading
     from exporters.numbers import significant
-    from exporters.tables import show, simple_table
+    from exporters.tables import device_label, show, simple_table
     from scheduler.comparisons import latest_results
 
     with reading(_engine()) as connection:
@@ -41,7 +41,7 @@ def list_(
             r["model"],
             r["runtime"],
             r["recipe"],
-            r["device"],
+            device_label(r),
             str(r["threads"]),
             significant(r["p50_ms"]),
             r["verdict"],

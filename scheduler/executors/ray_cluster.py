@@ -1,127 +1,243 @@
-"""Calls agents through Ray: one actor per host. One of two files that import Ray."""
+"""The agents of a Ray cluster: found by the label of their node, started where there is none, called by name."""
 
 from __future__ import annotations
 
-import os
-import secrets
-import shutil
+import logging
 import signal
-import tempfile
-from contextlib import suppress
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from scheduler.executors.executor import HostLostError
-from workers.spool import RAY_SESSION_VARIABLE, record_ray_session
+from device_registry.errors import BenchfarmError
+from scheduler.executors.executor import Lost
+from scheduler.executors.ray_calls import RayCalls
+from workers.agent import AGENT_VERSION
+from workers.ray_environment import LOOPBACK, NAMESPACE, find_token, parse_address, set_ray_environment
+from workers.ray_node import HOST_LABEL, listens
 
-_HOST = "embedded"
-#: A call that takes longer than this beyond its own wait means a lost agent.
-_CALL_S = 20.0
-#: Bringing up an agent: a worker process, and the sweep of its predecessor's work.
-_LAUNCH_S = 60.0
-#: The least Ray accepts is 75 MiB; nothing of ours goes through the object store.
-_OBJECT_STORE_BYTES = 80 * 2**20
+log = logging.getLogger(__name__)
+
+#: Nodes are looked for so often.
+_LOOK_S = 1.0
+#: An agent that cannot be asked, or is of another version and busy, is asked again after so long.
+_AGAIN_S = 5.0
+_CONNECT_S = 30.0
+_PROBE_S = 1.0
+#: An agent ends within 5 s of its raylet: until then its work may go on.
+_DYING_S = 6.0
 
 
-class EmbeddedRayExecutor:
-    """A Ray of this process's own: dashboard off, every socket on loopback, token authentication on.
+class HeadLostError(BenchfarmError):
+    """The head of the Ray cluster does not answer."""
 
-    `RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER=0` is what puts every listener on 127.0.0.1, whatever the platform; it is read
-    at import, so Ray must not have been imported before.
+
+def connect(address: str, token_path: Path) -> Any:
+    """Connect this process to a cluster, once; returns Ray.
+
+    Raises:
+        UsageError: the address or the token file cannot be used.
+        HeadLostError: no head answers there, or not to this token.
     """
+    host, port = parse_address(address)
+    token = find_token(token_path)
+    if listens(host, port, 5.0) is not True:
+        raise HeadLostError(f"no Ray head answers at {host}:{port}: start one with `benchfarm head`")
+    set_ray_environment(token, loopback=host in LOOPBACK)
+    import ray
 
-    def __init__(self, home: Path, store_url: str, lease_s: float) -> None:
-        """Bring up Ray and the agent of this host."""
-        session = secrets.token_hex(16)
-        # Short: the path of a unix socket below it must fit 107 bytes.
-        self._folder = Path(tempfile.mkdtemp(prefix="bf-"))
-        self._record = record_ray_session(home / "spool", session, self._folder)
-        environment = {
-            "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
-            "RAY_AUTH_MODE": "token",
-            "RAY_AUTH_TOKEN_PATH": str(_token_file(home)),
-            "RAY_USAGE_STATS_ENABLED": "0",
-            "RAY_prestart_worker_first_driver": "0",
-            "RAY_enable_worker_prestart": "0",
-            "RAY_enable_metrics_collection": "0",
-            "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-            "RAY_DEDUP_LOGS": "0",
-            RAY_SESSION_VARIABLE: session,
-        }
-        os.environ.update(environment)
-        for stray in ("RAY_ADDRESS", "RAY_AUTH_TOKEN"):
-            os.environ.pop(stray, None)
-        import ray
+    # Ray would print the last lines of a dead host's log among ours, and greet signals with a stack.
+    ray._private.worker.print_to_stdstream = lambda *_, **__: None
+    logging.getLogger("ray").setLevel(logging.ERROR)
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    failure: list[Exception] = []
 
-        self._ray = ray
-        # Ray puts a handler of its own in the place of ours, which would skip the clean end.
-        before = signal.getsignal(signal.SIGTERM)
-        ray.init(
-            num_cpus=1,
-            num_gpus=0,
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level="ERROR",
-            object_store_memory=_OBJECT_STORE_BYTES,
-            namespace="benchfarm",
-            _temp_dir=str(self._folder),
-        )
-        signal.signal(signal.SIGTERM, before)
-        from workers.ray_agent import launch
-
+    def attach() -> None:
         try:
-            self._agent = launch(home, store_url, lease_s)
-            self._call("hello", timeout_s=_LAUNCH_S)
-        except BaseException:
-            self._end_ray()
-            raise
+            ray.init(
+                address=f"{host}:{port}",
+                namespace=NAMESPACE,
+                log_to_driver=False,
+                logging_level="ERROR",
+                configure_logging=False,
+            )
+        except Exception as error:
+            failure.append(error)
 
-    def hosts(self) -> list[str]:
-        """See `Executor.hosts`."""
-        return [_HOST]
+    # With a wrong token Ray tries for minutes.
+    attaching = threading.Thread(target=attach, name="ray-connect", daemon=True)
+    attaching.start()
+    attaching.join(_CONNECT_S)
+    if threading.current_thread() is threading.main_thread():
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+    if failure or attaching.is_alive():
+        said = type(failure[0]).__name__ if failure else f"no answer in {_CONNECT_S:.0f} s"
+        raise HeadLostError(
+            f"the Ray head at {host}:{port} does not take this process in ({said}): is {token} its token?"
+        )
+    return ray
 
-    def hello(self, host: str) -> dict[str, Any]:
-        """See `Executor.hello`."""
-        return dict(self._call("hello"))
 
-    def start(self, host: str, order: dict[str, Any]) -> None:
-        """See `Executor.start`."""
-        self._call("start", order)
+@dataclass
+class _Found:
+    """What the look-out has seen, and what it is asked for; shared under its lock."""
 
-    def poll(self, host: str, since: int, wait_s: float) -> dict[str, Any]:
+    #: Node id to the address of its raylet.
+    nodes: dict[str, tuple[str, int]] = field(default_factory=dict)
+    #: Agents to greet.
+    fresh: dict[str, Any] = field(default_factory=dict)
+    #: Hosts whose agent is in use or was asked; others are looked for. To when.
+    known: dict[str, float] = field(default_factory=dict)
+    #: What the probe of a raylet said: True, False where it is dead, None without an answer.
+    probed: dict[str, bool | None] = field(default_factory=dict)
+
+
+class ClusterRayExecutor(RayCalls):
+    """Finds and calls the agents of a cluster. They outlive it: closing it disturbs nothing."""
+
+    def __init__(self, ray: Any, address: str, store_url: str, lease_s: float) -> None:
+        """Look for hosts from now on.
+
+        Args:
+            ray: as `connect` returned it.
+            address: of the head.
+            store_url: where artifacts live, as agents are told.
+            lease_s: without a poll for so long, an agent ends its work.
+        """
+        super().__init__(ray)
+        self._address = parse_address(address)
+        self._store_url, self._lease_s = store_url, lease_s
+        self._lock = threading.Lock()
+        self._found = _Found()
+        #: Node of each agent in use.
+        self._node_of: dict[str, str] = {}
+        #: Agents that are gone: since when, and why; until the probe of their raylet has answered.
+        self._doubtful: dict[str, tuple[float, str]] = {}
+        #: Agents of another version that were replaced, by node: once.
+        self._replaced: set[str] = set()
+        self._said: set[str] = set()
+        self._failure: Exception | None = None
+        self._closed = threading.Event()
+        self._look_out = threading.Thread(target=self._watch, name="ray-look-out", daemon=True)
+        self._look_out.start()
+
+    def arrivals(self) -> dict[str, dict[str, Any]]:
+        """See `Executor.arrivals`.
+
+        Raises:
+            HeadLostError: the head is gone.
+        """
+        if self._failure is not None:
+            raise HeadLostError(f"the Ray head at {self._address[0]}:{self._address[1]} is gone") from self._failure
+        with self._lock:
+            fresh, self._found.fresh = self._found.fresh, {}
+        for name, actor in fresh.items():
+            self.greet(name, actor)
+        return super().arrivals()
+
+    def poll(self, cursors: Mapping[str, int], wait_s: float) -> dict[str, dict[str, Any] | Lost]:
         """See `Executor.poll`."""
-        return dict(self._call("poll", since, wait_s, timeout_s=wait_s + _CALL_S))
-
-    def cancel(self, host: str, attempt_id: int, why: str) -> None:
-        """See `Executor.cancel`."""
-        self._call("cancel", attempt_id, why)
+        answers = super().poll({name: at for name, at in cursors.items() if name not in self._doubtful}, wait_s)
+        for name, (since, why) in list(self._doubtful.items()):
+            with self._lock:
+                if name not in self._found.probed:
+                    continue
+                answered = self._found.probed[name]
+            if answered is not False:
+                answers[name] = self._drop(name, why)
+            elif time.monotonic() - since > _DYING_S:
+                answers[name] = self._drop(name, f"{why}; its raylet is dead", dead=True)
+        return answers
 
     def close(self) -> None:
         """See `Executor.close`."""
-        with suppress(HostLostError):
-            self._call("close")
-        self._end_ray()
+        self._closed.set()
+        self._look_out.join(timeout=_AGAIN_S)
 
-    def _end_ray(self) -> None:
-        self._ray.shutdown()
-        shutil.rmtree(self._folder, ignore_errors=True)
-        self._record.unlink(missing_ok=True)
+    def _welcome(self, name: str, actor: Any, hello: dict[str, Any]) -> bool:
+        node = str(hello["node"])
+        self._node_of[name] = node
+        if hello["version"] == AGENT_VERSION:
+            log.info("%s is here, with %d devices", name, len(hello["devices"]), extra={"action": "arrival"})
+            return True
+        # The code of a detached agent is that of the day it was started: an idle one is started anew, once.
+        if not hello["running"] and node not in self._replaced:
+            self._replaced.add(node)
+            self._say(f"{name}: its agent is of version {hello['version']}; it is started anew")
+            self._ray.kill(actor, no_restart=True)
+            self._look_again(name, 1.0)
+            return False
+        self._look_again(name, _AGAIN_S)
+        return True
 
-    def _call(self, method: str, *arguments: Any, timeout_s: float = _CALL_S) -> Any:
+    def _no_hello(self, name: str, actor: Any, why: str) -> None:
+        self._say(f"{name}: its agent does not come up: {why}")
+        self._look_again(name, _AGAIN_S)
+
+    def _gone(self, name: str, why: str) -> Lost | None:
+        """Whether its raylet is dead as well decides: a thread asks, for that machine may not answer."""
+        self._doubtful[name] = (time.monotonic(), why)
+        with self._lock:
+            self._found.probed.pop(name, None)
+            address = self._found.nodes.get(self._node_of.get(name, ""))
+        threading.Thread(target=self._probe, args=(name, address), name=f"probe-{name}", daemon=True).start()
+        return None
+
+    def _drop(self, name: str, why: str, *, dead: bool = False) -> Lost:
+        log.warning("%s is lost: %s", name, why, extra={"action": "lost"})
+        self._doubtful.pop(name, None)
+        self._look_again(name, 0.0)
+        return super()._drop(name, why, dead=dead)
+
+    def _probe(self, name: str, address: tuple[str, int] | None) -> None:
+        answered = None if address is None else listens(*address, _PROBE_S)
+        with self._lock:
+            self._found.probed[name] = answered
+
+    def _look_again(self, name: str, after_s: float) -> None:
+        with self._lock:
+            self._found.known[name] = time.monotonic() + after_s
+
+    def _say(self, text: str) -> None:
+        if text not in self._said:
+            self._said.add(text)
+            log.warning("%s", text, extra={"action": "host"})
+
+    # Below: the look-out's thread.
+
+    def _watch(self) -> None:
+        from workers.ray_agent import find_or_launch
+
         try:
-            return self._ray.get(getattr(self._agent, method).remote(*arguments), timeout=timeout_s)
-        except (self._ray.exceptions.RayActorError, self._ray.exceptions.GetTimeoutError) as error:
-            raise HostLostError(f"the host's agent does not answer ({type(error).__name__})") from error
+            while not self._closed.wait(_LOOK_S):
+                if listens(*self._address, _PROBE_S) is False:
+                    raise ConnectionRefusedError("nothing listens there")
+                self._look(lambda name: find_or_launch(name, self._store_url, self._lease_s))
+        except Exception as error:  # the head is gone, or Ray broke: the loop that calls us ends with it
+            self._failure = error
 
-
-def _token_file(home: Path) -> Path:
-    """The farm's token, made once; readable by its owner only."""
-    path = home / "ray-token"
-    if not path.exists() or path.stat().st_size == 0:
-        partial = path.with_name(f"{path.name}.{os.getpid()}.part")
-        descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(descriptor, "w") as file:
-            file.write(secrets.token_hex(32))
-        partial.replace(path)
-    path.chmod(0o600)
-    return path
+    def _look(self, launch: Callable[[str], Any]) -> None:
+        now = time.monotonic()
+        alive: dict[str, list[str]] = {}
+        nodes = {}
+        for node in self._ray.nodes():
+            nodes[node["NodeID"]] = (node["NodeManagerAddress"], int(node["NodeManagerPort"]))
+            if node["Alive"] and (name := node["Labels"].get(HOST_LABEL)):
+                alive.setdefault(name, []).append(node["NodeManagerAddress"])
+        for name, addresses in alive.items():
+            if len(addresses) > 1:
+                self._say(
+                    f"{name}: two live hosts have this name ({', '.join(sorted(addresses))}); one of them gets no work:"
+                    " give it another --name"
+                )
+        with self._lock:
+            self._found.nodes = nodes
+            wanted = [name for name in alive if self._found.known.get(name, 0.0) <= now]
+        for name in wanted:
+            actor = launch(name)
+            with self._lock:
+                self._found.fresh[name] = actor
+                self._found.known[name] = float("inf")

@@ -1,4 +1,4 @@
-"""Plays a host for tests: real documents through JSON as on the wire, and a script for each order.
+"""Plays hosts for tests: real documents through JSON as on the wire, and a script for each order.
 
 Artifacts go to a real store, and what an order needs is fetched from there: a damaged store shows as with an agent.
 """
@@ -6,13 +6,15 @@ Artifacts go to a real store, and what an order needs is fetched from there: a d
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import secrets
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, cast
 
 from device_registry.capabilities import DeviceDescription, HostDescription
-from scheduler.executors.executor import HostLostError
+from scheduler.executors.executor import Lost
 from workers import contract, report
 from workers.agent import AGENT_VERSION
 from workers.artifacts import ArtifactCorruptError, ArtifactStore
@@ -32,82 +34,97 @@ class Succeed:
 Outcome = Succeed | Failure | Literal["silent", "vanish"]
 
 
-class ScriptedExecutor:
-    """One host. `play` says what becomes of an order, or raises `HostLostError`."""
+#: silent: what is said to it waits until it answers again. lost: it does not answer, and what is said to it is lost.
+#: dead: lost, and known to be dead.
+State = Literal["answers", "silent", "lost", "dead"]
+
+
+class ScriptedHost:
+    """One host with its agent. `play` says what becomes of an order."""
 
     def __init__(
         self, store: ArtifactStore, folder: Path, host: HostDescription, devices: Sequence[DeviceDescription]
     ) -> None:
         """Play a host with these devices; `folder` holds artifacts for a moment before they are stored."""
-        self._store, self._folder, self._host, self._devices = store, folder, host, devices
+        self._store, self._folder, self._host, self.devices = store, folder, host, list(devices)
         self.play: Callable[[Order], Outcome] = lambda order: Succeed()
-        self.reachable, self.version = True, AGENT_VERSION
+        self.state: State = "answers"
+        #: Orders get lost on their way, though everything else arrives.
+        self.deaf = False
+        #: What is cancelled ends; else it goes on for a while.
+        self.obeys = True
+        self.version = AGENT_VERSION
+        self.session = secrets.token_hex(4)
         self.orders: dict[int, Order] = {}
         self.running: set[int] = set()
+        self.recoveries: list[tuple[str, int]] = []
         self._events: list[dict[str, Any]] = []
         self._sequence = 0
 
-    def hosts(self) -> list[str]:
-        """See `Executor.hosts`."""
-        return [self._host.name]
+    @property
+    def name(self) -> str:
+        """What it is called."""
+        return self._host.name
 
-    def hello(self, host: str) -> dict[str, Any]:
-        """See `Executor.hello`."""
-        known = {"host": to_dict(self._host), "devices": [to_dict(device) for device in self._devices]}
-        return self._answer({"version": self.version, **known})
+    def hello(self) -> dict[str, Any]:
+        """See `HostAgent.hello`."""
+        known = {"host": to_dict(self._host), "devices": [to_dict(device) for device in self.devices]}
+        seen = {"running": sorted(self.running), "pid": 1, "store": self._store.marker()}
+        return _wire({"version": self.version, "session": self.session, **known, **seen})
 
-    def start(self, host: str, order: dict[str, Any]) -> None:
-        """See `Executor.start`."""
-        read = from_dict(Order, self._answer(order))
+    def start(self, order: dict[str, Any]) -> None:
+        """Take one order. See `HostAgent.start`."""
+        read = from_dict(Order, _wire(order))
+        if read.attempt_id in self.orders or self.deaf:
+            return
         outcome = self.play(read)
         self.orders[read.attempt_id] = read
         if outcome != "vanish":
             self.running.add(read.attempt_id)
-            self._emit("started", read)
+            self._emit("started", attempt_id=read.attempt_id, token=read.token)
         if isinstance(outcome, Succeed | Failure):
             self.finish(read.attempt_id, outcome)
 
-    def poll(self, host: str, since: int, wait_s: float) -> dict[str, Any]:
-        """See `Executor.poll`; never waits."""
+    def poll(self, since: int) -> dict[str, Any]:
+        """See `HostAgent.poll`; never waits."""
         self._events = [event for event in self._events if event["sequence"] > since]
-        return self._answer({"events": self._events, "running": sorted(self.running)})
+        return _wire({"session": self.session, "events": self._events, "running": sorted(self.running)})
 
-    def cancel(self, host: str, attempt_id: int, why: str) -> None:
-        """See `Executor.cancel`."""
-        self._answer({})
-        if attempt_id in self.running:
+    def cancel(self, attempt_ids: Sequence[int], why: str) -> None:
+        """See `HostAgent.cancel`."""
+        for attempt_id in self.running.intersection(attempt_ids) if self.obeys else ():
             self.finish(attempt_id, Failure(cause="user", code="cancelled", message=why))
-
-    def close(self) -> None:
-        """See `Executor.close`."""
-        self.reachable = False
 
     def finish(self, attempt_id: int, outcome: Succeed | Failure, /, **changes: Any) -> None:
         """Report an order taken at some time: late or again, or with changed fields, such as another token."""
         order = self.orders[attempt_id]
         self.running.discard(attempt_id)
         report = to_dict(self._report(order, outcome)) | changes
-        self._emit("finished", order, report=report, token=report["token"])
+        self._emit("finished", attempt_id=attempt_id, token=report["token"], report=report)
+
+    def plug(self, devices: Sequence[DeviceDescription]) -> None:
+        """These are its devices from now on."""
+        self.devices = list(devices)
+        self._emit("devices", devices=[to_dict(device) for device in devices])
+
+    def rename(self, name: str, *, key: str) -> None:
+        """It is called otherwise."""
+        self._host = replace(self._host, name=name, key=key)
 
     def restart(self) -> None:
         """The agent was killed: its successor tells what was not taken yet, and that what ran is lost."""
-        untaken = [event for event in self._events if event["kind"] != "started"]
+        untaken = [event for event in self._events if event["kind"] == "finished"]
         self._events, self._sequence = [], 0
+        self.session = secrets.token_hex(4)
         for event in untaken:
-            self._emit(event["kind"], self.orders[event["attempt_id"]], token=event["token"], report=event["report"])
+            self._emit("finished", attempt_id=event["attempt_id"], token=event["token"], report=event["report"])
         for attempt_id in sorted(self.running):
-            self._emit("lost", self.orders[attempt_id], report=None)
+            self._emit("lost", attempt_id=attempt_id, token=self.orders[attempt_id].token)
         self.running.clear()
 
-    def _answer(self, document: dict[str, Any]) -> dict[str, Any]:
-        if not self.reachable:
-            raise HostLostError
-        return cast("dict[str, Any]", json.loads(json.dumps(document, allow_nan=False)))
-
-    def _emit(self, kind: str, order: Order, **details: Any) -> None:
+    def _emit(self, kind: str, **details: Any) -> None:
         self._sequence += 1
-        head = {"sequence": self._sequence, "kind": kind, "attempt_id": order.attempt_id, "token": order.token}
-        self._events.append(head | details)
+        self._events.append({"sequence": self._sequence, "kind": kind, **details})
 
     def _report(self, order: Order, outcome: Succeed | Failure) -> report.Report:
         names: dict[str, Any] = {"attempt_id": order.attempt_id, "token": order.token}
@@ -139,6 +156,75 @@ class ScriptedExecutor:
 
     def _put(self, text: str) -> StoredFile:
         return StoredFile(sha256=self._store.put_bytes(text.encode(), self._folder), bytes=len(text.encode()))
+
+
+class ScriptedExecutor:
+    """Reaches scripted hosts; each dispatcher has one of its own."""
+
+    def __init__(self, hosts: Sequence[ScriptedHost]) -> None:
+        """Reach these hosts, by what they are called now; a second of the same name by a name of its own."""
+        self._hosts: dict[str, ScriptedHost] = {}
+        for host in hosts:
+            self._hosts[host.name if host.name not in self._hosts else f"{host.name}-2"] = host
+        #: Sessions of the agents that the dispatcher was told of.
+        self._told: dict[str, str] = {}
+        self._waiting: dict[str, list[Callable[[], None]]] = {}
+
+    def arrivals(self) -> dict[str, dict[str, Any]]:
+        """See `Executor.arrivals`."""
+        come = {
+            name: host
+            for name, host in self._hosts.items()
+            if host.state == "answers" and self._told.get(name) != host.session
+        }
+        self._told.update((name, host.session) for name, host in come.items())
+        return {name: host.hello() for name, host in come.items()}
+
+    def start(self, host: str, orders: Sequence[dict[str, Any]]) -> None:
+        """See `Executor.start`."""
+        for order in orders:
+            self._say(host, partial(self._hosts[host].start, order))
+
+    def cancel(self, host: str, attempt_ids: Sequence[int], why: str) -> None:
+        """See `Executor.cancel`."""
+        self._say(host, partial(self._hosts[host].cancel, attempt_ids, why))
+
+    def poll(self, cursors: Mapping[str, int], wait_s: float) -> dict[str, dict[str, Any] | Lost]:
+        """See `Executor.poll`; never waits."""
+        answers: dict[str, dict[str, Any] | Lost] = {}
+        for name, cursor in cursors.items():
+            host = self._hosts[name]
+            if host.state in ("lost", "dead"):
+                self._told.pop(name, None)
+                self._waiting.pop(name, None)
+                answers[name] = Lost(f"{name} does not answer", dead=host.state == "dead")
+            elif host.state == "answers":
+                for said in self._waiting.pop(name, []):
+                    said()
+                answers[name] = host.poll(cursor)
+        return answers
+
+    def log(self, host: str, attempt_id: int, token: str) -> str:
+        """See `Executor.log`."""
+        return f"attempt {attempt_id} of {host}"
+
+    def recover(self, host: str, device: str, rung: int) -> None:
+        """See `Executor.recover`."""
+        self._say(host, partial(self._hosts[host].recoveries.append, (device, rung)))
+
+    def close(self) -> None:
+        """See `Executor.close`: the hosts are not its own."""
+
+    def _say(self, name: str, what: Callable[[], None]) -> None:
+        state = self._hosts[name].state
+        if state == "answers":
+            what()
+        elif state == "silent":
+            self._waiting.setdefault(name, []).append(what)
+
+
+def _wire(document: dict[str, Any]) -> dict[str, Any]:
+    return cast("dict[str, Any]", json.loads(json.dumps(document, allow_nan=False)))
 
 
 def _runtime(task: contract.MeasureTask) -> dict[str, Any]:

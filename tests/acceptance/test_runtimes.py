@@ -28,7 +28,7 @@ def net():
     return torch.nn.Sequential(*layers), {"image": torch.randn(1, 3, 64, 64)}
 """
 #: Take no torch model, or run elsewhere only.
-ELSEWHERE = {"tensorflow", "coreml"}
+ELSEWHERE = {"tensorflow", "coreml", "sim"}
 
 
 @pytest.fixture(scope="module")

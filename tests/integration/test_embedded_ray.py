@@ -23,11 +23,13 @@ from workers.spool import RAY_SESSION_VARIABLE, sweep_ray_sessions
 DRIVER = """
 import json, os, sys, time
 from pathlib import Path
-from scheduler.executors.ray_cluster import EmbeddedRayExecutor
+from scheduler.executors.ray_embedded import EmbeddedRayExecutor
 home = Path(sys.argv[1])
 home.mkdir(parents=True)
 executor = EmbeddedRayExecutor(home, f"file://{home}/artifacts", 60.0)
-print(json.dumps(executor.hello("embedded")), flush=True)
+while not (came := executor.arrivals()):
+    time.sleep(0.05)
+print(json.dumps(came["embedded"]), flush=True)
 sys.stdin.readline()
 executor.close()
 """

@@ -9,7 +9,7 @@ from typing import Any
 
 from device_registry.capabilities import BackendCapability
 from device_registry.registry import RegisteredDevice
-from scheduler.placement import Place, Wanted
+from scheduler.placement import JobKind, Place, Wanted
 from workers.contract import Limits, Measurement, Order, Result, RuntimeFacts, Timings, WarmUp
 from workers.host import describe_host
 from workers.plugins import plugins
@@ -108,18 +108,16 @@ def by_pid(processes: Iterable[Process]) -> dict[int, Process]:
 
 
 def make_place(key: str, host_id: int = 1, **changed: Any) -> Place:
-    """A free device that needs its host quiet, as a CPU does; named `slot...`, a free slot."""
+    """Device 1, which needs its host quiet, as a CPU does; named `slot...`, a slot."""
     slot = key.startswith("slot")
-    values: dict[str, Any] = {"kind": "slot"} if slot else {"kind": "device", "device_id": 1, "needs_quiet": True}
+    values: dict[str, Any] = {"kind": "slot"} if slot else {"kind": "device", "device_id": 1, "quiet": "host"}
     return Place(key=key, host_id=host_id, **(values | changed))
 
 
-def make_wanted(job_id: int, kind: str = "measure", **changed: Any) -> Wanted:
-    """A queued job; a measurement is for device 1."""
-    values: dict[str, Any] = {"kind": kind, "priority": 0, "position": job_id}
-    if kind == "measure":
-        values["device_id"] = 1
-    return Wanted(job_id=job_id, **(values | changed))
+def make_wanted(job_id: int, kind: JobKind = "measure", **changed: Any) -> Wanted:
+    """A queued job of the first run; a measurement is of requirement 1, a conversion of requirement 2."""
+    values: dict[str, Any] = {"requirement_id": 2 if kind == "convert" else 1, "position": job_id}
+    return Wanted(job_id=job_id, kind=kind, **({"owner": "ann", "run_id": 1} | values | changed))
 
 
 def make_host_description(*, why_not: dict[str, str] | None = None) -> dict[str, Any]:
@@ -135,7 +133,8 @@ def make_host_description(*, why_not: dict[str, str] | None = None) -> dict[str,
         ]
 
     described = dataclasses.asdict(describe_host())
-    return described | {"runtimes": able("runtimes"), "converters": able("converters")}
+    seams = {"runtimes": "runtimes", "converters": "converters", "sources": "model_sources"}
+    return described | {name: able(seam) for name, seam in seams.items()}
 
 
 def make_device(number: int = 1, *, why_not: dict[str, str] | None = None, **changed: Any) -> RegisteredDevice:
@@ -167,6 +166,7 @@ def make_row(**changed: Any) -> dict[str, Any]:
         "format": "pt2",
         "recipe": "fp32",
         "device": "host-1-cpu",
+        "simulated": False,
         "threads": 1,
         "batch": 1,
         "mode": "burst",

@@ -148,3 +148,10 @@ def test_a_part_is_never_seen_under_the_digest(
     local.put(source, SHA256)
     assert seen == [False]
     assert [path.name for path in files_in(tmp_path / "store")] == [SHA256]
+
+
+def test_a_store_is_marked_once_and_everybody_reads_the_same(store: ArtifactStore, tmp_path: Path) -> None:
+    assert store.marker() is None
+    mark = store.mark()
+    assert store.mark() == mark == store.marker()
+    assert ArtifactStore(f"file://{tmp_path / 'another'}", tmp_path / "cache").mark() != mark

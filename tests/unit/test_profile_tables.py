@@ -44,6 +44,7 @@ def record(*ops: dict[str, Any], **changed: Any) -> dict[str, Any]:
         "runtime_options": {},
         "recipe": "fp32",
         "device": "host-cpu",
+        "simulated": False,
         "threads": 1,
         "batch": 1,
         "weights": "random",

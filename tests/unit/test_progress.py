@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 
 import pytest
@@ -35,7 +36,7 @@ def told(capsys: pytest.CaptureFixture[str], *statuses: RunStatus) -> list[str]:
 
 
 def run_of(*jobs: JobStatus) -> RunStatus:
-    return RunStatus(1, jobs, left_s=0.0, others_running=())
+    return RunStatus(1, jobs, left_s=0.0, others_running=(), counts=Counter(job.state for job in jobs))
 
 
 def test_a_measurement_is_told_once_with_its_latency(capsys: pytest.CaptureFixture[str]) -> None:

@@ -42,7 +42,7 @@ class HostCpu(DeviceDriver):
 
     def discover(self) -> list[DeviceDescription]:
         """See `DeviceDriver.discover`."""
-        key = machine_key()
+        key = machine_key()  # of the machine, whatever the farm calls its host
         attributes: dict[str, Attribute] = {
             "model": cpu_model(),
             "architecture": platform.machine(),
@@ -54,7 +54,7 @@ class HostCpu(DeviceDriver):
             "virtual": _is_virtual(),
             "features": " ".join(feature for feature in _FEATURES if feature in cpu_features()),
         }
-        name = f"{platform.node().split('.')[0] or 'host'}-cpu"
+        name = f"{self.host_name}-cpu"
         return [DeviceDescription(key=f"cpu:{key}", name=name, kind="cpu", driver="cpu", attributes=attributes)]
 
     def check(

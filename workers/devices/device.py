@@ -1,11 +1,14 @@
-"""The seam of devices: discover, gate, and say how a runner reaches the thing that is measured."""
+"""The seam of devices: discover, gate, recover, and say how a runner reaches the thing that is measured."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import Any, ClassVar, Protocol
 
 from device_registry.capabilities import DeviceDescription
+from workers.contract import Failure
+from workers.errors import AttemptError, Cause
 from workers.host_monitor import HostMonitor
 from workers.report import GateReading
 
@@ -13,9 +16,14 @@ from workers.report import GateReading
 class DeviceDriver(ABC):
     """One kind of device on this host."""
 
+    #: Names of the rungs of its recovery ladder, the gentlest first: reconnect, restart the transport, reboot.
+    recovery: ClassVar[tuple[str, ...]] = ()
+    #: What the host is called (`workers.host` sets it): part of the names of what it has.
+    host_name: str = "host"
+
     @abstractmethod
     def discover(self) -> list[DeviceDescription]:
-        """The devices that are there now."""
+        """The devices that are there now. Asked every two seconds, so it must be cheap."""
 
     @abstractmethod
     def check(
@@ -30,3 +38,38 @@ class DeviceDriver(ABC):
     @abstractmethod
     def environment(self, device: DeviceDescription) -> dict[str, str]:
         """The device's part of the environment fingerprint: driver, firmware, power mode."""
+
+    def recover(self, device: DeviceDescription, rung: int) -> None:
+        """Climb one rung of the ladder for a device, there or not; may take minutes.
+
+        Raises:
+            AttemptError: it did not help, and why.
+        """
+        raise AttemptError(Cause.DEVICE, "no_ladder", f"nothing is known that could bring {device.name} back")
+
+
+class Teller(Protocol):
+    """Takes what happens to attempts that a driver runs itself."""
+
+    def __call__(self, *, started: Sequence[tuple[int, str]] = (), finished: Sequence[dict[str, Any]] = ()) -> None:
+        """Attempts that began, as (id, token), and reports (as plain data) of those that are over."""
+
+
+class InProcessDriver(DeviceDriver):
+    """A driver that runs attempts itself, inside the agent: no child, no folder, no thread for each."""
+
+    @abstractmethod
+    def open(self, tell: Teller) -> None:
+        """Be ready for attempts; `tell` may be called from any thread, but with no lock of the driver's held."""
+
+    @abstractmethod
+    def begin(self, orders: Sequence[dict[str, Any]]) -> None:
+        """Begin attempts at devices of this driver; returns at once. Each ends in one report."""
+
+    @abstractmethod
+    def end(self, attempt_ids: Iterable[int], failure: Failure) -> None:
+        """End attempts now; their reports say why. Those that are over already are left alone."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Tell nothing more, and give back what `open` took."""

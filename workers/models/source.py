@@ -62,6 +62,8 @@ class ModelSource(ABC):
     extra: ClassVar[str] = ""
     #: Formats of the canonical programs it makes; a source of files lists none, for it takes what it is given.
     formats: ClassVar[tuple[str, ...]] = ()
+    #: Its models are made up: listed last, and named only to those who ask for them.
+    simulated: ClassVar[bool] = False
     #: Raise it when the same request would be made differently: it is part of every artifact's key.
     revision: ClassVar[int] = 1
 

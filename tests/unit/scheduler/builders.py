@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -17,15 +16,17 @@ from device_registry.registry import RegisteredDevice, list_devices
 from scheduler import queue, runs
 from scheduler.conversions import Variant, digest
 from scheduler.dispatcher import Dispatcher
-from scheduler.executors.scripted import Outcome, ScriptedExecutor, Succeed
-from scheduler.ingest import points, results, series
+from scheduler.executors.scripted import Outcome, ScriptedExecutor, ScriptedHost, Succeed
+from scheduler.ingest import results
 from scheduler.leases import DispatcherLease
 from scheduler.plan import Plan, PlannedConversion, PlannedMeasurement, Request
+from scheduler.points import points, series
 from scheduler.queue import artifacts
 from scheduler.runs import Submitted
 from scheduler.schema import open_database
 from scheduler.states import LIVE_ATTEMPT, OPEN_JOB, attempts, events, jobs
 from scheduler.status import run_is_done
+from tests.unit.scheduler.databases import Databases
 from workers.artifacts import ArtifactStore
 from workers.contract import ConvertTask, Failure, MeasureTask, ModelRequest, Options, Order
 
@@ -44,35 +45,50 @@ class Clock:
 
     def __init__(self) -> None:
         self.now = datetime(2026, 1, 1, tzinfo=UTC)
+        self.passed_s = 1000.0
 
     def __call__(self) -> datetime:
         return self.now
 
+    def monotonic(self) -> float:
+        """Seconds that never jump."""
+        return self.passed_s
+
     def advance(self, seconds: float) -> None:
         """Turn it on."""
+        self.now += timedelta(seconds=seconds)
+        self.passed_s += seconds
+
+    def jump(self, seconds: float) -> None:
+        """Somebody sets the wall clock; no time passes."""
         self.now += timedelta(seconds=seconds)
 
 
 class Farm:
     """Everything of a farm but its agents, which are scripted. The first device is called `d0`."""
 
-    def __init__(self, folder: Path, database: Path, *, kind: str = "cpu", devices: int = 1) -> None:
-        """Make a farm of one host in a folder, from an empty database that has its schema."""
+    def __init__(self, folder: Path, databases: Databases, *, kind: str = "cpu", devices: int = 1) -> None:
+        """Make a farm of one host in a folder, on a fresh database."""
         folder.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(database, folder / "farm.db")
         self.folder = folder
-        self.engine = open_database(f"sqlite:///{folder / 'farm.db'}")
+        self._databases, self.url = databases, databases.fresh(folder)
+        self.engine = open_database(self.url)
         self.store = ArtifactStore(f"file://{folder / 'store'}", folder / "cache")
         self.clock = Clock()
-        self.executor = self.new_executor("here", kind=kind, devices=devices)
+        self._dispatchers: list[Dispatcher] = []
+        self.host = self.new_host("here", kind=kind, devices=devices)
+        self.hosts = [self.host]
         self.dispatcher = self.new_dispatcher()
         self.followed: set[int] = set()
 
     def close(self) -> None:
         """Give the database back."""
+        for dispatcher in self._dispatchers:
+            dispatcher.close()
         self.engine.dispose()
+        self._databases.drop(self.url)
 
-    def new_executor(self, name: str, *, kind: str = "cpu", devices: int = 1) -> ScriptedExecutor:
+    def new_host(self, name: str, *, kind: str = "cpu", devices: int = 1) -> ScriptedHost:
         """Another host with devices of its own, or the same host with an agent that knows nothing."""
         prefix = "" if name == "here" else f"{name}-"
         found = [
@@ -82,24 +98,43 @@ class Farm:
         host = HostDescription(
             key=name, name=name, system="s", architecture="a", cpu_model="c", cpu_count=2, memory_bytes=10**9
         )
-        return ScriptedExecutor(self.store, self.folder, host, found)
+        return ScriptedHost(self.store, self.folder, host, found)
 
-    def new_dispatcher(self, executor: ScriptedExecutor | None = None) -> Dispatcher:
+    def add_host(self, name: str, *, kind: str = "cpu", devices: int = 1) -> ScriptedHost:
+        """Another host, which the dispatcher reaches from now on."""
+        self.hosts.append(self.new_host(name, kind=kind, devices=devices))
+        self.dispatcher.leave()
+        self.dispatcher = self.new_dispatcher()
+        return self.hosts[-1]
+
+    def replace_host(self, number: int = 0) -> None:
+        """The agent of a host dies; its successor knows nothing of what it did."""
+        before = self.hosts[number]
+        fresh = self.new_host(before.name)
+        fresh.devices = before.devices
+        self.hosts[number] = fresh
+        self.host = self.hosts[0]
+
+    def new_dispatcher(self, *hosts: ScriptedHost) -> Dispatcher:
         """A dispatcher that took the lease and greeted its hosts; waits until a predecessor's lease runs out."""
-        lease = DispatcherLease()
+        lease = DispatcherLease(self.clock.monotonic)
         with writing(self.engine) as connection:
             taken = lease.acquire(connection, self.clock())
         if not taken:
             self.clock.advance(60)
             with writing(self.engine) as connection:
                 assert lease.acquire(connection, self.clock())
-        dispatcher = Dispatcher(self.engine, executor or self.executor, lease, self.clock)
-        dispatcher.join_hosts()
+        executor = ScriptedExecutor(hosts or self.hosts)
+        dispatcher = Dispatcher(self.engine, executor, lease, self.clock, self.clock.monotonic)
+        for _ in range(2):  # greet, then take what they have to tell
+            dispatcher.tick(may_claim=lambda connection: False)
+        self._dispatchers.append(dispatcher)
         return dispatcher
 
     def play(self, script: Callable[[Order], Outcome] | Outcome) -> None:
         """What becomes of each order from now on."""
-        self.executor.play = script if callable(script) else lambda order: script
+        for host in self.hosts:
+            host.play = script if callable(script) else lambda order: script
 
     def devices(self) -> list[RegisteredDevice]:
         """Every registered device."""
@@ -210,7 +245,7 @@ class Farm:
 
     def started(self) -> list[str]:
         """What the host was given, in order: "convert pt2 fp32", "measure onnx fp32"."""
-        return [describe(order) for order in self.executor.orders.values()]
+        return [describe(order) for order in self.host.orders.values()]
 
     def run_row(self, run_id: int) -> Row[Any]:
         """The row of a run."""
@@ -225,6 +260,7 @@ def plan_of(
     threads: Iterable[int] = (1,),
     unsupported: Sequence[dict[str, str]] = (),
     salt: str = "",
+    pinned: bool = True,
 ) -> Plan:
     """A plan of cases on devices: the program, what is made of it, then the measurements by repeat.
 
@@ -236,6 +272,7 @@ def plan_of(
         threads: of each case.
         unsupported: what the matrix contains and cannot be had.
         salt: makes it another request.
+        pinned: whether each case is for its device, or for whichever is free.
     """
     cases = cases or (TORCH,)
     root = Variant("pt2", "fp32", digest([model, "pt2", "fp32"]), "test:Source", None, {})
@@ -267,7 +304,9 @@ def plan_of(
                     )
                     case_key = digest([model, runtime, format_, recipe, count, device.key])
                     variant = variants[format_, recipe]
-                    made.measurements.append(PlannedMeasurement(variant, task, device, repeat, case_key))
+                    made.measurements.append(
+                        PlannedMeasurement(variant, task, device if pinned else None, repeat, case_key)
+                    )
     return made
 
 

@@ -1,4 +1,4 @@
-"""One migrated database for the session, copied for each farm: migrating costs more than most tests."""
+"""Every test of a farm runs twice: on SQLite and on PostgreSQL."""
 
 from __future__ import annotations
 
@@ -7,28 +7,25 @@ from pathlib import Path
 
 import pytest
 
-from scheduler.schema import open_database
 from tests.unit.scheduler.builders import Farm
+from tests.unit.scheduler.databases import Databases, PostgresDatabases, SqliteDatabases
 
 
-@pytest.fixture(scope="session")
-def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A database file with the schema and no rows."""
-    path = tmp_path_factory.mktemp("empty") / "farm.db"
-    engine = open_database(f"sqlite:///{path}")
-    with engine.connect() as connection:
-        connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
-    engine.dispose()
-    return path
+@pytest.fixture(scope="session", params=["sqlite", "postgresql"])
+def databases(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Databases:
+    """Fresh databases of one kind or the other."""
+    if request.param == "sqlite":
+        return SqliteDatabases(tmp_path_factory.mktemp("empty"))
+    return PostgresDatabases(request.getfixturevalue("postgres"))
 
 
 @pytest.fixture
-def make_farm(tmp_path: Path, empty_database: Path) -> Iterator[Callable[..., Farm]]:
+def make_farm(tmp_path: Path, databases: Databases) -> Iterator[Callable[..., Farm]]:
     """Make farms; arguments as `Farm`."""
     made: list[Farm] = []
 
     def make(**options: object) -> Farm:
-        made.append(Farm(tmp_path / f"farm-{len(made)}", empty_database, **options))  # type: ignore[arg-type]
+        made.append(Farm(tmp_path / f"farm-{len(made)}", databases, **options))  # type: ignore[arg-type]
         return made[-1]
 
     yield make

@@ -9,13 +9,12 @@ import pytest
 from sqlalchemy import update
 
 from device_registry.database import writing
-from device_registry.registry import devices
-from scheduler.dispatcher import ATTEMPT_LEASE_S, Dispatcher, VersionMismatchError
-from scheduler.executors.executor import HostLostError
-from scheduler.executors.scripted import Outcome, Succeed
+from device_registry.registry import devices, hosts
+from scheduler.dispatcher import ATTEMPT_LEASE_S, Dispatcher
+from scheduler.executors.scripted import Outcome, ScriptedExecutor, Succeed
 from scheduler.leases import DispatcherLease, LeaseLostError
 from scheduler.queue import MOST_ATTEMPTS
-from scheduler.states import jobs
+from scheduler.states import attempts, jobs
 from tests.unit.scheduler.builders import (
     BROKEN,
     CRASHED,
@@ -28,7 +27,7 @@ from tests.unit.scheduler.builders import (
     only,
     plan_of,
 )
-from workers.contract import Failure, Order
+from workers.contract import Failure
 
 MakeFarm = Callable[..., Farm]
 _MEASURE_IS_SILENT = only("measure", "silent")
@@ -95,7 +94,7 @@ def test_a_device_that_takes_no_work_gets_none_until_it_does(farm: Farm, state: 
 
 def test_a_conversion_bound_to_a_host_waits_for_that_host(farm: Farm) -> None:
     """The program of a user's own code is made where the code is, however idle another host may be."""
-    elsewhere = farm.new_executor("elsewhere")
+    elsewhere = farm.new_host("elsewhere")
     farm.submit(plan_of(farm.devices(), TORCH))
     farm.dispatcher = farm.new_dispatcher(elsewhere)
     farm.tick()
@@ -107,15 +106,47 @@ def test_a_conversion_bound_to_a_host_waits_for_that_host(farm: Farm) -> None:
 def test_one_who_may_not_claim_takes_reports_only(farm: Farm) -> None:
     _measuring(farm, repeats=2)
     [attempt] = farm.live()
-    farm.executor.finish(attempt.id, Succeed())
+    farm.host.finish(attempt.id, Succeed())
     farm.dispatcher.tick(may_claim=lambda connection: False)
     assert farm.states()[1:] == [("measure", "succeeded"), ("measure", "queued")]
 
 
-def test_an_agent_of_another_version_is_refused(farm: Farm) -> None:
-    farm.executor.version = "0"
-    with pytest.raises(VersionMismatchError, match="here runs agent version 0, this is"):
-        farm.new_dispatcher()
+def test_an_agent_of_another_version_is_refused_with_the_reason_and_gets_no_work(farm: Farm) -> None:
+    other = farm.new_host("other")
+    other.version = "0"
+    farm.dispatcher = farm.new_dispatcher(farm.host, other)
+    [row] = farm.rows(hosts, hosts.c.name == "other")
+    assert row.presence == "refused"
+    assert "version 0" in row.why
+    farm.play("silent")
+    farm.submit(plan_of(farm.devices(), TORCH))
+    farm.tick()
+    assert {attempt.host_id for attempt in farm.live()} == {farm.rows(hosts, hosts.c.name == "here")[0].id}
+    assert other.orders == {}
+
+
+def test_of_two_hosts_with_one_name_the_second_is_refused(farm: Farm) -> None:
+    twin = farm.new_host("twin")
+    twin.rename("here", key="another machine")
+    farm.dispatcher = farm.new_dispatcher(farm.host, twin)
+    refused = farm.rows(hosts, hosts.c.key == "another machine")[0]
+    assert refused.presence == "refused"
+    assert "called here already" in refused.why
+    assert farm.rows(hosts, hosts.c.key == "here")[0].presence == "online"
+
+
+def test_a_host_that_sees_another_store_is_refused(farm: Farm) -> None:
+    lease = DispatcherLease()
+    farm.dispatcher.leave()
+    with writing(farm.engine) as connection:
+        assert lease.acquire(connection, farm.clock())
+    marked = Dispatcher(
+        farm.engine, ScriptedExecutor([farm.host]), lease, farm.clock, farm.clock.monotonic, store_marker="ours"
+    )
+    marked.tick()
+    marked.close()
+    assert farm.rows(hosts)[0].presence == "refused"
+    assert "artifact store" in farm.rows(hosts)[0].why
 
 
 def test_failures_of_the_infrastructure_are_tried_again_and_then_given_up(farm: Farm) -> None:
@@ -166,20 +197,22 @@ def test_what_a_model_does_is_recorded_and_never_tried_again(farm: Farm, cause: 
     assert len(farm.attempts()) == 2
 
 
-def test_a_device_that_was_not_ready_fails_the_job_that_asked_for_a_strict_gate(farm: Farm) -> None:
-    farm.play(in_turn(Failure(cause="device", code="gate_timeout", message="d0 was not ready")))
+def test_what_a_device_does_is_tried_again_and_then_fails_for_its_sake(farm: Farm) -> None:
+    farm.play(in_turn(then=Failure(cause="device", code="gate_timeout", message="d0 was not ready")))
     farm.run(plan_of(farm.devices(), TORCH))
     job = farm.job("measure")
     assert (job.state, job.failure_cause, job.failure_code) == ("failed", "device", "gate_timeout")
+    assert len(farm.attempts()) == 1 + MOST_ATTEMPTS
+    check_history(farm)
 
 
 def test_an_attempt_whose_host_falls_silent_is_queued_again_when_its_lease_has_run_out(farm: Farm) -> None:
     _measuring(farm)
-    elsewhere = farm.new_executor("elsewhere")
-    farm.dispatcher = farm.new_dispatcher(elsewhere)  # it cannot reach the first host
     [attempt] = farm.live()
+    farm.host.state = "silent"
+    farm.tick(seconds=ATTEMPT_LEASE_S / 2)
     farm.tick(seconds=0)
-    assert farm.live() == [attempt]
+    assert [row.id for row in farm.live()] == [attempt.id]
     farm.clock.advance(_EXPIRED_S)
     farm.tick()
     assert farm.live() == []
@@ -188,6 +221,149 @@ def test_an_attempt_whose_host_falls_silent_is_queued_again_when_its_lease_has_r
     assert farm.job("measure").state == "queued"
     assert farm.job("measure").attempts == 1
     check_history(farm)
+
+
+def test_an_agent_unreachable_for_half_a_lease_loses_nothing(farm: Farm) -> None:
+    _measuring(farm)
+    [attempt] = farm.live()
+    farm.host.state = "silent"
+    farm.tick(seconds=ATTEMPT_LEASE_S / 2)
+    farm.host.finish(attempt.id, Succeed())
+    farm.host.state = "answers"
+    farm.settle()
+    assert [row.attempt_id for row in farm.results()] == [attempt.id]
+    assert len(farm.attempts()) == 2
+
+
+def test_what_ran_on_a_host_that_is_known_to_be_dead_is_queued_again_at_once(farm: Farm) -> None:
+    _measuring(farm)
+    farm.host.state = "dead"
+    farm.tick()
+    assert farm.live() == []
+    assert farm.rows(hosts)[0].presence == "lost"
+    assert {device.presence for device in farm.devices()} == {"offline"}
+    assert farm.dispatcher.lost_hosts == {"here": "here does not answer"}
+
+
+def test_a_host_lost_and_not_known_to_be_dead_keeps_its_attempts_until_their_lease_has_run_out(farm: Farm) -> None:
+    _measuring(farm)
+    [attempt] = farm.live()
+    farm.host.state = "lost"
+    for _ in range(3):
+        farm.tick()
+    assert [row.id for row in farm.live()] == [attempt.id]
+    farm.clock.advance(_EXPIRED_S)
+    farm.tick()
+    assert farm.live() == []
+
+
+def test_a_host_that_comes_back_within_its_lease_goes_on(farm: Farm) -> None:
+    """A pulled cable: its attempts ran all the time, and so does its device's place in the farm."""
+    _measuring(farm)
+    [attempt] = farm.live()
+    farm.host.state = "lost"
+    farm.tick()
+    farm.host.finish(attempt.id, Succeed())
+    farm.host.state = "answers"
+    farm.settle()
+    assert [row.attempt_id for row in farm.results()] == [attempt.id]
+    assert farm.rows(hosts)[0].presence == "online"
+    assert {device.presence for device in farm.devices()} == {"online"}
+    check_history(farm)
+
+
+def test_a_host_that_comes_back_after_its_lease_has_a_stale_result_and_works_again(farm: Farm) -> None:
+    _measuring(farm)
+    [attempt] = farm.live()
+    farm.host.state = "lost"
+    farm.tick()
+    farm.clock.advance(_EXPIRED_S)
+    farm.tick()
+    farm.host.finish(attempt.id, Succeed(p50_ms=50.0))
+    farm.host.state = "answers"
+    farm.play(Succeed(p50_ms=1.0))
+    farm.settle()
+    assert [(row.attempt_id == attempt.id, row.stale) for row in farm.results()] == [(True, True), (False, False)]
+    assert [row.value for row in farm.points()] == [1.0]
+    check_history(farm)
+    check_counts(farm)
+
+
+def test_a_place_is_held_until_its_agent_has_ended_what_was_given_up(make_farm: MakeFarm) -> None:
+    farm = make_farm(kind="phone")
+    _measuring(farm, repeats=2)
+    [attempt] = farm.live()
+    farm.host.obeys = False  # ending takes a while
+    farm.cancel(attempt.job_id)
+    for _ in range(6):
+        farm.tick()
+    assert farm.host.running == {attempt.id}
+    assert farm.live() == []
+    farm.host.obeys = True
+    for _ in range(3):
+        farm.tick()
+    assert [row.job_id for row in farm.live()] == [farm.job("measure", 1).id]
+
+
+@pytest.mark.parametrize("seconds", [-86_400, -3600, 3600, 86_400])
+def test_a_wall_clock_that_jumps_loses_and_doubles_nothing(farm: Farm, seconds: float) -> None:
+    _measuring(farm)
+    [attempt] = farm.live()
+    farm.clock.jump(seconds)
+    for _ in range(5):
+        farm.tick()
+    assert [row.id for row in farm.live()] == [attempt.id]
+    farm.host.finish(attempt.id, Succeed())
+    farm.settle()
+    assert [row.attempt_id for row in farm.results()] == [attempt.id]
+    assert len(farm.attempts()) == 2
+
+
+@pytest.mark.parametrize("seconds", [-3600, 3600])
+def test_a_dispatcher_that_takes_over_after_a_jump_waits_for_a_host_as_long_as_ever(farm: Farm, seconds: float) -> None:
+    _measuring(farm)
+    farm.host.state = "silent"
+    farm.dispatcher.leave()
+    farm.clock.jump(seconds)
+    farm.dispatcher = farm.new_dispatcher()
+    assert len(farm.live()) == 1
+    farm.clock.advance(_EXPIRED_S)
+    farm.tick()
+    assert farm.live() == []
+    check_history(farm)
+
+
+def test_devices_that_are_plugged_in_and_out_come_and_go(make_farm: MakeFarm) -> None:
+    farm = make_farm(kind="phone", devices=2)
+    both = list(farm.host.devices)
+    farm.run(plan_of(farm.devices()[:1], TORCH))
+    farm.host.plug(both[:1])
+    farm.submit(plan_of(farm.devices(), TORCH, salt="again"))
+    for _ in range(3):
+        farm.tick()
+    assert [device.presence for device in farm.devices()] == ["online", "offline"]
+    assert [state for _, state in farm.states()[2:]] == ["succeeded", "queued"]
+    farm.host.plug(both)
+    farm.settle()
+    assert [state for _, state in farm.states()[2:]] == ["succeeded", "succeeded"]
+
+
+def test_work_is_spread_over_hosts_and_a_lost_hosts_share_moves(make_farm: MakeFarm) -> None:
+    farm = make_farm(kind="phone")
+    other = farm.add_host("other", kind="phone")
+    farm.run(plan_of(farm.devices()[:1], TORCH))
+    farm.play(only("measure", "silent"))
+    anywhere = plan_of(farm.devices()[:1], TORCH, repeats=2, salt="any", pinned=False)
+    farm.submit(anywhere)
+    farm.tick()
+    assert len({row.host_id for row in farm.live()}) == 2
+    other.state = "dead"
+    farm.play(Succeed())
+    farm.host.finish(min(farm.host.running), Succeed())
+    farm.settle()
+    assert {row.host_id for row in farm.attempts(attempts.c.state == "finished")} == {farm.devices()[0].host_id}
+    check_history(farm)
+    check_counts(farm)
 
 
 def test_an_attempt_that_its_host_reports_to_run_keeps_its_lease_for_as_long_as_it_takes(farm: Farm) -> None:
@@ -206,44 +382,36 @@ def test_an_attempt_that_its_host_knows_nothing_of_is_queued_again(farm: Farm) -
     check_history(farm)
 
 
-def test_a_host_lost_at_the_start_of_an_attempt_ends_the_round_and_queues_the_job_again(farm: Farm) -> None:
-    def lose(order: Order) -> Outcome:
-        raise HostLostError
-
-    farm.play(lose)
-    farm.submit(plan_of(farm.devices(), TORCH))
-    with pytest.raises(HostLostError):
-        farm.tick()
-    assert [row.state for row in farm.attempts()] == ["lost"]
-    assert farm.job("convert").state == "queued"
-    farm.play(Succeed())
-    farm.settle()
-    check_history(farm)
-
-
-def test_orders_that_were_never_sent_because_another_was_lost_are_made_up_for(make_farm: MakeFarm) -> None:
+def test_orders_that_were_lost_on_their_way_are_made_up_for(make_farm: MakeFarm) -> None:
     farm = make_farm(kind="phone", devices=2)
     farm.run(plan_of(farm.devices(), TORCH))
-
-    def lose(order: Order) -> Outcome:
-        farm.executor.reachable = False
-        raise HostLostError
-
-    farm.play(lose)
     farm.submit(plan_of(farm.devices(), TORCH, salt="again"))
-    with pytest.raises(HostLostError):
-        farm.tick()
-    farm.executor.reachable = True
-    farm.play(Succeed())
-    farm.dispatcher = farm.new_dispatcher()
+    farm.host.deaf = True
+    farm.tick()
+    assert len(farm.live()) == 2
+    farm.host.deaf = False
+    farm.host.state = "lost"
+    farm.tick()
+    farm.host.state = "answers"
     farm.settle()
     assert len(farm.results()) == 4
     check_history(farm)
 
 
+def test_orders_of_a_dispatcher_that_was_killed_before_it_sent_them_are_made_up_for_at_once(farm: Farm) -> None:
+    farm.submit(plan_of(farm.devices(), TORCH))
+    farm.host.deaf = True
+    farm.tick()
+    farm.host.deaf = False
+    farm.dispatcher = farm.new_dispatcher()
+    assert farm.attempts()[-1].message == "its agent is gone"
+    farm.settle()
+    check_history(farm)
+
+
 def test_a_new_dispatcher_gives_up_what_a_new_agent_knows_nothing_of(farm: Farm) -> None:
     _measuring(farm)
-    farm.executor = farm.new_executor("here")
+    farm.replace_host()
     farm.dispatcher = farm.new_dispatcher()
     assert farm.attempts()[-1].state == "lost"
     assert farm.job("measure").state == "queued"
@@ -257,7 +425,7 @@ def test_a_new_dispatcher_leaves_what_still_runs_alone(farm: Farm) -> None:
     _measuring(farm)
     [attempt] = farm.live()
     farm.dispatcher = farm.new_dispatcher()
-    farm.executor.finish(attempt.id, Succeed())
+    farm.host.finish(attempt.id, Succeed())
     farm.settle()
     assert [row.attempt_id for row in farm.results()] == [attempt.id]
     assert len(farm.attempts()) == 2
@@ -266,8 +434,8 @@ def test_a_new_dispatcher_leaves_what_still_runs_alone(farm: Farm) -> None:
 def test_a_new_dispatcher_takes_a_result_that_waits_for_it_once(farm: Farm) -> None:
     _measuring(farm)
     [attempt] = farm.live()
-    farm.executor.finish(attempt.id, Succeed())
-    farm.executor.restart()  # the successor reports what was finished and not taken
+    farm.host.finish(attempt.id, Succeed())
+    farm.host.restart()  # the successor reports what was finished and not taken
     farm.dispatcher = farm.new_dispatcher()
     assert farm.job("measure").state == "succeeded"
     farm.settle()
@@ -278,7 +446,7 @@ def test_a_new_dispatcher_takes_a_result_that_waits_for_it_once(farm: Farm) -> N
 
 def test_what_an_agent_lost_is_queued_again(farm: Farm) -> None:
     _measuring(farm)
-    farm.executor.restart()
+    farm.host.restart()
     farm.dispatcher = farm.new_dispatcher()
     assert farm.attempts()[-1].message == "its agent ended before it did"
     farm.play(Succeed())
@@ -291,13 +459,14 @@ def test_what_the_database_gave_up_is_ended_on_the_host(farm: Farm) -> None:
     _measuring(farm)
     [attempt] = farm.live()
     farm.clock.advance(_EXPIRED_S)
-    farm.dispatcher = farm.new_dispatcher(farm.new_executor("elsewhere"))
+    farm.dispatcher = farm.new_dispatcher(farm.new_host("elsewhere"))
+    farm.clock.advance(20)  # it waits for the host to say hello, for a while
     farm.tick()
     assert farm.attempts()[-1].state == "lost"
     farm.dispatcher = farm.new_dispatcher()
     farm.play(Succeed())
     farm.settle()
-    assert attempt.id not in farm.executor.running
+    assert attempt.id not in farm.host.running
     assert [row.attempt_id for row in farm.results()] != [attempt.id]
     assert len(farm.results()) == 1
 
@@ -306,7 +475,7 @@ def test_a_report_survives_a_round_that_broke_after_it_was_read(farm: Farm) -> N
     """The round's transaction is undone, so its reports must be asked for again."""
     _measuring(farm)
     [attempt] = farm.live()
-    farm.executor.finish(attempt.id, Succeed())
+    farm.host.finish(attempt.id, Succeed())
 
     def break_(connection: object) -> bool:
         raise OSError("disk I/O error")
@@ -321,7 +490,7 @@ def test_a_report_survives_a_round_that_broke_after_it_was_read(farm: Farm) -> N
 def test_stopping_ends_what_runs_and_leaves_it_to_be_resumed(farm: Farm) -> None:
     _measuring(farm)
     farm.dispatcher.stop()
-    assert farm.executor.running == set()
+    assert farm.host.running == set()
     assert farm.live() == []
     job = farm.job("measure")
     assert (job.state, job.attempts) == ("queued", 0)  # it was our wish: no try is counted
@@ -333,7 +502,7 @@ def test_stopping_ends_what_runs_and_leaves_it_to_be_resumed(farm: Farm) -> None
 
 def test_stopping_takes_what_has_finished_in_the_meantime(farm: Farm) -> None:
     _measuring(farm)
-    farm.executor.finish(farm.live()[0].id, Succeed())
+    farm.host.finish(farm.live()[0].id, Succeed())
     farm.dispatcher.stop()
     assert farm.job("measure").state == "succeeded"
 
@@ -346,13 +515,24 @@ def test_stopping_gives_the_lease_to_whoever_waits(farm: Farm) -> None:
 
 def test_stopping_while_the_host_is_lost_still_leaves_the_rows_in_order(farm: Farm) -> None:
     _measuring(farm)
-    farm.executor.reachable = False
-    with pytest.raises(HostLostError):
-        farm.dispatcher.stop()
+    farm.host.state = "lost"
+    farm.dispatcher.stop()
     assert farm.live() == []
     assert farm.job("measure").state == "queued"
     with writing(farm.engine) as connection:
         assert DispatcherLease().acquire(connection, farm.clock())
+
+
+def test_one_that_leaves_disturbs_nothing_that_runs(farm: Farm) -> None:
+    _measuring(farm)
+    [attempt] = farm.live()
+    farm.dispatcher.leave()
+    assert farm.host.running == {attempt.id}
+    farm.dispatcher = farm.new_dispatcher()
+    farm.host.finish(attempt.id, Succeed())
+    farm.settle()
+    assert [row.attempt_id for row in farm.results()] == [attempt.id]
+    assert len(farm.attempts()) == 2
 
 
 def test_a_dispatcher_that_was_replaced_does_nothing_any_more(farm: Farm) -> None:
@@ -376,8 +556,8 @@ def test_a_dispatcher_that_was_replaced_ends_nothing_of_its_successor(farm: Farm
     with suppress(LeaseLostError):
         replaced.stop()
     assert farm.live() == running
-    assert farm.executor.running == {row.id for row in running}
-    farm.executor.finish(running[0].id, Succeed())
+    assert farm.host.running == {row.id for row in running}
+    farm.host.finish(running[0].id, Succeed())
     farm.settle()
     assert len(farm.attempts()) == 2
 

@@ -10,7 +10,8 @@ from sqlalchemy import select
 
 from device_registry.database import reading, writing
 from scheduler.executors.scripted import Outcome, Succeed
-from scheduler.ingest import lose_attempt, points, read_report, results, series, telemetry
+from scheduler.ingest import lose_attempts, read_report, results, telemetry
+from scheduler.points import points, series
 from scheduler.queue import MOST_ATTEMPTS, artifacts
 from scheduler.states import attempts, events, jobs
 from tests.unit.scheduler.builders import (
@@ -46,9 +47,9 @@ def _lost(farm: Farm) -> int:
     """An attempt that was given up while its job runs again, silently, under another."""
     first = _measuring(farm)
     with writing(farm.engine) as connection:
-        lose_attempt(connection, first, who="test", why="its lease ran out", now=farm.clock())
-    farm.executor.running.discard(first)
-    for _ in range(5):
+        lose_attempts(connection, [first], who="test", why="its lease ran out", now=farm.clock())
+    farm.host.running.discard(first)
+    for _ in range(8):
         farm.tick()
     [second] = farm.live()
     assert second.id != first
@@ -63,8 +64,8 @@ def _everything(farm: Farm) -> list[Any]:
 def test_a_report_under_a_token_that_is_not_the_attempts_changes_nothing(farm: Farm) -> None:
     attempt = _measuring(farm)
     before = _everything(farm)
-    farm.executor.finish(attempt, Succeed(), token="0" * 32)
-    farm.executor.running.add(attempt)
+    farm.host.finish(attempt, Succeed(), token="0" * 32)
+    farm.host.running.add(attempt)
     farm.tick()
     after = _everything(farm)
     before[1] = after[1] = []  # the lease is renewed all the same
@@ -74,8 +75,8 @@ def test_a_report_under_a_token_that_is_not_the_attempts_changes_nothing(farm: F
 
 def test_a_report_of_an_attempt_of_another_database_changes_nothing(farm: Farm) -> None:
     attempt = _measuring(farm)
-    farm.executor.finish(attempt, Succeed(), attempt_id=4711)
-    farm.executor.running.add(attempt)
+    farm.host.finish(attempt, Succeed(), attempt_id=4711)
+    farm.host.running.add(attempt)
     farm.tick()
     assert farm.results() == []
     assert len(farm.live()) == 1
@@ -83,13 +84,13 @@ def test_a_report_of_an_attempt_of_another_database_changes_nothing(farm: Farm) 
 
 def test_a_result_after_the_lease_was_lost_is_kept_and_never_counted(farm: Farm) -> None:
     first = _lost(farm)
-    farm.executor.finish(first, Succeed(p50_ms=100.0))
+    farm.host.finish(first, Succeed(p50_ms=100.0))
     farm.tick()
     assert [(row.attempt_id, row.stale) for row in farm.results()] == [(first, True)]
     assert farm.points() == []
     assert farm.job("measure").state == "running"
     assert farm.attempts(attempts.c.id == first)[0].state == "stale"
-    farm.executor.finish(farm.live()[0].id, Succeed(p50_ms=2.0))
+    farm.host.finish(farm.live()[0].id, Succeed(p50_ms=2.0))
     farm.settle()
     assert [row.value for row in farm.points()] == [2.0]
     check_history(farm)
@@ -99,16 +100,16 @@ def test_a_result_after_the_lease_was_lost_is_kept_and_never_counted(farm: Farm)
 def test_a_late_result_that_comes_twice_is_kept_once(farm: Farm) -> None:
     first = _lost(farm)
     for _ in range(2):
-        farm.executor.finish(first, Succeed())
+        farm.host.finish(first, Succeed())
     farm.tick()
-    farm.executor.finish(first, Succeed())
+    farm.host.finish(first, Succeed())
     farm.tick()
     assert len(farm.results()) == 1
 
 
 def test_a_late_failure_fails_nothing(farm: Farm) -> None:
     first = _lost(farm)
-    farm.executor.finish(first, CRASHED)
+    farm.host.finish(first, CRASHED)
     farm.tick()
     assert farm.job("measure").state == "running"
     assert farm.results() == []
@@ -121,8 +122,8 @@ def test_a_late_conversion_is_not_taken(farm: Farm) -> None:
     farm.tick()
     [first] = farm.live()
     with writing(farm.engine) as connection:
-        lose_attempt(connection, first.id, who="test", why="its lease ran out", now=farm.clock())
-    farm.executor.finish(first.id, Succeed())
+        lose_attempts(connection, [first.id], who="test", why="its lease ran out", now=farm.clock())
+    farm.host.finish(first.id, Succeed())
     farm.tick()
     assert farm.rows(artifacts) == []
     farm.play(Succeed())
@@ -135,9 +136,9 @@ def test_a_late_conversion_is_not_taken(farm: Farm) -> None:
 def test_an_event_that_comes_twice_is_taken_once(farm: Farm) -> None:
     attempt = _measuring(farm)
     for _ in range(2):
-        farm.executor.finish(attempt, Succeed())
+        farm.host.finish(attempt, Succeed())
     farm.tick()
-    farm.executor.finish(attempt, Succeed(p50_ms=9.0))
+    farm.host.finish(attempt, Succeed(p50_ms=9.0))
     farm.tick()
     assert [row.p50_ms for row in farm.results()] == [1.0]
     assert [row.repeats for row in farm.points()] == [1]
@@ -147,7 +148,7 @@ def test_an_event_that_comes_twice_is_taken_once(farm: Farm) -> None:
 def test_a_failure_reported_twice_costs_one_try(farm: Farm) -> None:
     attempt = _measuring(farm)
     for _ in range(MOST_ATTEMPTS):
-        farm.executor.finish(attempt, BROKEN)
+        farm.host.finish(attempt, BROKEN)
     farm.tick()
     assert farm.job("measure").attempts == 1
     assert farm.job("measure").state == "queued"
@@ -166,7 +167,7 @@ def test_a_failure_reported_twice_costs_one_try(farm: Farm) -> None:
 )
 def test_a_report_that_breaks_the_contract_fails_its_job_loudly(farm: Farm, broken: dict[str, Any]) -> None:
     attempt = _measuring(farm)
-    farm.executor.finish(attempt, Succeed(), **broken)
+    farm.host.finish(attempt, Succeed(), **broken)
     farm.settle()
     job = farm.job("measure")
     assert (job.state, job.failure_cause, job.failure_code) == ("failed", "bug", "bad_report")
@@ -179,21 +180,21 @@ def test_a_report_without_what_was_asked_for_fails_its_job_and_not_the_dispatche
 ) -> None:
     """The agent's successor would report it again and again: one bad document must not stop a farm."""
     farm.run(plan_of(farm.devices(), TORCH, model="other"))
-    documents = [order.attempt_id for order in farm.executor.orders.values()]
+    documents = [order.attempt_id for order in farm.host.orders.values()]
     farm.play(only(kind, "silent"))
     farm.submit(plan_of(farm.devices(), TORCH))
-    while not farm.executor.running:
+    while not farm.host.running:
         farm.tick()
-    [attempt] = farm.executor.running
-    order = farm.executor.orders[attempt]
+    [attempt] = farm.host.running
+    order = farm.host.orders[attempt]
     names = {"attempt_id": attempt, "token": order.token}
     result = {**names, "started_at": 0.0, "finished_at": 1.0}
     if content == "the other":
         other = documents[1 if kind == "convert" else 0]
-        farm.executor.finish(other, Succeed())
-        made = farm.executor.poll("here", 0, 0)["events"][-1]["report"]["result"]
+        farm.host.finish(other, Succeed())
+        made = farm.host.poll(0)["events"][-1]["report"]["result"]
         result |= {"measurement": made["measurement"], "conversion": made["conversion"]}
-    farm.executor.finish(attempt, Succeed(), result=result)
+    farm.host.finish(attempt, Succeed(), result=result)
     farm.settle()
     job = farm.job(kind, 1)
     assert (job.state, job.failure_cause) == ("failed", "bug")
@@ -202,7 +203,7 @@ def test_a_report_without_what_was_asked_for_fails_its_job_and_not_the_dispatche
 
 def test_a_report_says_which_log_belongs_to_the_attempt(farm: Farm) -> None:
     attempt = _measuring(farm)
-    farm.executor.finish(attempt, CRASHED, log_sha256="a" * 64)
+    farm.host.finish(attempt, CRASHED, log_sha256="a" * 64)
     farm.tick()
     [row] = farm.attempts(attempts.c.id == attempt)
     assert (row.log_sha256, row.message) == ("a" * 64, CRASHED.message)
@@ -215,7 +216,7 @@ def test_readings_become_rows_and_the_document_keeps_the_rest(farm: Farm) -> Non
         {**known, "value": 7.5, "quality": "ok", "at": 1000.0},
         {**known, "value": None, "quality": "no_permission", "at": 1001.0, "why": "needs root"},
     ]
-    farm.executor.finish(attempt, Succeed(), telemetry=readings)
+    farm.host.finish(attempt, Succeed(), telemetry=readings)
     farm.tick()
     rows = farm.rows(telemetry)
     assert [(row.attempt_id, row.value, row.quality, row.at.timestamp()) for row in rows] == [
@@ -270,7 +271,7 @@ def test_a_measurement_waits_while_its_damaged_artifact_is_made_again(farm: Farm
         farm.tick()
     assert farm.states()[2:] == [("measure", "blocked"), ("convert", "running")]
     assert farm.rows(artifacts) == []
-    farm.executor.finish(farm.live()[0].id, Succeed())
+    farm.host.finish(farm.live()[0].id, Succeed())
     farm.settle()
     assert farm.states()[2:] == [("measure", "succeeded"), ("convert", "succeeded")]
 
@@ -308,14 +309,14 @@ def _dropped_beside(farm: Farm, second: str) -> int:
     farm.submit(plan_of(farm.devices(), TORCH, ONNX, salt="again"))
     farm.tick()
     farm.tick()
-    running = {describe(order): attempt for attempt, order in farm.executor.orders.items()}
+    running = {describe(order): attempt for attempt, order in farm.host.orders.items()}
     first = farm.attempts(attempts.c.state == "running", attempts.c.device_id == farm.devices()[0].id)[0].id
-    assert running[second] in farm.executor.running
+    assert running[second] in farm.host.running
     assert running[second] != first
     stored = farm.artifact("pt2 fp32").companions["examples"]
     whole = farm.store.fetch(stored).read_bytes()
     farm.damage(stored)
-    farm.executor.finish(first, Succeed())
+    farm.host.finish(first, Succeed())
     (farm.folder / "store" / stored[:2] / stored).write_bytes(whole)
     return running[second]
 
@@ -326,9 +327,9 @@ def test_what_ran_beside_the_discovery_of_damage_comes_to_its_end(
     make_farm: MakeFarm, second: str, outcome: Succeed | Failure
 ) -> None:
     farm = make_farm(kind="phone", devices=2)
-    farm.executor.finish(_dropped_beside(farm, second), outcome)
-    for other in sorted(farm.executor.running):
-        farm.executor.finish(other, Succeed())
+    farm.host.finish(_dropped_beside(farm, second), outcome)
+    for other in sorted(farm.host.running):
+        farm.host.finish(other, Succeed())
     farm.play(Succeed())
     for _ in range(30):
         farm.tick()
@@ -340,8 +341,8 @@ def test_what_ran_beside_the_discovery_of_damage_comes_to_its_end(
 def test_a_result_names_the_artifact_that_was_measured_though_it_was_dropped_meanwhile(make_farm: MakeFarm) -> None:
     farm = make_farm(kind="phone", devices=2)
     attempt = _dropped_beside(farm, "measure pt2 fp32")
-    measured = farm.executor.orders[attempt].inputs["artifact"]
-    farm.executor.finish(attempt, Succeed())
+    measured = farm.host.orders[attempt].inputs["artifact"]
+    farm.host.finish(attempt, Succeed())
     farm.tick()
     assert [row.artifact_sha256 for row in farm.results() if row.attempt_id == attempt] == [measured]
 
@@ -415,9 +416,9 @@ def test_a_new_environment_makes_a_new_epoch_of_the_same_series(farm: Farm) -> N
     for version in ("1", "1", "2"):
         farm.play(only("measure", "silent"))
         farm.submit(plan_of(farm.devices(), TORCH))
-        while not farm.executor.running:
+        while not farm.host.running:
             farm.tick()
-        farm.executor.finish(max(farm.executor.running), Succeed(), environment={"torch": version})
+        farm.host.finish(max(farm.host.running), Succeed(), environment={"torch": version})
         farm.settle()
     digests = [row.environment_digest for row in farm.points()]
     assert digests[0] == digests[1] != digests[2]
@@ -426,13 +427,13 @@ def test_a_new_environment_makes_a_new_epoch_of_the_same_series(farm: Farm) -> N
 
 def test_a_result_and_its_change_of_state_are_one_transaction(farm: Farm, monkeypatch: pytest.MonkeyPatch) -> None:
     attempt = _measuring(farm)
-    farm.executor.finish(attempt, Succeed())
+    farm.host.finish(attempt, Succeed())
 
     def break_(*args: object) -> None:
         raise OSError("disk full")
 
     with monkeypatch.context() as patched:
-        patched.setattr("scheduler.ingest._update_point", break_)
+        patched.setattr("scheduler.ingest.update_points", break_)
         with pytest.raises(OSError, match="disk full"):
             farm.tick()
     assert farm.results() == []

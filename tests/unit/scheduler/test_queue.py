@@ -76,7 +76,7 @@ def test_a_measurement_is_queued_when_its_own_artifact_stands(farm: Farm) -> Non
 
 def test_an_order_names_the_artifact_and_what_belongs_to_its_program(farm: Farm) -> None:
     farm.run(plan_of(farm.devices(), ONNX))
-    order = list(farm.executor.orders.values())[-1]
+    order = list(farm.host.orders.values())[-1]
     program, made = farm.artifact("pt2 fp32"), farm.artifact("onnx fp32")
     assert order.inputs == {"artifact": made.sha256, **program.companions}
     assert set(program.companions) == {"examples", "calibration"}
@@ -101,7 +101,7 @@ def test_a_failed_conversion_fails_nothing_else(farm: Farm) -> None:
 
 def test_what_was_made_once_is_not_made_again(farm: Farm) -> None:
     farm.run(plan_of(farm.devices(), TORCH, ONNX))
-    before = len(farm.executor.orders)
+    before = len(farm.host.orders)
     submitted = farm.submit(plan_of(farm.devices(), TORCH, ONNX))
     farm.settle()
     assert submitted.reused == 2
@@ -151,7 +151,7 @@ def test_a_run_that_nobody_follows_rests(farm: Farm) -> None:
     run_id = farm.submit(plan_of(farm.devices(), TORCH)).sweep_run_id
     farm.leave(run_id)
     farm.tick()
-    assert farm.executor.orders == {}
+    assert farm.host.orders == {}
     assert farm.states(run_id) == [("convert", "queued"), ("measure", "blocked")]
 
 
@@ -160,7 +160,7 @@ def test_a_run_whose_follower_fell_silent_rests(farm: Farm) -> None:
     farm.followed.discard(run_id)  # killed: it says goodbye to nobody
     farm.clock.advance(runs.FOLLOW_S + 1)
     farm.tick()
-    assert farm.executor.orders == {}
+    assert farm.host.orders == {}
 
 
 def test_a_scheduled_run_needs_no_follower(farm: Farm) -> None:
@@ -259,7 +259,7 @@ def test_cancelling_a_queued_job_keeps_it_from_running(farm: Farm) -> None:
     farm.tick()
     farm.tick()
     assert farm.cancel(farm.job("measure", 1).id) is None
-    farm.executor.finish(farm.live()[0].id, Succeed())
+    farm.host.finish(farm.live()[0].id, Succeed())
     farm.settle()
     assert [state for _, state in farm.states()] == ["succeeded", "succeeded", "cancelled"]
     assert len(farm.results()) == 1
@@ -285,8 +285,8 @@ def test_cancelling_a_running_job_ends_its_attempt_and_counts_no_report_of_it(fa
     [attempt] = farm.live()
     assert farm.cancel(farm.job("measure").id) == attempt.id
     farm.tick()
-    assert farm.executor.running == set()
-    farm.executor.finish(attempt.id, Succeed())  # it had finished in the same moment
+    assert farm.host.running == set()
+    farm.host.finish(attempt.id, Succeed())  # it had finished in the same moment
     farm.tick()
     assert farm.states()[-1] == ("measure", "cancelled")
     assert farm.results() == []
@@ -317,24 +317,27 @@ def test_priority_goes_before_age(farm: Farm) -> None:
         farm.run(plan_of(farm.devices(), TORCH, model=name))
     old, new = (farm.submit(plan_of(farm.devices(), TORCH, model=name)).sweep_run_id for name in ("a", "b"))
     with writing(farm.engine) as connection:
-        connection.execute(update(jobs).where(jobs.c.sweep_run_id == new).values(priority=1))
+        connection.execute(update(jobs).where(jobs.c.sweep_run_id == new).values(priority=1, rank=jobs.c.rank - 60))
     farm.settle()
     assert [row.sweep_run_id for row in farm.results()][-2:] == [new, old]
 
 
 def test_claiming_a_job_that_is_taken_already_takes_nothing(farm: Farm) -> None:
     farm.submit(plan_of(farm.devices(), TORCH))
-    place = Place(key="slot:1:0", host_id=farm.devices()[0].host_id, kind="slot")
-    assignment = Assignment(farm.job("convert").id, place)
+    host_id = farm.devices()[0].host_id
+    later = farm.clock() + timedelta(seconds=60)
 
-    def claim(connection: Connection) -> None:
-        later = farm.clock() + timedelta(seconds=60)
-        queue.claim(connection, [assignment], who="d", lease_until=later, own_pids=[], now=farm.clock())
+    def claim(connection: Connection, slot: int) -> list[queue.Claimed]:
+        place = Place(key=f"slot:1:{slot}", host_id=host_id, kind="slot")
+        given = [Assignment(farm.job("convert").id, place)]
+        return queue.claim(
+            connection, given, {host_id: 10**9}, who="d", lease_until=later, own_pids={}, now=farm.clock()
+        )
 
     with writing(farm.engine) as connection:
-        claim(connection)
-    with pytest.raises(LostRaceError), writing(farm.engine) as connection:
-        claim(connection)
+        assert len(claim(connection, 0)) == 1
+    with writing(farm.engine) as connection:
+        assert claim(connection, 1) == []
     assert len(farm.attempts()) == 1
     check_history(farm)
 
@@ -382,7 +385,7 @@ def _filled(farm: Farm) -> dict[tuple[str, str], dict[str, Any]]:
     farm.play(only("measure", "silent"))
     while not (taken := farm.attempts(attempts.c.device_id.is_not(None))):
         farm.tick()
-    device, host, now = farm.devices()[0], farm.devices()[0].host_id, farm.clock()
+    device, now = farm.devices()[0], farm.clock()
     first = {name: value for name, value in taken[0]._mapping.items() if name != "id"}
     spare = [row.id for row in farm.jobs(jobs.c.state != "running", jobs.c.id != first["job_id"])]
     rows: dict[tuple[str, str], dict[str, Any]] = {("attempt", "first"): first}
@@ -412,7 +415,8 @@ def _filled(farm: Farm) -> dict[tuple[str, str], dict[str, Any]]:
         "kind": "convert",
         "state": "queued",
         "position": 0,
-        "host_id": host,
+        "requirement_id": farm.job("convert").requirement_id,
+        "owner": "tester",
         "title": "t",
         "payload": {},
         "created_at": now,

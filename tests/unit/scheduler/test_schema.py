@@ -2,42 +2,83 @@
 
 from __future__ import annotations
 
-import shutil
-import sqlite3
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import inspect
+from sqlalchemy import Engine, MetaData, func, inspect, select
+from sqlalchemy.exc import OperationalError
 from sqlmodel import SQLModel
+from typer.testing import CliRunner
 
 import scheduler.migrations
 import scheduler.tables  # registers the tables
-from device_registry.database import open_engine, reading, writing
+from benchfarm.cli.db import app
+from device_registry.database import insert_row, open_engine, passes, reading, table_of, writing
 from device_registry.errors import BenchfarmError, UsageError
-from scheduler.schema import HEAD, SchemaError, current_revision, open_database
+from device_registry.tables import Device, Host
+from scheduler.conversions import digest
+from scheduler.placement import rank_of
+from scheduler.schema import HEAD, SchemaError, current_revision, migrate, open_database, upgrade
+from scheduler.states import attempts, jobs
+from scheduler.tables import Requirement
+from tests.postgres import PostgresServer, needs_postgres
+
+hosts, devices, requirements = table_of(Host), table_of(Device), table_of(Requirement)
+
+
+_INVARIANTS = {
+    "one_live_attempt_per_device",
+    "one_live_attempt_per_job",
+    "one_live_attempt_per_place",
+    "one_live_convert_per_artifact",
+}
 
 
 @pytest.fixture
-def database(tmp_path: Path, empty_database: Path) -> Path:
-    """A database file with the schema."""
-    return Path(shutil.copyfile(empty_database, tmp_path / "farm.db"))
+def database(tmp_path: Path) -> Path:
+    """An embedded database with the schema."""
+    open_database(f"sqlite:///{tmp_path / 'farm.db'}").dispose()
+    return tmp_path / "farm.db"
 
 
-def _indexes(path: Path) -> dict[str, str]:
-    connection = sqlite3.connect(path)
-    try:
-        rows = connection.execute("SELECT name, sql FROM sqlite_master WHERE type = 'index' AND sql IS NOT NULL")
-        return {name: " ".join(sql.replace('"', "").split()) for name, sql in rows}
-    finally:
-        connection.close()
+@pytest.fixture(params=["sqlite", "postgresql"])
+def make_empty(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], Engine]:
+    """Opens databases without a schema."""
+    if request.param == "postgresql":
+        server: PostgresServer = request.getfixturevalue("postgres")
+
+    def make() -> Engine:
+        name = f"schema_{uuid4().hex}"
+        if request.param == "sqlite":
+            return open_engine(f"sqlite:///{tmp_path / name}")
+        server.execute(f"CREATE DATABASE {name}")
+        return open_engine(server.url(name))
+
+    return make
 
 
-def test_migrations_make_exactly_the_tables_of_the_code(database: Path) -> None:
-    engine = open_engine(f"sqlite:///{database}")
+def _indexes(engine: Engine) -> dict[str, str]:
+    """What each index is, conditions included, in the database's own words."""
+    where = {
+        "sqlite": "SELECT name, sql FROM sqlite_master WHERE type = 'index' AND sql IS NOT NULL",
+        "postgresql": "SELECT indexname, indexdef FROM pg_indexes WHERE schemaname = 'public'",
+    }
+    with reading(engine) as connection:
+        rows = connection.exec_driver_sql(where[engine.dialect.name]).all()
+    return {name: " ".join(sql.replace('"', "").split()) for name, sql in rows if "alembic_version" not in name}
+
+
+def test_migrations_make_exactly_the_tables_of_the_code(make_empty: Callable[[], Engine]) -> None:
+    engine = make_empty()
+    upgrade(engine)
     with engine.connect() as connection:
         options = {"compare_type": True, "compare_server_default": True}
         context = MigrationContext.configure(connection, opts=options)
@@ -47,20 +88,130 @@ def test_migrations_make_exactly_the_tables_of_the_code(database: Path) -> None:
     assert made == {*SQLModel.metadata.tables, "alembic_version"}
 
 
-def test_migrations_make_the_invariants_of_the_code(database: Path, tmp_path: Path) -> None:
+def test_migrations_make_the_invariants_of_the_code(make_empty: Callable[[], Engine]) -> None:
     """Partial indexes and their conditions, which the comparison above does not see."""
-    engine = open_engine(f"sqlite:///{tmp_path / 'declared.db'}")
-    with writing(engine) as connection:
+    migrated, declared = make_empty(), make_empty()
+    upgrade(migrated)
+    with writing(declared) as connection:
         SQLModel.metadata.create_all(connection)
+    assert _indexes(migrated) == _indexes(declared)
+    assert {name for name in _indexes(declared) if name.startswith("one_live_")} == _INVARIANTS
+    migrated.dispose()
+    declared.dispose()
+
+
+def test_a_migration_keeps_what_is_there(make_empty: Callable[[], Engine]) -> None:
+    """A farm of the schema before the fleet: its jobs go on, each with the requirement that it had in other words."""
+    engine = make_empty()
+    upgrade(engine, "0002")
+    _fill_0002(engine)
+    upgrade(engine)
+    with reading(engine) as connection:
+        host = connection.execute(select(hosts)).one()
+        device = connection.execute(select(devices)).one()
+        found = connection.execute(
+            select(jobs, requirements.c.place, requirements.c.device_id.label("wants"), requirements.c.host_id)
+            .join(requirements, requirements.c.id == jobs.c.requirement_id)
+            .order_by(jobs.c.id)
+        ).all()
+        digests = [
+            (row.digest, digest([row.place, row.selector, row.device_id, row.host_id, row.needs]))
+            for row in connection.execute(select(requirements))
+        ]
+        assert connection.execute(select(func.count()).select_from(attempts)).scalar_one() == 1
+    assert (host.presence, host.labels) == ("online", {})
+    assert (device.tags, device.failures_in_row, device.probes, device.used_s) == ([], 0, 0, 0.0)
+    assert [(row.id, row.state, row.owner, row.place, row.wants, row.host_id) for row in found] == [
+        (1, "succeeded", "ada", "slot", None, host.id),
+        (2, "queued", "ada", "device", device.id, None),
+        (3, "queued", "ada", "device", device.id, None),
+    ]
+    assert found[1].requirement_id == found[2].requirement_id != found[0].requirement_id
+    assert found[1].rank == rank_of(_THEN.timestamp(), 0) > found[2].rank == rank_of(_THEN.timestamp(), 2)
+    assert all(found == computed for found, computed in digests)
+    with writing(engine) as connection:  # on PostgreSQL the next id must not be one that was given by hand
+        insert_row(connection, requirements, digest="d", place="slot", selector="", needs=[])
     engine.dispose()
-    declared = _indexes(tmp_path / "declared.db")
-    assert _indexes(database) == declared
-    assert {name for name in declared if name.startswith("one_")} == {
-        "one_live_attempt_per_device",
-        "one_live_attempt_per_job",
-        "one_live_attempt_per_place",
-        "one_live_convert_per_artifact",
-    }
+
+
+_THEN = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def _fill_0002(engine: Engine) -> None:
+    """One host with one device and a run of three jobs, one of them done, in the tables of 0002."""
+    old = MetaData()
+    with writing(engine) as connection:
+        old.reflect(connection)
+
+        def add(table: str, **values: object) -> None:
+            connection.execute(old.tables[table].insert().values(**values))
+
+        at = _THEN if engine.dialect.name == "postgresql" else _THEN.replace(tzinfo=None)
+        add("host", key="h", name="lab", description={"a": 1}, agent_version="2", last_seen_at=at)
+        device = {"key": "d", "name": "d0", "kind": "cpu", "driver": "cpu", "host_id": 1, "attributes": {}}
+        add("device", **device, presence="online", admin="enabled", last_seen_at=at)
+        add("sweep_run", request={}, request_digest="r", unsupported=[], owner="ada", created_at=at)
+        times = {"created_at": at, "changed_at": at}
+        job = {"sweep_run_id": 1, "title": "t", "repeat_no": 0, "payload": {"deadline_s": 1.0}, "attempts": 0, **times}
+        add("job", **job, kind="convert", state="succeeded", host_id=1, makes_key="k", position=0, priority=0)
+        add("job", **job, kind="measure", state="queued", device_id=1, needs_key="k", position=1, priority=0)
+        add("job", **job, kind="measure", state="queued", device_id=1, needs_key="k", position=2, priority=2)
+        attempt = {"job_id": 1, "host_id": 1, "place": "slot:1:0", "token": "t", "state": "finished"}
+        add("attempt", **attempt, lease_until=at, started_at=at)
+
+
+def test_two_that_migrate_at_once_do_not_meet(postgres: PostgresServer) -> None:
+    postgres.execute("CREATE DATABASE twice")
+    engines = [open_engine(postgres.url("twice")) for _ in range(2)]
+    with ThreadPoolExecutor(2) as threads:
+        list(threads.map(upgrade, engines))
+    assert current_revision(engines[0]) == HEAD
+    for engine in engines:
+        engine.dispose()
+
+
+def test_a_server_is_not_migrated_by_who_merely_opens_it(
+    postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    postgres.execute("CREATE DATABASE behind")
+    with pytest.raises(SchemaError, match=f"schema none, this benchfarm needs {HEAD}: run `benchfarm db upgrade`"):
+        open_database(postgres.url("behind"))
+    monkeypatch.setenv("BENCHFARM_DATABASE_URL", postgres.url("behind"))
+    assert CliRunner().invoke(app).output == f"schema none -> {HEAD}\n"
+    assert CliRunner().invoke(app).output == f"schema {HEAD} -> {HEAD}\n"
+    open_database(postgres.url("behind")).dispose()
+
+
+def test_a_newer_schema_is_not_migrated_either(postgres: PostgresServer) -> None:
+    postgres.execute("CREATE DATABASE ahead")
+    migrate(postgres.url("ahead"))
+    postgres.execute("UPDATE alembic_version SET version_num = '9999'", database="ahead")
+    for use in (migrate, open_database):
+        with pytest.raises(SchemaError, match=f"schema 9999, newer than this benchfarm's {HEAD}: upgrade benchfarm"):
+            use(postgres.url("ahead"))
+
+
+@needs_postgres
+def test_an_engine_outlives_a_restart_of_its_server() -> None:
+    server = PostgresServer()
+    try:
+        engine = open_engine(server.url())
+        with engine.connect() as connection:
+            connection.exec_driver_sql("SELECT 1")
+            server.kill()
+            with pytest.raises(OperationalError) as told:
+                connection.exec_driver_sql("SELECT 1")
+            connection.rollback()
+        assert passes(told.value)
+        with pytest.raises(OperationalError) as told:
+            engine.connect()
+        assert passes(told.value)
+        server.start()
+        with reading(engine) as connection:
+            assert connection.exec_driver_sql("SELECT 1").scalar_one() == 1
+        engine.dispose()
+    finally:
+        server.remove()
 
 
 def test_head_is_the_newest_revision() -> None:
@@ -79,10 +230,10 @@ def test_an_embedded_database_is_made_and_migrated_when_it_is_opened(tmp_path: P
 
 
 def test_opening_again_changes_nothing(database: Path) -> None:
-    before = _indexes(database)
+    before = database.read_bytes()
     for _ in range(2):
         open_database(f"sqlite:///{database}").dispose()
-    assert _indexes(database) == before
+    assert database.read_bytes() == before
 
 
 def test_a_newer_schema_is_refused_and_says_what_to_do(database: Path) -> None:

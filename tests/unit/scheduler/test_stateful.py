@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import tempfile
+from contextlib import suppress
 from pathlib import Path
+from typing import Literal
 
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
@@ -16,9 +18,11 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from device_registry.capabilities import DeviceDescription
 from device_registry.errors import UsageError
-from scheduler.executors.executor import HostLostError
-from scheduler.executors.scripted import Outcome, Succeed
+from scheduler.dispatcher import Dispatcher
+from scheduler.executors.scripted import ScriptedHost, Succeed
+from scheduler.leases import LeaseLostError
 from scheduler.queue import artifacts
 from scheduler.states import OPEN_JOB, jobs
 from tests.unit.scheduler.builders import (
@@ -32,20 +36,37 @@ from tests.unit.scheduler.builders import (
     check_history,
     plan_of,
 )
+from tests.unit.scheduler.databases import Databases, SqliteDatabases
 
 _ANY = st.integers(0, 1000)
 _REPORTS = st.sampled_from([Succeed(), Succeed(p50_ms=2.0, verdict="throttled"), BROKEN, CRASHED, UNSUPPORTED])
 
 
 class FarmMachine(RuleBasedStateMachine):
-    """A farm of two phones, on whose jobs, agents and dispatchers everything may befall."""
+    """A farm of two hosts with a phone or two, on whose jobs, agents and dispatchers everything may befall."""
 
-    database: Path
+    databases: Databases
 
     def __init__(self) -> None:
         super().__init__()
         self._folder = tempfile.TemporaryDirectory()
-        self.farm = Farm(Path(self._folder.name), self.database, kind="phone", devices=2)
+        self.farm = Farm(Path(self._folder.name), self.databases, kind="phone", devices=2)
+        self.farm.add_host("other", kind="phone")
+        self._replaced: list[Dispatcher] = []
+        #: All devices of hosts that may have fewer now.
+        self._devices: dict[str, list[DeviceDescription]] = {}
+
+    def host(self, which: int) -> ScriptedHost:
+        """One of the hosts."""
+        return self.farm.hosts[which % len(self.farm.hosts)]
+
+    def running(self) -> list[tuple[ScriptedHost, int]]:
+        """What runs on the hosts."""
+        return [(host, attempt) for host in self.farm.hosts for attempt in sorted(host.running)]
+
+    def taken(self) -> list[tuple[ScriptedHost, int]]:
+        """What the hosts were ever given."""
+        return [(host, attempt) for host in self.farm.hosts for attempt in sorted(host.orders)]
 
     @initialize(ready=st.booleans())
     def begin(self, ready: bool) -> None:
@@ -56,10 +77,12 @@ class FarmMachine(RuleBasedStateMachine):
         self.submit(0, 2)
         self.work(2)
 
-    @rule(model=st.integers(0, 1), repeats=st.integers(1, 2))
-    def submit(self, model: int, repeats: int) -> None:
-        """Ask for a model: a resumed run, one that shares artifacts, or a new one."""
-        self.farm.submit(plan_of(self.farm.devices(), TORCH, ONNX, model=f"m{model}", repeats=repeats))
+    @rule(model=st.integers(0, 1), repeats=st.integers(1, 2), pinned=st.booleans())
+    def submit(self, model: int, repeats: int, pinned: bool = True) -> None:
+        """Ask for a model, on every device or on any: a resumed run, one that shares artifacts, or a new one."""
+        devices = self.farm.devices() if pinned else self.farm.devices()[:1]
+        plan = plan_of(devices, TORCH, ONNX, model=f"m{model}", repeats=repeats, pinned=pinned, salt=str(pinned))
+        self.farm.submit(plan)
 
     @rule(rounds=st.integers(1, 4))
     def work(self, rounds: int) -> None:
@@ -72,35 +95,34 @@ class FarmMachine(RuleBasedStateMachine):
         """Nobody does anything for a while, as when a laptop sleeps."""
         self.farm.clock.advance(seconds)
 
-    @precondition(lambda self: self.farm.executor.running)
+    @precondition(lambda self: self.running())
     @rule(which=_ANY, outcome=_REPORTS)
     def finish(self, which: int, outcome: Succeed) -> None:
         """An attempt that runs reports."""
-        running = sorted(self.farm.executor.running)
-        self.farm.executor.finish(running[which % len(running)], outcome)
+        host, attempt = self.running()[which % len(self.running())]
+        host.finish(attempt, outcome)
 
-    @precondition(lambda self: self.farm.executor.orders)
+    @precondition(lambda self: self.taken())
     @rule(which=_ANY, outcome=_REPORTS)
     def report_late(self, which: int, outcome: Succeed) -> None:
         """An attempt that was taken at some time reports: perhaps again, perhaps after it was given up."""
-        known = sorted(self.farm.executor.orders)
-        self.farm.executor.finish(known[which % len(known)], outcome)
+        host, attempt = self.taken()[which % len(self.taken())]
+        host.finish(attempt, outcome)
 
-    @precondition(lambda self: self.farm.executor.running)
+    @precondition(lambda self: self.running())
     @rule(which=_ANY)
     def report_under_a_false_token(self, which: int) -> None:
         """Somebody who holds no lease reports."""
-        running = sorted(self.farm.executor.running)
-        attempt = running[which % len(running)]
-        self.farm.executor.finish(attempt, Succeed(p50_ms=1e9), token="0" * 32)
-        self.farm.executor.running.add(attempt)
+        host, attempt = self.running()[which % len(self.running())]
+        host.finish(attempt, Succeed(p50_ms=1e9), token="0" * 32)
+        host.running.add(attempt)
 
-    @precondition(lambda self: self.farm.executor.running)
+    @precondition(lambda self: self.running())
     @rule(which=_ANY)
     def forget(self, which: int) -> None:
         """The agent knows nothing of an attempt any more."""
-        running = sorted(self.farm.executor.running)
-        self.farm.executor.running.discard(running[which % len(running)])
+        host, attempt = self.running()[which % len(self.running())]
+        host.running.discard(attempt)
 
     @rule(which=_ANY)
     def cancel(self, which: int) -> None:
@@ -129,32 +151,64 @@ class FarmMachine(RuleBasedStateMachine):
         if self.farm.store.has(sha256):
             self.farm.damage(sha256)
 
-    @rule()
-    def lose_host(self) -> None:
-        """The host does not answer the next order; the command ends, and another one begins."""
+    @rule(which=_ANY, state=st.sampled_from(["silent", "lost", "dead"]))
+    def lose_host(self, which: int, state: Literal["silent", "lost", "dead"]) -> None:
+        """A host falls silent, is lost, or dies: what it ran dies with it then."""
+        host = self.host(which)
+        host.state = state
+        if state == "dead":
+            host.running.clear()
 
-        def lose(order: object) -> Outcome:
-            raise HostLostError
+    @rule(which=_ANY)
+    def find_host(self, which: int) -> None:
+        """It answers again."""
+        self.host(which).state = "answers"
 
-        self.farm.play(lose)
-        try:
-            self.farm.tick()
-        except HostLostError:
-            self.farm.dispatcher.stop()
-            self.farm.dispatcher = self.farm.new_dispatcher()
-        self.farm.play("silent")
+    @rule(which=_ANY, deaf=st.booleans())
+    def deafen(self, which: int, deaf: bool) -> None:
+        """Orders get lost on their way to a host, or arrive again."""
+        self.host(which).deaf = deaf
 
-    @rule(stopped=st.booleans(), agent=st.sampled_from(["lives", "restarts", "is new"]))
-    def restart(self, stopped: bool, agent: str) -> None:
-        """The dispatcher ends, in order or killed, and another one begins; its agent may have died too."""
-        if stopped:
-            self.farm.dispatcher.stop()
+    @rule(which=_ANY)
+    def replug(self, which: int) -> None:
+        """A device is pulled out of its host, or plugged in again."""
+        host = self.host(which)
+        every = self._devices.setdefault(host.name, list(host.devices))
+        host.plug(every[:-1] if len(host.devices) == len(every) else every)
+
+    @rule(seconds=st.sampled_from([-7200, 7200]))
+    def set_clock(self, seconds: int) -> None:
+        """Somebody sets the wall clock."""
+        self.farm.clock.jump(seconds)
+
+    @rule(which=_ANY, agent=st.sampled_from(["restarts", "is new"]))
+    def restart_agent(self, which: int, agent: str) -> None:
+        """An agent dies, and another one begins."""
         if agent == "restarts":
-            self.farm.executor.restart()
-        elif agent == "is new":
-            self.farm.executor = self.farm.new_executor("here", kind="phone", devices=2)
+            self.host(which).restart()
+        else:
+            self.farm.replace_host(which % len(self.farm.hosts))
+            self.farm.dispatcher = self.farm.new_dispatcher()
             self.farm.play("silent")
+
+    @rule(how=st.sampled_from(["stops", "leaves", "is killed", "is replaced"]))
+    def restart_dispatcher(self, how: str) -> None:
+        """The dispatcher ends, in order or killed, or is thought to be dead; another one begins."""
+        if how == "stops":
+            self.farm.dispatcher.stop()
+        elif how == "leaves":
+            self.farm.dispatcher.leave()
+        elif how == "is replaced":
+            self._replaced.append(self.farm.dispatcher)
         self.farm.dispatcher = self.farm.new_dispatcher()
+
+    @precondition(lambda self: self._replaced)
+    @rule()
+    def wake_replaced(self) -> None:
+        """A dispatcher that was frozen goes on, and hears that it is none any more."""
+        with suppress(LeaseLostError):
+            self._replaced.pop().tick()
+            raise AssertionError("two dispatchers")
 
     @invariant()
     def invariants_hold(self) -> None:
@@ -173,9 +227,13 @@ class FarmMachine(RuleBasedStateMachine):
     def _behave(self) -> None:
         self.farm.followed = {row.sweep_run_id for row in self.farm.jobs(jobs.c.state.in_(OPEN_JOB))}
         self.farm.play(Succeed())
-        for attempt in sorted(self.farm.executor.running):
-            self.farm.executor.finish(attempt, Succeed())
-        for _ in range(60):
+        for host in self.farm.hosts:
+            host.state, host.deaf = "answers", False
+            if host.name in self._devices:
+                host.plug(self._devices[host.name])
+        for host, attempt in self.running():
+            host.finish(attempt, Succeed())
+        for _ in range(80):
             if not self.farm.jobs(jobs.c.state.in_(OPEN_JOB)):
                 break
             self.farm.tick(seconds=5)
@@ -183,15 +241,18 @@ class FarmMachine(RuleBasedStateMachine):
         assert self.farm.jobs(jobs.c.state.in_(OPEN_JOB)) == []
 
 
-def test_whatever_happens_no_job_is_lost_and_none_counts_twice(empty_database: Path) -> None:
+def test_whatever_happens_no_job_is_lost_and_none_counts_twice(databases: Databases) -> None:
     class Machine(FarmMachine):
-        database = empty_database
+        pass
+
+    Machine.databases = databases
 
     run_state_machine_as_test(
         Machine,
         # The same examples every time; not shrunk, which takes minutes with a database behind every step.
         settings=settings(
-            max_examples=20,
+            # What differs on PostgreSQL are statements, and a few examples make them all.
+            max_examples=20 if isinstance(databases, SqliteDatabases) else 4,
             stateful_step_count=20,
             deadline=None,
             derandomize=True,

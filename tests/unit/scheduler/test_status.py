@@ -57,11 +57,11 @@ def test_each_job_is_told_once_by_its_last_attempt(farm: Farm) -> None:
 def test_the_time_left_comes_from_what_such_jobs_took(farm: Farm) -> None:
     farm.play(only("measure", "silent"))
     run_id = farm.submit(plan_of(farm.devices(), TORCH, repeats=3)).sweep_run_id
-    while not farm.executor.running:
+    while not farm.host.running:
         farm.tick(seconds=1)
     farm.clock.advance(100)
-    [running] = farm.executor.running
-    farm.executor.finish(running, Succeed())
+    [running] = farm.host.running
+    farm.host.finish(running, Succeed())
     farm.tick(seconds=0)
     took = _status(farm, run_id).jobs[1].took_s
     assert took is not None
@@ -87,7 +87,7 @@ def test_the_time_left_is_known_from_earlier_runs(farm: Farm) -> None:
 def test_a_run_that_waits_behind_another_says_so(farm: Farm) -> None:
     farm.play(only("measure", "silent"))
     first = farm.submit(plan_of(farm.devices(), TORCH, model="a")).sweep_run_id
-    while not farm.executor.running:
+    while not farm.host.running:
         farm.tick()
     second = farm.submit(plan_of(farm.devices(), TORCH, model="b")).sweep_run_id
     assert _status(farm, second).others_running == ("a on torch fp32, d0",)
@@ -128,9 +128,9 @@ def test_a_jobs_record_tells_its_whole_history_and_no_token(farm: Farm) -> None:
     farm.run(plan_of(farm.devices(), TORCH))
     job_id = farm.job("measure").id
     with reading(farm.engine) as connection:
-        found = job_record(connection, job_id)
+        found = job_record(connection, job_id, farm.clock())
         with pytest.raises(UsageError, match="no job 77"):
-            job_record(connection, 77)
+            job_record(connection, 77, farm.clock())
     changes = [(event["before"], event["after"]) for event in found["events"] if event["entity"] == "job"]
     assert changes == [
         (None, "blocked"),

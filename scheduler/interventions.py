@@ -1,0 +1,199 @@
+"""What people do to jobs that are there: cancel them, or try them again."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, Row, func, select, update
+
+from device_registry.database import insert_row
+from device_registry.errors import UsageError
+from device_registry.registry import devices
+from scheduler import queue
+from scheduler.placement import rank_of
+from scheduler.queue import sweep_runs
+from scheduler.records import superseded
+from scheduler.states import OPEN_JOB, change_jobs, jobs, portions, record
+from scheduler.wakeups import announce
+
+
+def cancel(connection: Connection, job_ids: Sequence[int], *, who: str, now: datetime) -> list[int]:
+    """Cancel jobs, all or none; what waits for their artifacts is cancelled with them.
+
+    Returns the conversions that go on, because other runs wait for them: they are these runs' now.
+
+    Raises:
+        UsageError: there is no such job, or it is finished.
+    """
+    rows = _known(connection, job_ids)
+    for row in rows:
+        if row.state not in OPEN_JOB:
+            raise UsageError(f"job {row.id} is {row.state} already")
+    kept = []
+    for row in rows:
+        cancelled = [row.id]
+        if row.makes_key is not None and _hand_over(connection, row.sweep_run_id, row.id):
+            kept.append(int(row.id))
+            mine = (jobs.c.sweep_run_id == row.sweep_run_id, jobs.c.needs_key == row.makes_key)
+            cancelled = list(connection.execute(select(jobs.c.id).where(*mine)).scalars())
+        for job_id in cancelled:
+            state = connection.execute(select(jobs.c.state).where(jobs.c.id == job_id)).scalar_one()
+            if state in OPEN_JOB:  # one of the others may have taken it along
+                queue.cancel_job(connection, job_id, who=who, now=now)
+    return kept
+
+
+def cancel_run(connection: Connection, run_id: int, *, who: str, now: datetime) -> int:
+    """Cancel what is open of a run; returns how many jobs. Conversions that other runs wait for become theirs.
+
+    Raises:
+        UsageError: there is no such run.
+    """
+    known_run(connection, run_id)
+    _hand_over(connection, run_id)
+    rows = connection.execute(
+        select(jobs.c.id, jobs.c.state)
+        .where(jobs.c.sweep_run_id == run_id, jobs.c.state.in_(OPEN_JOB))
+        .with_for_update()
+    ).all()
+    for state in ("blocked", "queued"):
+        ids = [row.id for row in rows if row.state == state]
+        change_jobs(connection, ids, state, "cancelled", who=who, why="its run was cancelled", now=now)
+    for row in rows:
+        if row.state == "running":
+            queue.cancel_job(connection, row.id, who=who, now=now)
+    record(connection, "run", run_id, None, "cancelled", who=who, why=None, now=now)
+    announce(connection)
+    return len(rows)
+
+
+def retry(connection: Connection, job_ids: Sequence[int], *, who: str, now: datetime) -> dict[int, int]:
+    """Try failed or cancelled jobs again, as new jobs of the same run. Returns old number to new.
+
+    Raises:
+        UsageError: there is no such job, or it neither failed nor was cancelled.
+    """
+    made = {}
+    for row in _known(connection, job_ids):
+        if row.state not in ("failed", "cancelled"):
+            raise UsageError(f"job {row.id} is {row.state}: only failed and cancelled jobs are tried again")
+        if row.canary:
+            raise UsageError(f"job {row.id} is a probe of a quarantined device; benchfarm devices release ends that")
+        made[int(row.id)] = _again(connection, row, who=who, now=now)
+    announce(connection)
+    return made
+
+
+def tag_device(
+    connection: Connection, device_id: int, add: Collection[str], remove: Collection[str], *, who: str, now: datetime
+) -> None:
+    """Change the tags of a device.
+
+    Raises:
+        UsageError: what shall be added is no tag.
+    """
+    for tag in add:
+        if not re.fullmatch(r"[A-Za-z0-9_.-]{1,50}", tag):
+            raise UsageError(f"tag {tag!r}: write letters, digits, dots, dashes and underscores, 50 at most")
+    before = connection.execute(select(devices.c.tags).where(devices.c.id == device_id).with_for_update()).scalar_one()
+    tags = sorted({*before, *add} - set(remove))
+    if tags != sorted(before):
+        connection.execute(update(devices).where(devices.c.id == device_id).values(tags=tags))
+        record(connection, "device", device_id, None, "tagged", who=who, why=", ".join(tags) or "no tags", now=now)
+        announce(connection)
+
+
+def failed_of(connection: Connection, run_id: int) -> list[int]:
+    """Jobs of a run that failed or were cancelled, and that are not tried again yet.
+
+    Raises:
+        UsageError: there is no such run, or nothing of it failed.
+    """
+    known_run(connection, run_id)
+    ids = connection.execute(
+        select(jobs.c.id)
+        .where(jobs.c.sweep_run_id == run_id, jobs.c.state.in_(("failed", "cancelled")), ~superseded())
+        .order_by(jobs.c.position)
+    )
+    found = list(ids.scalars())
+    if not found:
+        raise UsageError(f"nothing of run {run_id} failed or was cancelled")
+    return found
+
+
+def known_run(connection: Connection, run_id: int) -> Row[Any]:
+    """The row of a run.
+
+    Raises:
+        UsageError: there is no such run.
+    """
+    row = connection.execute(select(sweep_runs).where(sweep_runs.c.id == run_id)).first()
+    if row is None:
+        raise UsageError(f"no run {run_id}; see benchfarm jobs list")
+    return row
+
+
+def _known(connection: Connection, job_ids: Sequence[int]) -> list[Row[Any]]:
+    rows: list[Row[Any]] = []
+    for portion in portions(dict.fromkeys(job_ids)):
+        rows += connection.execute(select(jobs).where(jobs.c.id.in_(portion)).order_by(jobs.c.id))
+    if missing := sorted(set(job_ids) - {row.id for row in rows}):
+        raise UsageError(f"no job {missing[0]}; see benchfarm jobs list")
+    return rows
+
+
+def _hand_over(connection: Connection, run_id: int, job_id: int | None = None) -> bool:
+    """Give conversions of a run that others wait for to one of these. Returns whether `job_id` was among them."""
+    waiting = jobs.alias("waiting")
+    wanted = (
+        select(jobs.c.id, func.min(waiting.c.id).label("waiting_id"))
+        .join(waiting, waiting.c.needs_key == jobs.c.makes_key)
+        .where(
+            jobs.c.sweep_run_id == run_id,
+            jobs.c.state.in_(OPEN_JOB),
+            waiting.c.state == "blocked",
+            waiting.c.sweep_run_id != run_id,
+        )
+        .group_by(jobs.c.id)
+    )
+    among = False
+    while rows := connection.execute(wanted).all():  # what they are made from follows them
+        for row in rows:
+            heir = connection.execute(select(jobs).where(jobs.c.id == row.waiting_id)).one()
+            values = {name: getattr(heir, name) for name in ("sweep_run_id", "owner", "priority", "rank")}
+            connection.execute(update(jobs).where(jobs.c.id == row.id).values(**values))
+            among |= row.id == job_id
+    return among
+
+
+def _again(connection: Connection, row: Row[Any], *, who: str, now: datetime) -> int:
+    """A copy of a finished job, and of the conversions it needs whose artifacts do not stand. Returns its number."""
+    if row.makes_key is not None:
+        open_one = connection.execute(
+            select(jobs.c.id).where(jobs.c.makes_key == row.makes_key, jobs.c.state.in_(OPEN_JOB))
+        ).scalar()
+        if open_one is not None:  # somebody makes it already
+            return int(open_one)
+    state = "queued"
+    if row.needs_key is not None and not queue.standing(connection, {row.needs_key}):
+        state = "blocked"
+        maker = select(jobs).where(jobs.c.makes_key == row.needs_key).order_by(jobs.c.id.desc()).limit(1)
+        _again(connection, connection.execute(maker).one(), who=who, now=now)
+    fresh = {name: value for name, value in row._mapping.items() if name != "id"}
+    fresh |= {"state": state, "attempts": 0, "avoid": [], "not_before": None, "created_at": now, "changed_at": now}
+    fresh |= {"failure_cause": None, "failure_code": None, "failure_message": None}
+    fresh["rank"] = rank_of(now.timestamp(), row.priority)
+    if row.queue_until is not None:
+        fresh["queue_until"] = now + (row.queue_until - row.created_at)
+    job_id = insert_row(connection, jobs, **fresh)
+    record(connection, "job", job_id, None, state, who=who, why=f"job {row.id} again", now=now)
+    # Should nobody wait for the run any more, it is worked on all the same.
+    connection.execute(
+        update(sweep_runs)
+        .where(sweep_runs.c.id == row.sweep_run_id, sweep_runs.c.followed_until <= now)
+        .values(followed_until=None)
+    )
+    return job_id

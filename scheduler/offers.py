@@ -1,0 +1,77 @@
+"""What hosts offer and jobs need, as words that placement compares: `runtime:litert`, `converter:onnx-export@1a2b3c4d`.
+
+A conversion's key holds the versions of the packages that make it, so it needs a host with these versions.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Literal
+
+from device_registry.capabilities import BackendCapability
+from scheduler.conversions import digest
+from workers.plugins import plugins
+
+#: Key of a host's description to the word for one of its backends.
+_WORDS = {"converters": "converter", "sources": "source", "runtimes": "runtime"}
+Seam = Literal["converters", "sources", "runtimes"]
+
+
+def need(seam: Seam, name: str, versions: Mapping[str, str] | None = None) -> str:
+    """The word for a backend, of these versions where they matter."""
+    word = f"{_WORDS[seam]}:{name}"
+    return word if versions is None else f"{word}@{digest(dict(versions))[:8]}"
+
+
+def slot_offers(description: Mapping[str, Any]) -> frozenset[str]:
+    """What a slot of a host can do: converters and model sources, each with and without its versions.
+
+    Args:
+        description: a HostDescription as a row keeps it.
+    """
+    seams: tuple[Seam, ...] = ("converters", "sources")
+    return frozenset(
+        need(seam, item["name"], versions)
+        for seam in seams
+        for item in _able(description, seam)
+        for versions in (None, item["versions"])
+    )
+
+
+def device_offers(description: Mapping[str, Any], kind: str) -> frozenset[str]:
+    """The runtimes that a host can run on a device of a kind.
+
+    Args:
+        description: a HostDescription as a row keeps it.
+        kind: cpu, gpu, android, ...
+    """
+    registered = plugins("runtimes")
+    names = [item["name"] for item in _able(description, "runtimes") if item["name"] in registered]
+    return frozenset(need("runtimes", name) for name in names if kind in registered[name].load().device_kinds)
+
+
+def merged(seam: Seam, descriptions: Iterable[Mapping[str, Any]]) -> dict[str, BackendCapability]:
+    """What several hosts can do together.
+
+    Returns:
+        Each backend by name, with the versions that most of the hosts have that can; where none can, why the first
+        cannot.
+    """
+    items: dict[str, list[Mapping[str, Any]]] = {}
+    for description in descriptions:
+        for item in description.get(seam, ()):
+            items.setdefault(item["name"], []).append(item)
+    return {name: _best(found) for name, found in items.items()}
+
+
+def _best(items: Sequence[Mapping[str, Any]]) -> BackendCapability:
+    able = [item for item in items if item["why_not"] is None]
+    if not able:
+        return BackendCapability(**items[0])
+    counts = Counter(digest(item["versions"]) for item in able)
+    return BackendCapability(**max(able, key=lambda item: (counts[digest(item["versions"])], digest(item["versions"]))))
+
+
+def _able(description: Mapping[str, Any], seam: Seam) -> list[Mapping[str, Any]]:
+    return [item for item in description.get(seam, ()) if item["why_not"] is None]

@@ -1,0 +1,136 @@
+"""Series and their points: what the results of a case in one run amount to, kept as the results come in."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from functools import lru_cache
+from typing import Any
+
+from sqlalchemy import Connection, bindparam, select, tuple_, update
+
+from device_registry.database import table_of, upsert
+from scheduler.conversions import digest
+from scheduler.tables import Artifact, Point, Result, Series
+from workers.codec import from_dict
+from workers.contract import PROTOCOL_VERSION, MeasureTask
+from workers.report import Report
+
+series = table_of(Series)
+points = table_of(Point)
+_results = table_of(Result)
+_artifacts = table_of(Artifact)
+
+#: From best to worst: the verdict of a point none of whose repeats is valid is its worst.
+_SEVERITY = ("valid", "not_converged", "unusable", "throttled", "contaminated", "interrupted")
+
+#: A case of a run on a device: (run, case key, device).
+_Case = tuple[int, str, int]
+
+
+def update_points(connection: Connection, taken: Sequence[tuple[Report, Any]], now: datetime) -> None:
+    """Points of the cases whose results were just inserted, each from all its repeats so far; and latest valid points.
+
+    Args:
+        connection: inside a transaction that writes.
+        taken: reports of measurements with their rows of attempt and job.
+        now: the time.
+    """
+    if not taken:
+        return
+    latest = {_case(row): (report, row) for report, row in taken}
+    series_ids = _series(connection, {case: _identity(row) for case, (_, row) in latest.items()})
+    versions = _conversion_versions(connection, {row.needs_key for _, row in latest.values()})
+    found: dict[tuple[int, int], dict[str, Any]] = {}
+    for case, repeats in _repeats(connection, latest).items():
+        report, row = latest[case]
+        value, verdict, counted = point_of(repeats)
+        found[series_ids[case], row.sweep_run_id] = {
+            "series_id": series_ids[case],
+            "sweep_run_id": row.sweep_run_id,
+            "value": value,
+            "repeats": counted,
+            "verdict": verdict,
+            "artifact_sha256": report.artifact_sha256,
+            "environment_digest": digest([report.environment, versions.get(row.needs_key)]),
+            "at": now,
+        }
+    added = upsert(connection, points, ("series_id", "sweep_run_id"))
+    made = connection.execute(added.returning(points.c.id, points.c.series_id, points.c.verdict), list(found.values()))
+    valid = [{"one": row.series_id, "point_id": row.id} for row in made if row.verdict == "valid"]
+    if valid:
+        here = update(series).where(series.c.id == bindparam("one"))
+        connection.execute(here.values(latest_valid_point_id=bindparam("point_id")), valid)
+
+
+def point_of(repeats: list[tuple[float, str]]) -> tuple[float, str, int]:
+    """Median over the valid repeats, or over all where none is valid; the verdict; how many counted.
+
+    Args:
+        repeats: (process median, verdict) of each repeat, at least one.
+    """
+    valid = [value for value, verdict in repeats if verdict == "valid"]
+    if valid:
+        return statistics.median(valid), "valid", len(valid)
+    worst = max((verdict for _, verdict in repeats), key=_SEVERITY.index)
+    return statistics.median(value for value, _ in repeats), worst, len(repeats)
+
+
+def _case(row: Any) -> _Case:
+    return row.sweep_run_id, row.case_key, row.device_id
+
+
+def _repeats(connection: Connection, cases: Iterable[_Case]) -> dict[_Case, list[tuple[float, str]]]:
+    """What counts of each case, (process median, verdict) each."""
+    columns = (_results.c.sweep_run_id, _results.c.case_key, _results.c.device_id)
+    rows = connection.execute(
+        select(*columns, _results.c.p50_ms, _results.c.verdict).where(
+            tuple_(*columns).in_(list(cases)), _results.c.stale.is_(False)
+        )
+    )
+    found: dict[_Case, list[tuple[float, str]]] = {}
+    for row in rows:
+        found.setdefault(_case(row), []).append((row.p50_ms, row.verdict))
+    return found
+
+
+def _identity(row: Any) -> dict[str, Any]:
+    return {"device_id": row.device_id, **_task_identity(row.payload_text)}
+
+
+@lru_cache(maxsize=4096)
+def _task_identity(payload: str) -> dict[str, Any]:
+    """What of a task makes a series; kept, for a sweep has few tasks and many jobs."""
+    task = from_dict(MeasureTask, json.loads(payload)["measure"])
+    return {
+        "model": task.model,
+        "format": task.format,
+        "recipe": task.recipe,
+        "runtime": task.runtime,
+        "options": {**task.options.identity(), "weights": task.weights},
+        "metric": "latency",
+        "statistic": "median of process medians",
+        "unit": "ms",
+        "protocol_version": PROTOCOL_VERSION,
+    }
+
+
+def _series(connection: Connection, identities: dict[_Case, dict[str, Any]]) -> dict[_Case, int]:
+    """The series of each case, made where there is none yet."""
+    keys = {case: digest(identity) for case, identity in identities.items()}
+    by_key = {keys[case]: identity for case, identity in identities.items()}
+    query = select(series.c.key, series.c.id).where(series.c.key.in_(bindparam("keys", expanding=True)))
+    known = {row.key: int(row.id) for row in connection.execute(query, {"keys": list(by_key)})}
+    if missing := [{"key": key, **identity} for key, identity in by_key.items() if key not in known]:
+        made = connection.execute(series.insert().returning(series.c.key, series.c.id), missing)
+        known.update((row.key, row.id) for row in made)
+    return {case: known[key] for case, key in keys.items()}
+
+
+def _conversion_versions(connection: Connection, keys: set[str | None]) -> dict[str, Any]:
+    wanted = [key for key in keys if key is not None]
+    query = select(_artifacts.c.key, _artifacts.c.provenance)
+    found = connection.execute(query.where(_artifacts.c.key.in_(bindparam("keys", expanding=True))), {"keys": wanted})
+    return {row.key: row.provenance["versions"] for row in found}

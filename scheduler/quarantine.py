@@ -1,0 +1,278 @@
+"""Quarantine as rows: devices are put aside, probed, recovered, released; and people say what a device may do.
+
+The rules are in `device_registry.health`; every change leaves an event of the entity `admin`, by the device's id.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Connection, Float, Row, and_, bindparam, or_, select, update
+
+from device_registry.errors import UsageError
+from device_registry.health import (
+    FARM,
+    Admin,
+    Health,
+    administered,
+    after,
+    normal_ms,
+    probe_pause_s,
+)
+from device_registry.health import Outcome as Outcome
+from device_registry.registry import RegisteredDevice, devices, hosts, list_devices
+from scheduler import queue, runs
+from scheduler.ingest import results
+from scheduler.offers import device_offers, need
+from scheduler.plan import plan
+from scheduler.queue import sweep_runs
+from scheduler.request import Request
+from scheduler.states import OPEN_JOB, jobs, portions, record
+from scheduler.wakeups import announce
+
+#: What the runs of canaries have for a schedule.
+CANARY = "canary"
+#: A canary that has not begun by then is given up.
+_LONGEST_WAIT_S = 3600.0
+
+
+@dataclass(frozen=True)
+class Canary:
+    """A job of known outcome for a kind of device."""
+
+    model: str
+    #: The first that the host has.
+    runtimes: tuple[str, ...]
+
+
+#: By kind of device. A kind without one is left to people.
+CANARIES = {
+    "sim": Canary("sim/tiny", ("sim",)),
+    "cpu": Canary("torchvision/mobilenet_v3_small", ("torch", "onnxruntime", "litert", "openvino", "executorch")),
+}
+
+
+@dataclass(frozen=True)
+class Recovery:
+    """A step of a device's recovery ladder that is due."""
+
+    host_id: int
+    device_key: str
+    #: 0 is the gentlest.
+    rung: int
+
+
+def note_outcomes(connection: Connection, outcomes: Sequence[Outcome], *, who: str, now: datetime) -> None:
+    """Count what attempts tell of their devices; may put devices aside, or bring them back.
+
+    Args:
+        connection: inside a transaction that writes.
+        outcomes: of the attempts that ended, in the order they did.
+        who: for the events.
+        now: the time.
+    """
+    if not outcomes:
+        return
+    of_device: dict[int, list[Outcome]] = defaultdict(list)
+    for outcome in outcomes:
+        of_device[outcome.device_id].append(outcome)
+    # Most only succeed: their rows are not read.
+    telling = [device_id for device_id, told in of_device.items() if any(_tells(outcome) for outcome in told)]
+    well = sorted(of_device.keys() - telling)
+    _use(connection, well, of_device, failures_in_row=0)
+    _use(connection, sorted(telling), of_device)
+    for row in _locked(connection, telling):
+        health = _health(row)
+        for outcome in of_device[row.id]:
+            passed = outcome.canary and outcome.failure_cause is None
+            known_ms = _normal_ms(connection, outcome) if passed else None
+            changed, why = after(health, outcome, normal_ms=known_ms, now=now)
+            if why is not None:
+                record(connection, "admin", row.id, health.admin, changed.admin, who=who, why=why, now=now)
+            health = changed
+        _write(connection, row.id, health)
+
+
+def maintain(connection: Connection, *, who: str, now: datetime) -> list[Recovery]:
+    """Probe quarantined devices that are due, and climb their ladders; what is returned is for `Executor.recover`.
+
+    A device that is there gets a canary. One that failed its canary, or is not there while its host is, is recovered.
+
+    Args:
+        connection: inside a transaction that writes.
+        who: for the events.
+        now: the time.
+    """
+    due = _due(connection, now)
+    if not due:
+        return []
+    steps = []
+    probed = {row.device_id for row in _open_canaries(connection, {row.id for row in due}, now)}
+    known = {device.id: device for device in list_devices(connection)}
+    online = [row.description for row in connection.execute(select(hosts).where(hosts.c.presence == "online"))]
+    for row in due:
+        health = _health(row)
+        pause = timedelta(seconds=probe_pause_s(health.probes))
+        if row.probe_at is None:  # its canary failed
+            steps.append(Recovery(row.host_id, row.key, max(0, health.probes - 1)))
+            health = replace(health, probe_at=now + pause)
+        elif row.id in probed:
+            health = replace(health, probe_at=now + timedelta(seconds=probe_pause_s(0)))
+        else:
+            pause = timedelta(seconds=probe_pause_s(health.probes + 1))
+            if row.presence != "online":
+                steps.append(Recovery(row.host_id, row.key, health.probes))
+            elif (why_not := _probe(connection, known[row.id], online, now)) is not None:
+                why = f"{health.admin_why}; no canary can probe it ({why_not}): release it by hand"
+                record(connection, "admin", row.id, health.admin, health.admin, who=who, why=why, now=now)
+                _write(connection, row.id, replace(health, admin_why=why, probes=0, probe_at=None))
+                continue
+            health = replace(health, probes=health.probes + 1, probe_at=now + pause)
+        _write(connection, row.id, health)
+    return steps
+
+
+def set_admin(
+    connection: Connection, device_id: int, admin: Admin, *, who: str, why: str | None, now: datetime
+) -> None:
+    """What a person says a device may do; what runs there ends as it would.
+
+    Args:
+        connection: inside a transaction that writes.
+        device_id: the device.
+        admin: what it may do from now on.
+        who: the person.
+        why: for other people.
+        now: the time.
+
+    Raises:
+        UsageError: there is no such device, it is so already, or must be released first.
+    """
+    row = next(iter(_locked(connection, [device_id])), None)
+    if row is None:
+        raise UsageError(f"no device {device_id}; see benchfarm devices list")
+    before = _health(row)
+    try:
+        health = administered(before, admin, who=who, why=why)
+    except UsageError as error:
+        raise UsageError(f"device {row.name}: {error}") from error
+    record(connection, "admin", row.id, row.admin, admin, who=who, why=why, now=now)
+    _write(connection, row.id, health)
+    if before.probed:
+        _cancel_canaries(connection, row.id, who=who, now=now)
+    announce(connection)
+
+
+def _tells(outcome: Outcome) -> bool:
+    return outcome.canary or outcome.failure_cause is not None
+
+
+def _use(connection: Connection, ids: Sequence[int], told: Mapping[int, list[Outcome]], **values: int) -> None:
+    """Count the seconds that devices were used. In order of their ids: two writers must not lock each other out."""
+    rows = [{"one": known, "more_s": sum(outcome.used_s for outcome in told[known])} for known in ids]
+    if rows:
+        used = update(devices).where(devices.c.id == bindparam("one"))
+        connection.execute(used.values(used_s=devices.c.used_s + bindparam("more_s", type_=Float), **values), rows)
+
+
+def _locked(connection: Connection, ids: Iterable[int]) -> list[Row[Any]]:
+    rows: list[Row[Any]] = []
+    for portion in portions(sorted(ids)):
+        query = select(devices).where(devices.c.id.in_(portion)).order_by(devices.c.id).with_for_update()
+        rows += connection.execute(query)
+    return rows
+
+
+def _health(row: Row[Any]) -> Health:
+    return Health(**{field.name: getattr(row, field.name) for field in fields(Health)})
+
+
+def _write(connection: Connection, device_id: int, health: Health) -> None:
+    connection.execute(update(devices).where(devices.c.id == device_id).values(**asdict(health)))
+
+
+def _normal_ms(connection: Connection, outcome: Outcome) -> float | None:
+    """A device's normal time on the canary that just passed there, whose result is in already and does not count."""
+    rows = connection.execute(
+        select(results.c.case_key, results.c.p50_ms)
+        .join(sweep_runs, sweep_runs.c.id == results.c.sweep_run_id)
+        .where(
+            sweep_runs.c.schedule == CANARY,
+            results.c.device_id == outcome.device_id,
+            results.c.stale.is_(False),
+            results.c.verdict == "valid",
+        )
+        .order_by(results.c.id)
+    ).all()
+    passed = [row.p50_ms for row in rows if row.case_key == rows[-1].case_key]
+    return normal_ms(passed[:-1] if outcome.verdict == "valid" else passed)
+
+
+def _due(connection: Connection, now: datetime) -> list[Row[Any]]:
+    """Devices that the farm put aside, whose host is there, and that are to be probed or recovered."""
+    recovering = and_(devices.c.probe_at.is_(None), devices.c.probes > 0)
+    query = (
+        select(devices)
+        .join(hosts, hosts.c.id == devices.c.host_id)
+        .where(
+            devices.c.admin == "quarantined",
+            devices.c.admin_by == FARM,
+            hosts.c.presence == "online",
+            or_(recovering, devices.c.probe_at <= now),
+        )
+        .order_by(devices.c.id)
+        .with_for_update(of=devices)
+    )
+    return list(connection.execute(query))
+
+
+def _open_canaries(connection: Connection, ids: Collection[int], now: datetime) -> list[Row[Any]]:
+    """Open jobs of canaries on devices. None is older than its wait and its longest attempts."""
+    recent = (sweep_runs.c.schedule == CANARY, sweep_runs.c.created_at > now - timedelta(days=1))
+    rows: Iterable[Row[Any]] = connection.execute(
+        select(jobs.c.id, jobs.c.device_id, jobs.c.state)
+        .join(sweep_runs, sweep_runs.c.id == jobs.c.sweep_run_id)
+        .where(*recent, jobs.c.state.in_(OPEN_JOB), jobs.c.canary.is_(True))
+    )
+    return [row for row in rows if row.device_id in ids]
+
+
+def _probe(
+    connection: Connection, device: RegisteredDevice, descriptions: Sequence[dict[str, Any]], now: datetime
+) -> str | None:
+    """Queue a canary for a device. Returns why there can be none, or None."""
+    canary = CANARIES.get(device.kind)
+    if canary is None:
+        return f"none is known for a {device.kind}"
+    offers = device_offers(device.host_description, device.kind)
+    runtime = next((name for name in canary.runtimes if need("runtimes", name) in offers), None)
+    if runtime is None:
+        return f"its host runs none of {', '.join(canary.runtimes)}"
+    request = Request(
+        models=(canary.model,),
+        runtimes=(runtime,),
+        recipes=("fp32",),
+        owner=FARM,
+        queue_timeout_s=_LONGEST_WAIT_S,
+    )
+    try:
+        made = plan(request, [device], descriptions)
+        submitted = runs.submit(connection, made, request, None, owner=FARM, this_host_id=None, now=now, follow=False)
+    except UsageError as error:
+        return str(error)
+    run_id = submitted.sweep_run_id
+    connection.execute(update(sweep_runs).where(sweep_runs.c.id == run_id).values(schedule=CANARY))
+    mine = (jobs.c.sweep_run_id == run_id, jobs.c.device_id == device.id)
+    connection.execute(update(jobs).where(*mine).values(canary=True))
+    return None
+
+
+def _cancel_canaries(connection: Connection, device_id: int, *, who: str, now: datetime) -> None:
+    """Canaries that have not begun would wait for ever: they go to quarantined devices only."""
+    for row in _open_canaries(connection, [device_id], now):
+        if row.state != "running":
+            queue.cancel_job(connection, row.id, who=who, now=now)

@@ -1,0 +1,78 @@
+"""What jobs want of a place, as rows that many jobs share. Never changed, so whoever read one may keep it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from typing import Any, Literal
+
+from sqlalchemy import Connection, Row, insert, select
+from sqlalchemy.exc import IntegrityError
+
+from device_registry.database import table_of
+from device_registry.selectors import parse_selector
+from scheduler import placement
+from scheduler.conversions import digest
+from scheduler.states import portions
+from scheduler.tables import Requirement
+
+requirements = table_of(Requirement)
+
+
+def requirement_id(
+    connection: Connection,
+    place: Literal["device", "slot"],
+    selector: str = "",
+    device_id: int | None = None,
+    host_id: int | None = None,
+    needs: Iterable[str] = (),
+) -> int:
+    """The row of a requirement, made if there is none yet.
+
+    Args:
+        connection: inside a transaction that writes.
+        place: where its jobs run.
+        selector: canonical text of a selector (`str(parse_selector(text))`); empty: any device.
+        device_id: the one device that it may be.
+        host_id: the one host that it may be.
+        needs: what the place must offer.
+    """
+    values = {"place": place, "selector": selector, "device_id": device_id, "host_id": host_id, "needs": sorted(needs)}
+    key = digest(list(values.values()))
+    query = select(requirements.c.id).where(requirements.c.digest == key)
+    known = connection.execute(query).scalar_one_or_none()
+    if known is not None:
+        return int(known)
+    try:
+        with connection.begin_nested():
+            return int(
+                connection.execute(
+                    insert(requirements).values(digest=key, **values).returning(requirements.c.id)
+                ).scalar_one()
+            )
+    except IntegrityError:  # somebody else made it in the same moment
+        return int(connection.execute(query).scalar_one())
+
+
+def load(connection: Connection, after_id: int = 0) -> list[placement.Requirement]:
+    """All requirements with greater ids."""
+    rows = connection.execute(select(requirements).where(requirements.c.id > after_id).order_by(requirements.c.id))
+    return [_read(row) for row in rows]
+
+
+def load_some(connection: Connection, ids: Collection[int]) -> list[placement.Requirement]:
+    """The requirements of these ids."""
+    rows: list[Row[Any]] = []
+    for portion in portions(ids):
+        rows += connection.execute(select(requirements).where(requirements.c.id.in_(portion)))
+    return [_read(row) for row in rows]
+
+
+def _read(row: Row[Any]) -> placement.Requirement:
+    return placement.Requirement(
+        id=row.id,
+        kind=row.place,
+        selector=parse_selector(row.selector),
+        device_id=row.device_id,
+        host_id=row.host_id,
+        needs=frozenset(row.needs),
+    )

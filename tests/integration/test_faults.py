@@ -1,0 +1,248 @@
+"""Faults at any moment on a farm as its users start it: nothing lost, nothing twice, nothing left behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine, select
+
+from device_registry.database import open_engine, reading
+from scheduler.states import attempts, events, jobs
+from tests.hosts import LEASE_S, Lab, wait_until, why_not
+from tests.invariants import idle_violations, open_jobs
+from tests.postgres import PostgresServer, binaries
+
+_LACKING = why_not() or ("PostgreSQL's server is not installed" if binaries() is None else None)
+pytestmark = [
+    pytest.mark.skipif(_LACKING is not None and "CI" not in os.environ, reason=_LACKING or ""),
+    pytest.mark.timeout(280),
+]
+
+#: Never warm, so that each attempt takes the same time: about 3 s.
+FLEET = {"seed": 1, "time_scale": 0.6, "devices": [{"count": 3, "model": "Pixel 8", "thermal": None}]}
+#: The dispatcher gives up what it has not heard of for so long, and no earlier.
+EXPIRY_S = LEASE_S + 10
+
+
+class Farm:
+    """A farm of two hosts with three simulated devices each, on PostgreSQL."""
+
+    def __init__(self) -> None:
+        self.server = PostgresServer()
+        self.lab = Lab(self.server.url())
+        self.engine: Engine = open_engine(self.server.url())
+        self._seed = 0
+        fleet = self.lab.folder / "fleet.json"
+        fleet.write_text(json.dumps(FLEET))
+        self.options = ("--only", "sim", "--simulate", str(fleet), "--label", "rack=r1")
+        self.a, self.b = self.lab.host("a"), self.lab.host("b")
+
+    def begin(self) -> None:
+        """Bring everything up."""
+        self.lab.start_head()
+        self.service = self.lab.up()
+        for host in (self.a, self.b):
+            host.join(*self.options)
+        for host in (self.a, self.b):
+            wait_until(host.has_joined, 90, doing=f"{host.host} joined")
+        self.all_online()
+
+    def close(self) -> None:
+        self.engine.dispose()
+        self.lab.close()
+        self.server.remove()
+
+    def online(self) -> set[str]:
+        return {host["name"] for host in self.lab.document("hosts", "list") if host["presence"] == "online"}
+
+    def all_online(self) -> None:
+        wait_until(lambda: self.online() == {"a", "b"}, 60, doing="both hosts online")
+
+    def submit(self, repeats: int = 2, model: str = "sim/mobilenet", *, fresh: bool = False) -> int:
+        """A measurement on each device and repeat; with a conversion where it is to be a fresh one."""
+        self._seed += fresh
+        words = ("--runtime", "sim", "--recipe", "fp32", "--no-gate", "--seed", str(self._seed))
+        return int(self.lab.document("submit", model, *words, "--repeats", str(repeats))["run"])
+
+    def running(self, run: int) -> int:
+        """Measurements that run now."""
+        with reading(self.engine) as connection:
+            rows = connection.execute(
+                select(attempts.c.id)
+                .join(jobs, jobs.c.id == attempts.c.job_id)
+                .where(jobs.c.sweep_run_id == run, jobs.c.kind == "measure", attempts.c.state == "running")
+            )
+            return len(rows.all())
+
+    def submit_and_run(self, repeats: int = 2) -> int:
+        """A run of which every device measures the first repeat."""
+        run = self.submit(repeats)
+        wait_until(lambda: self.running(run) == 6, 30, doing="six measurements at a time")
+        return run
+
+    def done(self, run: int, timeout_s: float = 60) -> list[int]:
+        """Wait for a run to succeed, see that all that must hold does; returns how many attempts each job took."""
+        wait_until(lambda: open_jobs(self.engine, run) == 0, timeout_s, doing=f"run {run} done\n{self.lab.said()}")
+        assert idle_violations(self.engine) == []
+        with reading(self.engine) as connection:
+            rows = connection.execute(select(jobs).where(jobs.c.sweep_run_id == run)).all()
+        assert {row.state for row in rows} == {"succeeded"}, [(row.title, row.failure_message) for row in rows]
+        for host in (self.a, self.b):
+            wait_until(lambda host=host: not host.runners(), 10, doing="no runner left")
+        return [row.attempts for row in rows if row.kind == "measure"]
+
+    def given_up(self, run: int, since: float) -> list[float]:
+        """Seconds from a moment to each attempt of a run that was lost after it."""
+        with reading(self.engine) as connection:
+            rows = connection.execute(
+                select(events.c.at)
+                .join(jobs, jobs.c.id == events.c.entity_id)
+                .where(events.c.entity == "job", events.c.before == "running", events.c.after == "queued")
+                .where(jobs.c.sweep_run_id == run)
+            )
+            return sorted(row.at.timestamp() - since for row in rows)
+
+
+@pytest.fixture(scope="module")
+def farm() -> Iterator[Farm]:
+    assert _LACKING is None, _LACKING
+    made = Farm()
+    try:
+        made.begin()
+        yield made
+    finally:
+        made.close()
+
+
+@pytest.fixture
+def report(record_property: Callable[[str, object], None]) -> Callable[[str, Any], None]:
+    """Says what was measured, for whoever runs with -s."""
+
+    def say(what: str, value: Any) -> None:
+        record_property(what, value)
+        print(f"\n{what}: {value}")
+
+    return say
+
+
+def test_a_dispatcher_that_is_killed_or_ended_is_replaced_and_no_job_notices(farm: Farm) -> None:
+    run = farm.submit_and_run(4)
+    second = farm.lab.up("second.out")
+    wait_until(lambda: "standing by" in farm.lab.said("second.out"), 30, doing="the second stands by")
+    farm.service.kill()
+    wait_until(lambda: "dispatching" in farm.lab.said("second.out"), 30, doing="the second takes over")
+    third = farm.lab.up("third.out")
+    wait_until(lambda: "standing by" in farm.lab.said("third.out"), 30, doing="the third stands by")
+    second.send_signal(signal.SIGTERM)
+    assert second.wait(timeout=20) == 0
+    assert "hosts go on with what they run" in farm.lab.said("second.out")
+    farm.service = third
+    assert set(farm.done(run)) == {1}
+
+
+def test_a_short_absence_disturbs_nothing(farm: Farm) -> None:
+    run = farm.submit_and_run(3)
+    farm.a.pull_cable()
+    farm.b.raylet().suspend()
+    time.sleep(LEASE_S / 2)
+    farm.a.plug_cable()
+    time.sleep(LEASE_S)
+    farm.b.raylet().resume()
+    assert set(farm.done(run)) == {1}
+
+
+def test_the_database_server_may_be_killed(farm: Farm) -> None:
+    run = farm.submit_and_run()
+    farm.server.kill()
+    time.sleep(1.5)
+    farm.server.start()
+    assert set(farm.done(run)) == {1}
+    assert "the database is back" in farm.lab.said("third.out")
+
+
+def test_a_killed_agent_is_replaced(farm: Farm) -> None:
+    run = farm.submit_and_run()
+    farm.a.signal(signal.SIGKILL, farm.a.agents())
+    assert sorted(farm.done(run)) == [1] * 9 + [2] * 3
+
+
+def test_a_killed_runner_is_tried_again(farm: Farm) -> None:
+    with ThreadPoolExecutor(1) as pool:
+        submitting = pool.submit(farm.submit, 1, fresh=True)
+        runners = wait_until(lambda: [*farm.a.runners(), *farm.b.runners()], 30, doing="a conversion runs")
+        farm.a.signal(signal.SIGKILL, runners)
+        run = submitting.result()
+    farm.done(run)
+    with reading(farm.engine) as connection:
+        query = select(jobs.c.attempts).where(jobs.c.sweep_run_id == run, jobs.c.kind == "convert")
+        assert connection.execute(query).scalar_one() == 2
+
+
+def test_a_killed_raylet(farm: Farm, report: Callable[[str, Any], None]) -> None:
+    run = farm.submit_and_run()
+    raylet, agents = farm.a.raylet(), farm.a.agents()
+    killed = time.time()
+    raylet.kill()
+    wait_until(lambda: not any(agent.is_running() for agent in agents), 6, doing="the agent ends itself")
+    agent_s = time.time() - killed
+    assert sorted(farm.done(run)) == [1] * 9 + [2] * 3
+    requeued_s = farm.given_up(run, killed)
+    report("a killed raylet: agent gone, jobs queued again after s", (round(agent_s, 1), requeued_s))
+    assert agent_s < 6
+    assert requeued_s[-1] < 20
+
+
+def test_a_host_that_dies_with_all_it_runs(farm: Farm, report: Callable[[str, Any], None]) -> None:
+    run = farm.submit_and_run()
+    killed = time.time()
+    farm.a.signal(signal.SIGKILL)
+    wait_until(lambda: len(farm.given_up(run, killed)) == 3, 20, doing="jobs queued again")
+    requeued_s = farm.given_up(run, killed)
+    report("a dead host: jobs queued again after s", requeued_s)
+    assert requeued_s[-1] < 15
+    farm.a.join(*farm.options)
+    assert sorted(farm.done(run)) == [1] * 9 + [2] * 3
+
+
+def test_a_frozen_host_and_a_pulled_cable_outlast_the_lease(farm: Farm, report: Callable[[str, Any], None]) -> None:
+    run = farm.submit_and_run()
+    began = time.time()
+    farm.a.signal(signal.SIGSTOP)
+    farm.b.pull_cable()
+    wait_until(lambda: len(farm.given_up(run, began)) == 6, EXPIRY_S + 10, doing="jobs queued again")
+    farm.a.signal(signal.SIGCONT)
+    farm.b.plug_cable()
+    attempts_each = farm.done(run, 90)
+    requeued_s = farm.given_up(run, began)
+    report("frozen, and cut off: jobs queued again after s", requeued_s)
+    assert requeued_s[0] > LEASE_S + 5
+    assert requeued_s[5] < LEASE_S + 15
+    assert max(attempts_each) <= 3
+    farm.all_online()
+
+
+def test_a_full_disk(farm: Farm) -> None:
+    farm.a.on_disk(f"dd if=/dev/zero of={farm.a.home}/filler bs=1M status=none || true")
+    runs = [farm.submit(1, fresh=True) for _ in range(3)]
+    for run in runs:
+        farm.done(run)
+    farm.a.on_disk(f"rm {farm.a.home}/filler")
+    farm.all_online()
+
+
+def test_leaving_leaves_nothing_behind(farm: Farm) -> None:
+    run = farm.submit_and_run(1)
+    assert farm.b.joined is not None
+    farm.b.joined.send_signal(signal.SIGTERM)
+    assert farm.b.joined.wait(timeout=20) == 0
+    assert farm.b.processes() == []
+    assert "left the farm" in farm.b.said()
+    farm.b.join(*farm.options)
+    assert sorted(farm.done(run)) == [1] * 3 + [2] * 3

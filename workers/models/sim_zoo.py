@@ -1,0 +1,112 @@
+"""`sim/<name>`: models that only simulated devices run. Nothing is ever computed; each stands for a time."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+
+from workers.contract import ModelRequest
+from workers.examples import Examples
+from workers.models.source import (
+    CALIBRATION_EXAMPLES,
+    FIDELITY_EXAMPLES,
+    Made,
+    ModelSource,
+    Resolved,
+    UnknownModelError,
+    write_examples,
+)
+
+PREFIX = "sim/"
+FORMAT = "sim"
+#: Every simulated model has one input, of so many numbers.
+INPUT_WIDTH = 16
+#: How much faster than in fp32 a recipe runs.
+SPEED_UPS = {"fp32": 1.0, "int8-static": 2.2}
+
+
+@dataclass(frozen=True, kw_only=True)
+class SimLayer:
+    """One operation of a simulated model."""
+
+    name: str
+    type: str
+    #: Share of an inference.
+    share: float
+    #: Two per multiply-accumulate; None for what multiplies nothing.
+    flops: int | None
+    bytes: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class SimModel:
+    """What a simulated model stands for."""
+
+    #: One inference in fp32 on a device of speed 1.
+    nominal_ms: float
+    layers: tuple[SimLayer, ...]
+
+
+def _network(nominal_ms: float, blocks: int, kind: str) -> SimModel:
+    """Blocks of one heavy and one light operation, and a head; the middle blocks weigh most."""
+    weights = [1.0 + min(index, blocks - 1 - index) for index in range(blocks)]
+    layers = []
+    for index, weight in enumerate(weights):
+        share = 0.95 * weight / sum(weights)
+        work = int(share * nominal_ms * 2e7)
+        name = f"blocks.{index}"
+        layers.append(SimLayer(name=f"{name}.mix", type=kind, share=0.85 * share, flops=work, bytes=work // 20))
+        layers.append(SimLayer(name=f"{name}.act", type="Relu", share=0.15 * share, flops=None, bytes=work // 40))
+    head = int(0.05 * nominal_ms * 2e7)
+    layers.append(SimLayer(name="head", type="MatMul", share=0.05, flops=head, bytes=head // 10))
+    return SimModel(nominal_ms=nominal_ms, layers=tuple(layers))
+
+
+MODELS = {
+    "sim/tiny": _network(0.5, 2, "Conv"),
+    "sim/mobilenet": _network(8.0, 8, "Conv"),
+    "sim/detector": _network(40.0, 16, "Conv"),
+    "sim/transformer": _network(120.0, 12, "MatMul"),
+}
+
+
+class SimZoo(ModelSource):
+    """Needs no package: a farm can be tried where no framework is installed."""
+
+    formats: ClassVar[tuple[str, ...]] = (FORMAT,)
+    simulated: ClassVar[bool] = True
+
+    def names(self) -> list[str]:
+        """See `ModelSource.names`."""
+        return sorted(MODELS)
+
+    def resolve(self, request: ModelRequest) -> Resolved | None:
+        """See `ModelSource.resolve`."""
+        if not request.name.startswith(PREFIX):
+            return None
+        if request.name not in MODELS:
+            close = get_close_matches(request.name, MODELS, n=3) or sorted(MODELS)
+            raise UnknownModelError(f"unknown model {request.name}; did you mean {', '.join(close)}?")
+        return Resolved(request.name, FORMAT, "fp32", {"simulated": True}, request)
+
+    def materialise(self, request: ModelRequest, folder: Path) -> Made:
+        """Write down which model it is; nobody computes with the examples."""
+        artifact = folder / "model.sim"
+        artifact.write_text(program(request.name, "fp32", request.seed), encoding="ascii")
+        shape = (request.batch, INPUT_WIDTH)
+        given, calibration = (
+            Examples({"input": np.zeros((count, *shape), np.float32)})
+            for count in (FIDELITY_EXAMPLES, CALIBRATION_EXAMPLES)
+        )
+        examples_path, calibration_path = write_examples(folder, request, given, calibration)
+        return Made(artifact, examples_path, calibration_path, facts={"simulated": True, "task": "none"})
+
+
+def program(model: str, recipe: str, seed: int) -> str:
+    """The bytes of a simulated program."""
+    return json.dumps({"simulated": True, "model": model, "recipe": recipe, "seed": seed}, sort_keys=True)
