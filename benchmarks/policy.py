@@ -108,7 +108,7 @@ def plot(path: Path, sweeps: dict[str, Outcome], bound_s: float, weeks: dict[str
         left.plot(moments, at_work, label=f"{name}: {outcome.makespan_s / bound_s:.3f} x the bound")
     left.axvline(bound_s, color="black", linestyle=":", label="lower bound")
     left.set(xlabel="seconds since the sweep was released", ylabel="devices at work", title="One sweep")
-    left.legend()
+    left.legend(loc="lower left")
     for name, style in zip(weeks, ("-", "--"), strict=True):
         for number, (owner, waited) in enumerate(weeks[name].items()):
             ordered = np.sort(waited) + 1.0
@@ -116,7 +116,7 @@ def plot(path: Path, sweeps: dict[str, Outcome], bound_s: float, weeks: dict[str
             right.plot(ordered, shares, style, color=f"C{number}", label=f"{owner}, {name}")
     right.axhline(0.95, color="black", linestyle=":")
     right.set(xscale="log", xlabel="waited s (+1)", ylabel="share of jobs", title="A week of several owners")
-    right.legend(fontsize="small")
+    right.legend(loc="upper left", fontsize="small")
     figure.savefig(path, dpi=110)
     plt.close(figure)
 

@@ -269,13 +269,14 @@ def durations_s(count: int, random: np.random.Generator) -> np.ndarray:
 def a_sweep(
     fleet: Fleet, requirements: dict[int, Requirement], count: int, random: np.random.Generator
 ) -> list[Wanted]:
-    """One run: a quarter pinned to single devices, the rest free to move; of some devices more is asked."""
+    """One run: the same few jobs for each single device, and the rest free to move; of some devices more is asked."""
     moving = [number for number, one in requirements.items() if one.moves]
     pinned = [number for number, one in requirements.items() if not one.moves]
     sizes = np.array([len(fleet.fitting(requirements[number])) for number in moving], dtype=float)
     weights = sizes * random.lognormal(0.0, 0.3, len(moving))
-    asked = random.choice(moving, count, p=weights / weights.sum())
-    asked = np.where(random.random(count) < 0.25, random.choice(pinned, count), asked)
+    each = np.repeat(pinned, count // 4 // len(pinned))
+    asked = np.concatenate([each, random.choice(moving, count - len(each), p=weights / weights.sum())])
+    random.shuffle(asked)
     seconds = durations_s(count, random)
     longest_first = np.empty(count, dtype=int)
     longest_first[np.argsort(-seconds, kind="stable")] = np.arange(count)

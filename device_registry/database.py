@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, cast
 
-from sqlalchemy import Connection, Engine, Table, create_engine, event, insert
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Engine,
+    Table,
+    Text,
+    any_,
+    bindparam,
+    create_engine,
+    event,
+    func,
+    insert,
+    select,
+)
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, OperationalError
@@ -132,6 +146,21 @@ def insert_row(connection: Connection, table: Table, **values: Any) -> int:
     key = connection.execute(insert(table).values(**values)).inserted_primary_key
     assert key is not None  # every table of ours has one
     return int(key[0])
+
+
+def one_of(connection: Connection, column: Any, values: Collection[Any]) -> ColumnElement[bool]:
+    """Whether a column holds one of these values, however many: they go down as one parameter.
+
+    Args:
+        connection: whose dialect says it.
+        column: of numbers or text.
+        values: all of the column's type.
+    """
+    if connection.dialect.name == "postgresql":
+        known = bindparam(None, list(values), type_=postgresql.ARRAY(column.type))
+        return cast(ColumnElement[bool], column == any_(known))
+    each = func.json_each(bindparam(None, json.dumps(list(values)), type_=Text)).table_valued("value")
+    return cast(ColumnElement[bool], column.in_(select(each.c.value)))
 
 
 def upsert(connection: Connection, table: Table, key: Sequence[str]) -> Any:

@@ -114,7 +114,7 @@ def hosts_table(hosts: Sequence[Row]) -> Table:
         ]
         for host in hosts
     ]
-    columns = ["host", "presence", "devices online", "busy", "labels", "last hello", "why"]
+    columns = ["host", "presence", "devices online", "busy", "labels", "last seen", "why"]
     return simple_table("Hosts", columns, rows)
 
 

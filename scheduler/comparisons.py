@@ -15,6 +15,7 @@ from scheduler.points import point_of
 from scheduler.queue import artifacts, sweep_runs
 from scheduler.records import devices_of, superseded
 from scheduler.states import jobs, portions
+from scheduler.tables import CANARY
 from workers.contract import promises_integers
 from workers.errors import UNSUPPORTED
 from workers.judge import OUTPUTS_WRONG
@@ -67,7 +68,8 @@ def run_results(connection: Connection, run_id: int) -> RunResults:
 def latest_results(connection: Connection, limit: int) -> list[dict[str, Any]]:
     """Rows of the latest runs, newest run first."""
     found: list[dict[str, Any]] = []
-    for run_id in connection.execute(select(sweep_runs.c.id).order_by(sweep_runs.c.id.desc())).scalars():
+    users = select(sweep_runs.c.id).where(sweep_runs.c.schedule.is_distinct_from(CANARY))
+    for run_id in connection.execute(users.order_by(sweep_runs.c.id.desc())).scalars():
         found += [{"run": run_id, **row} for row in run_results(connection, run_id).results]
         if len(found) >= limit:
             break

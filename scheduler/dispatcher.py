@@ -123,6 +123,8 @@ class Dispatcher:
         self._arrived: dict[str, dict[str, Any]] = {}
         self._lost: dict[str, Lost] = {}
         self._backlog_turn = 0
+        #: Hosts that were ever given work here.
+        self._served: set[int] = set()
         #: Hosts that stopped answering or were refused, and why; until they come back.
         self.lost_hosts: dict[str, str] = {}
 
@@ -173,9 +175,8 @@ class Dispatcher:
         finally:
             with self._writing() as connection:
                 why = "the dispatcher stopped"
-                lose_attempts(
-                    connection, list(self._running.live), who=self._who, why=why, now=self._clock(), counted=False
-                )
+                ours = [one.id for one in self._running.live.values() if one.host_id in self._served]
+                lose_attempts(connection, ours, who=self._who, why=why, now=self._clock(), counted=False)
                 self._lease.release(connection)
             self.close()
 
@@ -347,6 +348,7 @@ class Dispatcher:
         for host in done.greeted:
             host.answered_at = clock_s
             self._roster.hosts[host.id] = host
+            self._served.add(host.id)
             self._running.forget_host(host.id)
             self.lost_hosts.pop(host.reached_as, None)
         if done.gone or done.greeted:
@@ -408,7 +410,7 @@ class Dispatcher:
         """Processes of ours on this machine: no foreign load to what is measured here."""
         here = [host.id for host in self._roster.hosts.values() if host.key.partition("/")[0] == machine_key()]
         own = [os.getpid(), *runs.followers_here(connection, now)] if here else []
-        return {host_id: own for host_id in here}
+        return dict.fromkeys(here, own)
 
     def _start(self, claimed: Collection[Claimed]) -> None:
         orders: dict[int, list[dict[str, Any]]] = {}

@@ -21,6 +21,11 @@ class Home:
     database_url: str
     store_url: str
 
+    @property
+    def has_own_database(self) -> bool:
+        """Whether the database lies here: this machine's alone, as far as anybody can tell."""
+        return self.database_url.startswith(f"sqlite:///{self.path}")
+
     def prepare(self) -> None:
         """Make the folder.
 

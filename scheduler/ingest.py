@@ -15,7 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 from sqlalchemy import Connection, Row, Text, cast, insert, select, update
 from sqlalchemy.exc import DBAPIError, StatementError
 
-from device_registry.database import passes, table_of
+from device_registry.database import one_of, passes, table_of
 from scheduler import queue
 from scheduler.durations import learn
 from scheduler.points import update_points
@@ -27,7 +27,6 @@ from scheduler.states import (
     change_jobs,
     jobs,
     payload_text,
-    portions,
     read_payload,
     record_all,
 )
@@ -93,14 +92,14 @@ def read_report(data: Any) -> Report:
 def take_started(connection: Connection, started: Iterable[tuple[int, str]], *, who: str, now: datetime) -> None:
     """Attempts, as (id, token), have begun; what is not leased under that token is left alone."""
     tokens = dict(started)
-    begun: list[int] = []
-    for portion in portions(tokens):
-        rows = connection.execute(
-            select(attempts.c.id, attempts.c.token)
-            .where(attempts.c.id.in_(portion), attempts.c.state == "leased")
-            .with_for_update()
-        )
-        begun += [row.id for row in rows if row.token == tokens[row.id]]
+    if not tokens:
+        return
+    rows = connection.execute(
+        select(attempts.c.id, attempts.c.token)
+        .where(one_of(connection, attempts.c.id, tokens), attempts.c.state == "leased")
+        .with_for_update()
+    )
+    begun = [row.id for row in rows if row.token == tokens[row.id]]
     change_attempts(connection, begun, "leased", "running", who=who, why=None, now=now)
 
 
@@ -163,29 +162,22 @@ def _broken(document: dict[str, Any], message: str, now: datetime) -> Report:
 
 def _rows(connection: Connection, ids: Iterable[int]) -> dict[int, Any]:
     """Attempts with what is asked of their jobs; locked, for users cancel at any moment."""
-    wanted = (
-        "kind",
-        "sweep_run_id",
-        "case_key",
-        "needs_key",
-        "makes_key",
-        "attempts",
-        "owner",
-        "canary",
-        "duration_key",
-    )
-    columns = [*(jobs.c[name] for name in wanted), payload_text(), cast(jobs.c.avoid, Text).label("avoid_text")]
-    found: dict[int, Any] = {}
-    for portion in portions(sorted(set(ids))):
-        rows = connection.execute(
-            select(attempts, jobs.c.state.label("job_state"), *columns)
-            .join(jobs, jobs.c.id == attempts.c.job_id)
-            .where(attempts.c.id.in_(portion))
-            .order_by(attempts.c.id)
-            .with_for_update()
+    tried = ("id", "job_id", "device_id", "place", "token", "state")
+    wanted = ("kind", "sweep_run_id", "case_key", "needs_key", "makes_key", "attempts", "owner", "canary")
+    rows = connection.execute(
+        select(
+            *(attempts.c[name] for name in tried),
+            *(jobs.c[name] for name in (*wanted, "duration_key")),
+            jobs.c.state.label("job_state"),
+            payload_text(),
+            cast(jobs.c.avoid, Text).label("avoid_text"),
         )
-        found.update((row.id, row) for row in rows)
-    return found
+        .join(jobs, jobs.c.id == attempts.c.job_id)
+        .where(one_of(connection, attempts.c.id, sorted(set(ids))))
+        .order_by(attempts.c.id)
+        .with_for_update()
+    )
+    return {row.id: row for row in rows}
 
 
 def _ingest(connection: Connection, reports: Sequence[Report], *, who: str, now: datetime) -> list[Ended]:
@@ -199,11 +191,7 @@ def _ingest(connection: Connection, reports: Sequence[Report], *, who: str, now:
     ]
     learn(
         connection,
-        [
-            (row.duration_key, _used_s(report, row, now))
-            for report, row in taken.succeeded
-            if row.duration_key is not None
-        ],
+        [(row.duration_key, _used_s(report)) for report, row in taken.succeeded if row.duration_key is not None],
     )
     return ended
 
@@ -257,11 +245,14 @@ def _end(
     """Live attempts end; those whose start was not heard of yet have begun all the same."""
     leased = [row.id for _, row in ended if row.state == "leased"]
     if leased:
-        for portion in portions(leased):
-            connection.execute(update(attempts).where(attempts.c.id.in_(portion)).values(state="running"))
+        connection.execute(update(attempts).where(one_of(connection, attempts.c.id, leased)).values(state="running"))
         record_all(connection, "attempt", leased, "leased", "running", who=who, why=None, now=now)
-    each = {row.id: {"log_sha256": report.log_sha256} for report, row in ended}
-    change_attempts(connection, why, "running", after, who=who, why=why, now=now, each=each)
+    logs = {row.id: report.log_sha256 for report, row in ended}
+    plain = [known for known, sha256 in logs.items() if sha256 is None and why[known] is None]
+    change_attempts(connection, plain, "running", after, who=who, why=None, now=now)
+    others = {known: why[known] for known in logs.keys() - set(plain)}
+    each = {known: {"log_sha256": logs[known]} for known in others}
+    change_attempts(connection, others, "running", after, who=who, why=others, now=now, each=each)
 
 
 def _take_succeeded(
@@ -281,7 +272,7 @@ def _take_succeeded(
     done = [row.job_id for _, row in taken]
     change_jobs(connection, done, "running", "succeeded", who=who, why=None, now=now)
     queue.unblock(connection, [row.makes_key for _, row in by_kind["convert"]], who=who, now=now)
-    return [_ended(report, row, "finished", now) for report, row in taken]
+    return [_ended(report, row, "finished") for report, row in taken]
 
 
 def _take_failed(
@@ -297,7 +288,7 @@ def _take_failed(
         if members:
             _end(connection, members, after, why, who=who, now=now)
     for report, row, failure in taken:
-        ended.append(_ended(report, row, final[row.id], now, failure))
+        ended.append(_ended(report, row, final[row.id], failure))
         ours = failure.code in _OURS
         if failure.code == "artifact_corrupt" and failure.artifact_sha256 is not None:
             queue.remake(connection, failure.artifact_sha256, row.sweep_run_id, who=who, now=now)
@@ -321,7 +312,7 @@ def _take_unwanted(
     why: dict[int, str | None] = {row.id: f"its job is {row.job_state}" for _, row in taken}
     if taken:
         _end(connection, taken, "cancelled", why, who=who, now=now)
-    return [_ended(report, row, "cancelled", now) for report, row in taken]
+    return [_ended(report, row, "cancelled") for report, row in taken]
 
 
 def _take_late(connection: Connection, taken: Sequence[tuple[Report, Any]], *, who: str, now: datetime) -> list[Ended]:
@@ -331,15 +322,15 @@ def _take_late(connection: Connection, taken: Sequence[tuple[Report, Any]], *, w
     late = [row.id for _, row in taken]
     why = "the result came after the lease"
     change_attempts(connection, late, "lost", "stale", who=who, why=why, now=now)
-    return [_ended(report, row, "stale", now) for report, row in taken]
+    return [_ended(report, row, "stale") for report, row in taken]
 
 
-def _used_s(report: Report, row: Row[Any], now: datetime) -> float:
-    used_s = report.wall_s if report.wall_s is not None else (now - row.started_at).total_seconds()
+def _used_s(report: Report) -> float:
+    used_s = report.wall_s if report.wall_s is not None else report.result.finished_at - report.result.started_at
     return max(0.0, used_s)
 
 
-def _ended(report: Report, row: Row[Any], state: str, now: datetime, failure: Failure | None = None) -> Ended:
+def _ended(report: Report, row: Row[Any], state: str, failure: Failure | None = None) -> Ended:
     measurement = report.result.measurement if failure is None else None
     return Ended(
         attempt_id=row.id,
@@ -350,7 +341,7 @@ def _ended(report: Report, row: Row[Any], state: str, now: datetime, failure: Fa
         owner=row.owner,
         needs_key=row.needs_key,
         canary=row.canary,
-        used_s=_used_s(report, row, now),
+        used_s=_used_s(report),
         failure=failure,
         p50_ms=measurement.timings.p50_ms if measurement is not None else None,
         verdict=report.judgement.verdict if report.judgement is not None else None,

@@ -9,10 +9,10 @@ from typing import Any, Final
 
 from sqlalchemy import ColumnElement, Connection, Row, Select, Text, bindparam, cast, exists, func, or_, select, text
 
-from device_registry.database import table_of
+from device_registry.database import one_of, table_of
 from scheduler.placement import PRIORITY_STEP_S, Fleet, Lane, Requirement, Wanted
 from scheduler.requirements import load_some, requirements
-from scheduler.states import IS_QUEUED, jobs, portions
+from scheduler.states import IS_QUEUED, jobs
 from scheduler.tables import SweepRun
 
 sweep_runs = table_of(SweepRun)
@@ -72,8 +72,7 @@ def _first_of_each() -> Select[Any]:
         .correlate(requirements)
         .scalar_subquery()
     )
-    wanted = requirements.c.id.in_(bindparam("requirement_ids", expanding=True))
-    return select(*_columns(head)).select_from(requirements).join(head, head.c.id == first).where(wanted)
+    return select(*_columns(head)).select_from(requirements).join(head, head.c.id == first)
 
 
 def _first_of_one() -> Select[Any]:
@@ -152,9 +151,8 @@ class Lanes:
                 read[lane] = key
         found: list[Row[Any]] = []
         for owner, ids in sorted(by_owner.items()):
-            for portion in portions(ids):
-                given = {"requirement_ids": portion, "owner": owner, "canary": canary, "now": now}
-                found += connection.execute(_FIRST_OF_EACH, given)
+            wanted = _FIRST_OF_EACH.where(one_of(connection, requirements.c.id, ids))
+            found += connection.execute(wanted, {"owner": owner, "canary": canary, "now": now})
         for row in found:
             read.pop((row.requirement_id, row.owner), None)
         for lane, key in read.items():  # read empty

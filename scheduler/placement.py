@@ -123,7 +123,7 @@ def match(
     nothing eligible starves. (An owner's lanes to the same places share their ageing: more of them do not make a larger
     share.) Among equals the owner who
     used less goes first, then the older job; within one run conversions, then jobs that fit one place only, then the
-    lane that is most urgent: the one with the most work queued per place that it fits, or with the longest job. A job
+    lane that is most urgent: by the work queued per place that it fits, and the length of its longest job. A job
     goes to a place that has its artifact, else to the one that others want least, else to the least used.
 
     Quiet: while a place that needs it is at work, its host does nothing that would disturb it. So a job that comes
@@ -176,6 +176,8 @@ class _Lane:
     only: str | None
     #: How many lanes of its owner go to the same places.
     siblings: int = 1
+    #: Whether its turn may get later while places are given away; it is looked at again only then.
+    may_fall_back: bool = False
 
 
 #: When a lane has its turn: level, rank, run, conversions, urgency, position, job; the smaller first.
@@ -225,7 +227,7 @@ class _Turns:
                 heapq.heappop(self._owners)
             elif not (lane := heap[0][1]).jobs or lane.only in self.taken:
                 heapq.heappop(heap)
-            elif (turn := self._turn(lane)) > heap[0][0]:
+            elif lane.may_fall_back and (turn := self._turn(lane)) > heap[0][0]:
                 heapq.heapreplace(heap, (turn, lane))
             elif (turn_now := self._turn_of_owner(heap)) > owner_turn:
                 heapq.heapreplace(self._owners, (turn_now, heap))
@@ -235,7 +237,7 @@ class _Turns:
     def served(self, lane: _Lane) -> None:
         """The first job of a lane got a place."""
         job = lane.jobs.pop()
-        lane.served_at = self._now
+        lane.served_at, lane.may_fall_back = self._now, True
         self._use_s[lane.owner] = self._use_s.get(lane.owner, 0.0) + max(job.expected_s, _LEAST_USE_S)
         self._queued_s[lane.pool] -= job.expected_s
 
@@ -277,7 +279,7 @@ class _Turns:
                         waiting.sort(key=_longest_first if moves else _in_position, reverse=True)
                     served_at = history.served_at.get((requirement_id, owner), -inf)
                     only = next(iter(found)) if len(found) == 1 else None
-                    lanes.append(_Lane(pool, owner, canary, moves, waiting, served_at, only))
+                    lanes.append(_Lane(pool, owner, canary, moves, waiting, served_at, only, may_fall_back=moves))
                     siblings[owner, pool] = siblings.get((owner, pool), 0) + 1
         for lane in lanes:
             lane.siblings = siblings[lane.owner, lane.pool]
@@ -288,9 +290,12 @@ class _Turns:
         # Whoever can go nowhere else goes before whoever can, whatever is queued behind.
         urgency_s, position = inf, job.position
         if lane.moves:
-            urgency_s, position = max(self.pressure_s(lane.pool), job.expected_s), 0
-        round_s = job.expected_s * self._sharers / len(lane.pool.keys)
-        waited_s = self._now - max(job.created_at, lane.served_at + min(round_s, _LONGEST_ROUND_S))
+            urgency_s, position = self.pressure_s(lane.pool) + job.expected_s, 0
+        since = job.created_at
+        if lane.served_at > since - _LONGEST_ROUND_S:
+            round_s = job.expected_s * self._sharers / len(lane.pool.keys)
+            since = max(since, lane.served_at + min(round_s, _LONGEST_ROUND_S))
+        waited_s = self._now - since
         level = float(job.priority)
         if waited_s >= PRIORITY_STEP_S:
             level += waited_s // (PRIORITY_STEP_S * lane.siblings)

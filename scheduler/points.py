@@ -9,9 +9,9 @@ from datetime import datetime
 from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, select, tuple_, update
+from sqlalchemy import Connection, select, update
 
-from device_registry.database import table_of, upsert
+from device_registry.database import one_of, table_of, upsert
 from scheduler.conversions import digest
 from scheduler.tables import Artifact, Point, Result, Series
 from workers.codec import from_dict
@@ -57,12 +57,20 @@ def update_points(connection: Connection, taken: Sequence[tuple[Report, Any]], n
             "environment_digest": digest([report.environment, versions.get(row.needs_key)]),
             "at": now,
         }
-    added = upsert(connection, points, ("series_id", "sweep_run_id"))
-    made = connection.execute(added.returning(points.c.id, points.c.series_id, points.c.verdict), list(found.values()))
-    valid = [{"one": row.series_id, "point_id": row.id} for row in made if row.verdict == "valid"]
-    if valid:
-        here = update(series).where(series.c.id == bindparam("one"))
-        connection.execute(here.values(latest_valid_point_id=bindparam("point_id")), valid)
+    connection.execute(upsert(connection, points, ("series_id", "sweep_run_id")), list(found.values()))
+    valid: dict[int, list[int]] = {}
+    for (series_id, run_id), point in found.items():
+        if point["verdict"] == "valid":
+            valid.setdefault(run_id, []).append(series_id)
+    for run_id, ids in sorted(valid.items()):
+        its_point = (
+            select(points.c.id)
+            .where(points.c.series_id == series.c.id, points.c.sweep_run_id == run_id)
+            .correlate(series)
+            .scalar_subquery()
+        )
+        here = update(series).where(one_of(connection, series.c.id, ids))
+        connection.execute(here.values(latest_valid_point_id=its_point))
 
 
 def point_of(repeats: list[tuple[float, str]]) -> tuple[float, str, int]:
@@ -84,15 +92,22 @@ def _case(row: Any) -> _Case:
 
 def _repeats(connection: Connection, cases: Iterable[_Case]) -> dict[_Case, list[tuple[float, str]]]:
     """What counts of each case, (process median, verdict) each."""
-    columns = (_results.c.sweep_run_id, _results.c.case_key, _results.c.device_id)
-    rows = connection.execute(
-        select(*columns, _results.c.p50_ms, _results.c.verdict).where(
-            tuple_(*columns).in_(list(cases)), _results.c.stale.is_(False)
-        )
-    )
+    wanted = set(cases)
+    by_run: dict[int, set[str]] = {}
+    for run_id, case_key, _ in wanted:
+        by_run.setdefault(run_id, set()).add(case_key)
     found: dict[_Case, list[tuple[float, str]]] = {}
-    for row in rows:
-        found.setdefault(_case(row), []).append((row.p50_ms, row.verdict))
+    for run_id, keys in by_run.items():
+        rows = connection.execute(
+            select(_results.c.case_key, _results.c.device_id, _results.c.p50_ms, _results.c.verdict).where(
+                _results.c.sweep_run_id == run_id,
+                one_of(connection, _results.c.case_key, keys),
+                _results.c.stale.is_(False),
+            )
+        )
+        for case_key, device_id, p50_ms, verdict in rows:
+            if (case := (run_id, case_key, device_id)) in wanted:
+                found.setdefault(case, []).append((p50_ms, verdict))
     return found
 
 
@@ -121,8 +136,8 @@ def _series(connection: Connection, identities: dict[_Case, dict[str, Any]]) -> 
     """The series of each case, made where there is none yet."""
     keys = {case: digest(identity) for case, identity in identities.items()}
     by_key = {keys[case]: identity for case, identity in identities.items()}
-    query = select(series.c.key, series.c.id).where(series.c.key.in_(bindparam("keys", expanding=True)))
-    known = {row.key: int(row.id) for row in connection.execute(query, {"keys": list(by_key)})}
+    query = select(series.c.key, series.c.id).where(one_of(connection, series.c.key, by_key))
+    known = {row.key: int(row.id) for row in connection.execute(query)}
     if missing := [{"key": key, **identity} for key, identity in by_key.items() if key not in known]:
         made = connection.execute(series.insert().returning(series.c.key, series.c.id), missing)
         known.update((row.key, row.id) for row in made)
@@ -131,6 +146,5 @@ def _series(connection: Connection, identities: dict[_Case, dict[str, Any]]) -> 
 
 def _conversion_versions(connection: Connection, keys: set[str | None]) -> dict[str, Any]:
     wanted = [key for key in keys if key is not None]
-    query = select(_artifacts.c.key, _artifacts.c.provenance)
-    found = connection.execute(query.where(_artifacts.c.key.in_(bindparam("keys", expanding=True))), {"keys": wanted})
-    return {row.key: row.provenance["versions"] for row in found}
+    query = select(_artifacts.c.key, _artifacts.c.provenance).where(one_of(connection, _artifacts.c.key, wanted))
+    return {row.key: row.provenance["versions"] for row in connection.execute(query)}

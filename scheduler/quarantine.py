@@ -32,10 +32,9 @@ from scheduler.plan import plan
 from scheduler.queue import sweep_runs
 from scheduler.request import Request
 from scheduler.states import OPEN_JOB, jobs, portions, record
+from scheduler.tables import CANARY as CANARY
 from scheduler.wakeups import announce
 
-#: What the runs of canaries have for a schedule.
-CANARY = "canary"
 #: A canary that has not begun by then is given up.
 _LONGEST_WAIT_S = 3600.0
 
@@ -118,14 +117,14 @@ def maintain(connection: Connection, *, who: str, now: datetime) -> list[Recover
         health = _health(row)
         pause = timedelta(seconds=probe_pause_s(health.probes))
         if row.probe_at is None:  # its canary failed
-            steps.append(Recovery(row.host_id, row.key, max(0, health.probes - 1)))
+            steps.append(_recovery(connection, row, max(0, health.probes - 1), who=who, now=now))
             health = replace(health, probe_at=now + pause)
         elif row.id in probed:
             health = replace(health, probe_at=now + timedelta(seconds=probe_pause_s(0)))
         else:
             pause = timedelta(seconds=probe_pause_s(health.probes + 1))
             if row.presence != "online":
-                steps.append(Recovery(row.host_id, row.key, health.probes))
+                steps.append(_recovery(connection, row, health.probes, who=who, now=now))
             elif (why_not := _probe(connection, known[row.id], online, now)) is not None:
                 why = f"{health.admin_why}; no canary can probe it ({why_not}): release it by hand"
                 record(connection, "admin", row.id, health.admin, health.admin, who=who, why=why, now=now)
@@ -239,6 +238,11 @@ def _open_canaries(connection: Connection, ids: Collection[int], now: datetime) 
         .where(*recent, jobs.c.state.in_(OPEN_JOB), jobs.c.canary.is_(True))
     )
     return [row for row in rows if row.device_id in ids]
+
+
+def _recovery(connection: Connection, row: Row[Any], rung: int, *, who: str, now: datetime) -> Recovery:
+    record(connection, "admin", row.id, row.admin, row.admin, who=who, why=f"recovery, step {rung + 1}", now=now)
+    return Recovery(row.host_id, row.key, rung)
 
 
 def _probe(

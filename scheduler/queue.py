@@ -11,7 +11,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, Text, cast, insert, select, text, update
 
-from device_registry.database import insert_row, table_of
+from device_registry.database import insert_row, one_of, table_of
 from device_registry.errors import UsageError
 from scheduler.lanes import sweep_runs as sweep_runs
 from scheduler.placement import Assignment, JobKind
@@ -24,7 +24,6 @@ from scheduler.states import (
     change_jobs,
     jobs,
     payload_text,
-    portions,
     read_payload,
     record,
     record_all,
@@ -133,17 +132,15 @@ def claim(
         IntegrityError: a place is taken.
     """
     places = {assignment.job_id: assignment.place for assignment in assignments}
-    rows: list[Row[Any]] = []
-    for portion in portions(places):
-        rows += connection.execute(
-            update(jobs)
-            .where(jobs.c.id.in_(portion), jobs.c.state == "queued")
-            .values(state="running", attempts=jobs.c.attempts + 1, changed_at=now)
-            .returning(
-                *(jobs.c[name] for name in ("id", "kind", "needs_key", "owner", "requirement_id", "expected_s")),
-                payload_text(),
-            )
+    rows = connection.execute(
+        update(jobs)
+        .where(one_of(connection, jobs.c.id, places), jobs.c.state == "queued")
+        .values(state="running", attempts=jobs.c.attempts + 1, changed_at=now)
+        .returning(
+            *(jobs.c[name] for name in ("id", "kind", "needs_key", "owner", "requirement_id", "expected_s")),
+            payload_text(),
         )
+    ).all()
     if not rows:
         return []
     record_all(connection, "job", [row.id for row in rows], "queued", "running", who=who, why=None, now=now)
@@ -200,8 +197,8 @@ def claim(
                 order=order,
             )
         )
-    why = {one.attempt_id: one.place for one in claimed}
-    record_all(connection, "attempt", why, None, "leased", who=who, why=why, now=now)
+    made_ids = [one.attempt_id for one in claimed]
+    record_all(connection, "attempt", made_ids, None, "leased", who=who, why=None, now=now)
     return claimed
 
 
@@ -217,7 +214,9 @@ def _return_unmade(connection: Connection, ids: Sequence[int], *, who: str, now:
 def _inputs(connection: Connection, keys: set[str]) -> dict[str, dict[str, str]]:
     """Artifact and companions by key."""
     found = connection.execute(
-        select(artifacts.c.key, artifacts.c.sha256, artifacts.c.companions).where(artifacts.c.key.in_(keys))
+        select(artifacts.c.key, artifacts.c.sha256, artifacts.c.companions).where(
+            one_of(connection, artifacts.c.key, keys)
+        )
     )
     return {row.key: {"artifact": row.sha256, **row.companions} for row in found}
 

@@ -8,11 +8,10 @@ from typing import Any, Literal
 from sqlalchemy import Connection, Row, insert, select
 from sqlalchemy.exc import IntegrityError
 
-from device_registry.database import table_of
+from device_registry.database import one_of, table_of
 from device_registry.selectors import parse_selector
 from scheduler import placement
 from scheduler.conversions import digest
-from scheduler.states import portions
 from scheduler.tables import Requirement
 
 requirements = table_of(Requirement)
@@ -61,10 +60,9 @@ def load(connection: Connection, after_id: int = 0) -> list[placement.Requiremen
 
 def load_some(connection: Connection, ids: Collection[int]) -> list[placement.Requirement]:
     """The requirements of these ids."""
-    rows: list[Row[Any]] = []
-    for portion in portions(ids):
-        rows += connection.execute(select(requirements).where(requirements.c.id.in_(portion)))
-    return [_read(row) for row in rows]
+    return [
+        _read(row) for row in connection.execute(select(requirements).where(one_of(connection, requirements.c.id, ids)))
+    ]
 
 
 def _read(row: Row[Any]) -> placement.Requirement:

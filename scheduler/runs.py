@@ -211,7 +211,7 @@ class _Inserting:
             row["position"] = number
         if not rows:
             return
-        self._connection.execute(insert(jobs).returning(jobs.c.id), rows).all()
+        self._connection.execute(insert(jobs), rows)
         # From the rows themselves: their ids, for a hundred thousand of them, need not come back here.
         columns = {
             "at": literal(self._now, events.c.at.type),

@@ -9,9 +9,9 @@ from functools import lru_cache
 from itertools import islice
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Label, Table, Text, bindparam, cast, insert, text, update
+from sqlalchemy import Connection, Label, Table, Text, bindparam, cast, insert, select, text, update
 
-from device_registry.database import table_of
+from device_registry.database import one_of, table_of
 from device_registry.errors import BenchfarmError
 from scheduler.tables import Attempt, Event, Job
 
@@ -41,6 +41,7 @@ OPEN_JOB = ("blocked", "queued", "running")
 #: The same as conditions. Literal, for SQLite uses a partial index only for a query that repeats its words.
 IS_LIVE = text("attempt.state IN ('leased', 'running')")
 IS_QUEUED = text("job.state = 'queued'")
+_TABLES = {"job": jobs, "attempt": attempts}
 #: Rows named in one statement: SQLite takes 32,766 parameters, PostgreSQL 65,535.
 _MOST_IDS = 10_000
 
@@ -105,8 +106,16 @@ def record_all(
     if not ids:
         return
     common = {"at": now, "who": who, "entity": entity, "before": before, "after": after}
-    reasons = why if isinstance(why, Mapping) else dict.fromkeys(ids, why)
-    connection.execute(insert(events), [{**common, "entity_id": known, "why": reasons[known]} for known in ids])
+    table = _TABLES.get(entity)
+    if isinstance(why, Mapping) or table is None or len(ids) == 1:
+        reasons = why if isinstance(why, Mapping) else dict.fromkeys(ids, why)
+        connection.execute(insert(events), [{**common, "entity_id": known, "why": reasons[known]} for known in ids])
+        return
+    # The database makes the rows of those that it has: nothing is done for each of them here.
+    columns: dict[str, Any] = {name: bindparam(None, value, events.c[name].type) for name, value in common.items()}
+    columns |= {"entity_id": table.c.id, "why": bindparam(None, why, events.c.why.type)}
+    rows = select(*columns.values()).where(one_of(connection, table.c.id, ids)).order_by(table.c.id)
+    connection.execute(insert(events).from_select(list(columns), rows))
 
 
 def change_job(
@@ -216,11 +225,11 @@ def _change(
         return
     statement = update(table).where(table.c.state == before).values(state=after, **values)
     if each is None:
-        changed = sum(
-            connection.execute(statement.where(table.c.id.in_(portion))).rowcount for portion in portions(ids)
-        )
+        changed = connection.execute(statement.where(one_of(connection, table.c.id, ids))).rowcount
     else:
-        columns = {name: bindparam(f"new_{name}", type_=table.c[name].type) for name in next(iter(each.values()))}
+        columns: dict[str, Any] = {
+            name: bindparam(f"new_{name}", type_=table.c[name].type) for name in next(iter(each.values()))
+        }
         rows = [{"one": known, **{f"new_{name}": each[known][name] for name in columns}} for known in ids]
         changed = connection.execute(statement.where(table.c.id == bindparam("one")).values(**columns), rows).rowcount
     if changed != len(ids):

@@ -16,6 +16,7 @@ from scheduler.ingest import results
 from scheduler.queue import sweep_runs
 from scheduler.records import superseded
 from scheduler.states import LIVE_ATTEMPT, OPEN_JOB, attempts, jobs
+from scheduler.tables import CANARY
 
 #: Runs of more jobs are told in numbers.
 _MOST_IN_DETAIL = 1000
@@ -141,7 +142,8 @@ def known_run(connection: Connection, run_id: int | None) -> int:
         UsageError: there is no such run, or it only profiled.
     """
     query = select(sweep_runs.c.id, sweep_runs.c.request).order_by(sweep_runs.c.id.desc())
-    rows = connection.execute(query if run_id is None else query.where(sweep_runs.c.id == run_id))
+    users = sweep_runs.c.schedule.is_distinct_from(CANARY)
+    rows = connection.execute(query.where(users if run_id is None else sweep_runs.c.id == run_id))
     profiled = None
     for row in rows:
         if row.request.get("kind") != "profile":

@@ -19,6 +19,10 @@ _WAITS_UNTIL = text("queue_until IS NOT NULL AND state IN ('blocked', 'queued')"
 _LIVE_CONVERT = text("kind = 'convert' AND state IN ('blocked', 'queued', 'running')")
 
 
+#: Schedule of the runs that probe quarantined devices: the farm's own, no user's latest.
+CANARY = "canary"
+
+
 def _reference(target: str) -> list[Any]:
     return [ForeignKey(target)]
 

@@ -107,12 +107,6 @@ class Space:
 
     def remove(self) -> None:
         """Kill what runs in here, and delete it."""
-        self.signal(signal.SIGCONT)
-        for process in self.started:
-            with suppress(ProcessLookupError):
-                process.terminate()
-        with suppress(AssertionError):
-            wait_until(lambda: not self.processes(), 10)
         while self.processes():
             self.signal(signal.SIGKILL)
         for process in self.started:
@@ -138,11 +132,11 @@ class LabHost(Space):
         self.home.mkdir()
         self.joined: subprocess.Popen[bytes] | None = None
 
-    def join(self, *options: str, disk_mb: int = 64, **variables: str) -> subprocess.Popen[bytes]:
+    def join(self, *options: str, disk_mb: int = 64, head: str | None = None) -> subprocess.Popen[bytes]:
         """`benchfarm join` on this host, its data directory on a disk of its own."""
-        environment = self._lab.environment(self.home, **variables)
+        environment = self._lab.environment(self.home)
         environment.pop("BENCHFARM_DATABASE_URL", None)
-        words = [sys.executable, "-m", "benchfarm", "join", f"{self._lab.address}:{PORT}", "--name", self.host]
+        words = [sys.executable, "-m", "benchfarm", "join", head or f"{self._lab.address}:{PORT}", "--name", self.host]
         words += ["--token-file", str(self._lab.token), *options]
         # The disk is this host's only: a mount namespace of its own, private to it.
         prepare = f'mount -t tmpfs -o size={disk_mb}m tmpfs "$BENCHFARM_HOME" && exec "$@"'
@@ -230,8 +224,9 @@ class Lab:
     def start_head(self, **variables: str) -> subprocess.Popen[bytes]:
         """`benchfarm head`, and wait until it is up."""
         command = [sys.executable, "-m", "benchfarm", "head", "--address", f"{self.address}:{PORT}"]
+        before = self.said("head.out").count("head of the farm")
         process = self.head.start(command, self.environment(self.home, **variables), "head.out")
-        wait_until(lambda: "head of the farm" in (self.head.folder / "head.out").read_text(), 90, doing="head up")
+        wait_until(lambda: self.said("head.out").count("head of the farm") > before, 90, doing="head up")
         return process
 
     def up(self, log: str = "up.out", **variables: str) -> subprocess.Popen[bytes]:

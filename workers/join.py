@@ -9,15 +9,16 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from device_registry.errors import UsageError
+from workers.errors import AttemptError
 from workers.host import load_drivers
 from workers.ray_environment import find_token, parse_address
 from workers.ray_node import HOST_LABEL
 from workers.ray_process import RayNode, RayNodeError, RayNodeRefusedError
-from workers.spool import sweep_ray_sessions
+from workers.spool import Spool, sweep_ray_sessions
 
 #: What Ray takes as the value of a label, and people can type.
 _NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
@@ -108,6 +109,15 @@ def join(
                     node = _again(lambda: _start(home, token, head, name, own_ip), say, stop)
         finally:
             node.end()
+            _sweep(home)
+
+
+def _sweep(home: Path) -> None:
+    """End what the agent could not: Ray may have ended it first, and nobody comes after it."""
+    with suppress(AttemptError):  # another agent has the place: it has swept
+        spool = Spool(home / "spool")
+        spool.sweep()
+        spool.close()
 
 
 def _start(home: Path, token: Path, head: tuple[str, int], name: str, own_ip: str | None) -> RayNode:

@@ -55,6 +55,7 @@ class RemoteAgent:
             )
         self._session = str(self._agent.hello()["session"])
         self._closing = threading.Event()
+        self._closed = threading.Event()
         self._said_goodbye = threading.Event()
         threading.Thread(target=self._watch_raylet, args=(raylet,), name="raylet-watch", daemon=True).start()
 
@@ -67,18 +68,20 @@ class RemoteAgent:
         self._agent.start(orders)
 
     def poll(self, session: str, since: int, wait_s: float) -> dict[str, Any]:
-        """See `HostAgent.poll`. Says so when the raylet is dead: then this is the last answer, and nothing runs here.
+        """See `HostAgent.poll`. When the raylet is dead, the last answer says whether all that ran here was ended.
 
         A caller that takes this agent for its predecessor gets the session and nothing else: with the other's cursor
         it would drop what it never saw.
         """
         if session != self._session:
             return {"session": self._session}
-        closing = self._closing.is_set()
-        answer = self._agent.poll(since, wait_s)
-        if closing:
-            self._said_goodbye.set()
-        return {**answer, "closing": closing}
+        answer = self._agent.poll(since, wait_s) if not self._closing.is_set() else {}
+        if not self._closing.is_set():
+            return answer
+        # No events: the place would be given to the next job before the caller hears that it is gone.
+        self._closed.wait(_CLOSE_S)
+        self._said_goodbye.set()
+        return {"session": self._session, "closed": self._closed.is_set()}
 
     def cancel(self, attempt_ids: Sequence[int], why: str) -> None:
         """See `HostAgent.cancel`."""
@@ -99,13 +102,14 @@ class RemoteAgent:
     def _watch_raylet(self, raylet: int) -> None:
         while os.getppid() == raylet:
             time.sleep(_PARENT_PERIOD_S)
+        self._closing.set()
         closing = threading.Thread(target=self._agent.close, daemon=True)
         closing.start()
         closing.join(_CLOSE_S)
         if not closing.is_alive():  # else something still runs: whoever comes next ends it
-            self._closing.set()
-            if self._said_goodbye.wait(_GOODBYE_S):
-                time.sleep(_PARENT_PERIOD_S / 2)  # for the answer to leave this machine
+            self._closed.set()
+        if self._said_goodbye.wait(_GOODBYE_S):
+            time.sleep(_PARENT_PERIOD_S / 2)  # for the answer to leave this machine
         os._exit(1)
 
 

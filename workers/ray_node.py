@@ -15,6 +15,7 @@ import socket
 import sys
 import threading
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from importlib.metadata import version
 from types import FrameType
@@ -38,6 +39,10 @@ class RefusedError(Exception):
     """This host cannot join, whatever is tried again."""
 
 
+class UnreachableError(Exception):
+    """Nothing answers where the head should be."""
+
+
 def versions() -> dict[str, str]:
     """What must be equal on all hosts of a farm."""
     return {
@@ -46,6 +51,13 @@ def versions() -> dict[str, str]:
         "Ray": version("ray"),
         "Python": platform.python_version(),
     }
+
+
+def mismatch(theirs: Mapping[str, str], ours: Mapping[str, str]) -> str | None:
+    """Why a host of our versions cannot join a head of theirs; None where it can."""
+    wrong = [name for name in ours if theirs.get(name) != ours[name]]
+    said = ", ".join(f"{name} is {ours[name]} here and {theirs.get(name)} on the head" for name in wrong)
+    return f"this host cannot join: {said}; install the same versions" if wrong else None
 
 
 def listens(host: str, port: int, timeout_s: float) -> bool | None:
@@ -77,6 +89,9 @@ def main() -> int:
     except RefusedError as error:
         _say("refused", str(error))
         return 2
+    except UnreachableError as error:
+        _say("failed", str(error))
+        return 1
     except SystemExit:
         return 0
     except Exception as error:  # whatever Ray raises: the one who waits for us has to hear of it
@@ -84,7 +99,8 @@ def main() -> int:
         return 1
     finally:
         if node is not None:
-            node.kill_all_processes(check_alive=False, allow_graceful=False)
+            # In order: a raylet that is asked to end tells the head, which else takes it for alive for a while.
+            node.kill_all_processes(check_alive=False, allow_graceful=True)
 
 
 def _start_head(task: dict[str, Any]) -> Any:
@@ -97,17 +113,20 @@ def _start_head(task: dict[str, Any]) -> Any:
 def _join(task: dict[str, Any]) -> Any:
     host, port = task["host"], task["port"]
     if listens(host, port, 5.0) is not True:
-        raise ConnectionError(f"nothing answers at {host}:{port}: is the farm up (benchfarm up, benchfarm head)?")
+        raise UnreachableError(f"nothing answers at {host}:{port}: is the farm up (benchfarm up, benchfarm head)?")
     from ray._raylet import GcsClient  # type: ignore[attr-defined]  # its stub knows less than it has
+    from ray.exceptions import AuthenticationError
 
-    client = GcsClient(address=f"{host}:{port}")
-    note = client.internal_kv_get(_VERSIONS_KEY, NAMESPACE.encode(), timeout=_CALL_S)
+    try:
+        client = GcsClient(address=f"{host}:{port}")
+        note = client.internal_kv_get(_VERSIONS_KEY, NAMESPACE.encode(), timeout=_CALL_S)
+    except AuthenticationError as error:
+        token = os.environ["RAY_AUTH_TOKEN_PATH"]
+        raise RefusedError(f"the head at {host}:{port} does not accept the token in {token}: copy its own") from error
     if note is None:
         raise RefusedError(f"what answers at {host}:{port} is a Ray head that benchfarm did not start")
-    theirs, ours = json.loads(note), versions()
-    if wrong := [name for name in ours if theirs.get(name) != ours[name]]:
-        said = ", ".join(f"{name} is {ours[name]} here and {theirs.get(name)} on the head" for name in wrong)
-        raise RefusedError(f"this host cannot join: {said}; install the same versions")
+    if (why := mismatch(json.loads(note), versions())) is not None:
+        raise RefusedError(why)
     _refuse_second(client, task["labels"][HOST_LABEL])
     return _node(task, gcs_address=f"{host}:{port}")
 

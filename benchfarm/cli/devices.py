@@ -25,19 +25,21 @@ Why = Annotated[str | None, typer.Option(help="The reason, for others to read.")
 
 
 def _known_devices(selector_text: str = "") -> list[RegisteredDevice]:
-    """Devices in the registry; on a new data directory, this host is looked at first."""
-    from benchfarm.config import load_home
+    """Devices in the registry; on a new data directory that is no farm's, this host is looked at first."""
     from device_registry.database import reading
     from device_registry.registry import list_devices
     from device_registry.selectors import parse_selector
-    from scheduler.embedded import EmbeddedFarm
+    from device_registry.tables import utc_now
+    from scheduler.leases import is_led
 
     selector = parse_selector(selector_text)
-    farm = EmbeddedFarm(load_home())
+    farm = _farm()
     with reading(farm.engine) as connection:
-        found = list_devices(connection)
-    if not found:
-        farm.register_this_host()
+        found, led = list_devices(connection), is_led(connection, utc_now())
+    if not found and not led and farm.home.has_own_database:
+        from scheduler.embedded import EmbeddedFarm
+
+        EmbeddedFarm(farm.home).register_this_host()
         with reading(farm.engine) as connection:
             found = list_devices(connection)
     return [device for device in found if selector.matches(device.selectable)]

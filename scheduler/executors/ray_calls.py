@@ -29,8 +29,6 @@ class _Agent:
     #: The poll that is out, and since when.
     poll: Any = None
     polled_at: float = 0.0
-    #: Said with its last answer that it ends.
-    closing: bool = False
 
 
 class RayCalls:
@@ -39,9 +37,11 @@ class RayCalls:
     An agent is greeted, then polled; one that is lost is forgotten, and greeted again when it is found again.
     """
 
-    def __init__(self, ray: Any) -> None:
-        """Call through this Ray, to which this process is connected."""
+    def __init__(self, ray: Any, lease_s: float) -> None:
+        """Call through this Ray, to which this process is connected; agents have that lease."""
         self._ray = ray
+        #: A host must be out of reach before its attempts are given up: nothing may begin there.
+        self._silence_s = min(_CALL_S, lease_s)
         self._agents: dict[str, _Agent] = {}
         #: Hellos that are out: the reference by host, with its actor.
         self._greeted: dict[str, tuple[Any, Any]] = {}
@@ -85,20 +85,17 @@ class RayCalls:
             agent = self._agents.get(name)
             if agent is None:
                 continue
-            if agent.closing:
-                answers[name] = self._drop(name, "its Ray node ended, and it ended what it ran", dead=True)
-                continue
             if agent.poll is None:
                 agent.poll = agent.actor.poll.remote(agent.session, cursor, _POLL_WAIT_S)
                 agent.polled_at = now
             names[agent.poll] = name
-        for ref in self._ready(list(names), 0.0 if answers else wait_s):
+        for ref in self._ready(list(names), wait_s):
             answer = self._answer(names.pop(ref), ref)
             if answer is not None:
                 answers.update(answer)
         for name in names.values():
-            if now - self._agents[name].polled_at > _POLL_WAIT_S + _CALL_S:
-                answers[name] = self._drop(name, f"it does not answer (for {_CALL_S:.0f} s)")
+            if now - self._agents[name].polled_at > _POLL_WAIT_S + self._silence_s:
+                answers[name] = self._drop(name, f"it does not answer (for {self._silence_s:.0f} s)")
         self._check_sent()
         return answers
 
@@ -149,7 +146,8 @@ class RayCalls:
             return {name: self._drop(name, f"its agent broke: {_said(error)}")}
         if answer["session"] != agent.session:
             return {name: self._drop(name, "its agent was started anew")}
-        agent.closing = bool(answer.get("closing"))
+        if "closed" in answer:
+            return {name: self._drop(name, "its Ray node ended", dead=answer["closed"])}
         return {name: answer}
 
     def _send(self, host: str, method: str, *arguments: Any) -> None:
@@ -182,6 +180,10 @@ class RayCalls:
 def _said(error: Exception) -> str:
     """One line of an error that came through Ray: the agent's own where there is one."""
     cause = getattr(error, "cause", None)
-    told = cause if isinstance(cause, Exception) else error
-    lines = [line for line in str(told).strip().splitlines() if line.strip()]
-    return f"{type(told).__name__}: {lines[0].strip()}" if lines else type(told).__name__
+    if isinstance(cause, Exception):
+        return f"{type(cause).__name__}: {str(cause).strip()}".splitlines()[0]
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    # An agent whose constructor failed: Ray prints its traceback, which ends with what went wrong.
+    if lines and "creation task" in lines[0]:
+        return lines[-1]
+    return type(error).__name__

@@ -107,7 +107,7 @@ class ClusterRayExecutor(RayCalls):
             store_url: where artifacts live, as agents are told.
             lease_s: without a poll for so long, an agent ends its work.
         """
-        super().__init__(ray)
+        super().__init__(ray, lease_s)
         self._address = parse_address(address)
         self._store_url, self._lease_s = store_url, lease_s
         self._lock = threading.Lock()

@@ -38,7 +38,7 @@ class EmbeddedRayExecutor(RayCalls):
         set_ray_environment(make_token(home), loopback=True, session=session)
         import ray
 
-        super().__init__(ray)
+        super().__init__(ray, lease_s)
         # Ray puts a handler of its own in the place of ours, which would skip the clean end.
         before = signal.getsignal(signal.SIGTERM)
         ray.init(

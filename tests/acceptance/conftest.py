@@ -56,11 +56,16 @@ def benchfarm(home: Path) -> Command:
 
 def one_sentence(finished: subprocess.CompletedProcess[str]) -> str:
     """What a refused command says: one line on standard error, nothing on standard output, no traceback."""
-    assert finished.stdout == ""
-    assert "Traceback" not in finished.stderr
-    lines = finished.stderr.strip().splitlines()
-    assert len(lines) == 1, finished.stderr
-    return lines[0]
+    return the_sentence(finished.stdout, finished.stderr)
+
+
+def the_sentence(out: str, err: str) -> str:
+    """The one line; a selector with a mark under what cannot be read of it may follow, indented."""
+    assert out == ""
+    assert "Traceback" not in err
+    line, *more = err.strip().splitlines()
+    assert all(other.startswith("  ") for other in more), err
+    return line
 
 
 def document(finished: subprocess.CompletedProcess[str]) -> Any:

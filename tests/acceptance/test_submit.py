@@ -24,7 +24,7 @@ from device_registry.database import writing
 from device_registry.errors import UsageError
 from device_registry.registry import record_hello, set_host_presence
 from device_registry.tables import utc_now
-from tests.acceptance.conftest import call, document, environment, one_sentence
+from tests.acceptance.conftest import call, document, environment, one_sentence, the_sentence
 from workers.host import describe_host
 
 FLEET = {
@@ -48,10 +48,7 @@ class Said:
 
     @property
     def sentence(self) -> str:
-        assert self.out == ""
-        [line, *more] = self.err.strip().splitlines()
-        assert not [text for text in more if not text.startswith("  ")], self.err  # a selector and its caret may follow
-        return line
+        return the_sentence(self.out, self.err)
 
 
 Typed = Callable[..., Said]

@@ -463,6 +463,15 @@ def test_a_lane_ages_from_when_it_was_last_served() -> None:
     assert first(*jobs, usage_s={"ann": 1.0}, served_at={(1, "ann"): NOW - 1.0}) == 2
 
 
+def test_a_lane_waits_after_a_fair_round_and_after_an_hour_at_the_latest() -> None:
+    served_at = {(1, "ann"): NOW - 3600.0 - 2 * PRIORITY_STEP_S}
+    urgent = waiting(2, owner="bob", priority=1)
+    for expected_s in (1.0, 1e6):
+        assert first(waiting(1, 9 * 3600.0, expected_s=expected_s), urgent, served_at=served_at) == 1
+    # Two owners, a job of 1,000 s each: a round of 2,000 s, so that it has waited 500 s of 600.
+    assert first(waiting(1, 9 * 3600.0, expected_s=1000.0), urgent, served_at={(1, "ann"): NOW - 2500.0}) == 2
+
+
 def test_a_lane_that_got_a_place_begins_to_wait_anew() -> None:
     jobs = [waiting(number, 2 * PRIORITY_STEP_S) for number in (1, 2)]
     jobs.append(waiting(3, PRIORITY_STEP_S, owner="bob"))

@@ -12,6 +12,7 @@ from sqlalchemy import Connection, Engine, Table, func, select, update
 
 from device_registry.database import insert_row, reading, table_of, writing
 from device_registry.tables import Device, Host
+from scheduler.requirements import requirement_id
 from scheduler.schema import open_database
 from scheduler.states import (
     ATTEMPT_CHANGES,
@@ -23,6 +24,7 @@ from scheduler.states import (
     attempts,
     change_attempt,
     change_job,
+    change_jobs,
     events,
     jobs,
 )
@@ -57,7 +59,9 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
         insert_row(connection, table_of(Device), **device, presence="online", admin="enabled", last_seen_at=NOW)
         run = {"request": {}, "request_digest": "0", "unsupported": [], "owner": "me", "created_at": NOW}
         run_id = insert_row(connection, table_of(SweepRun), **run)
+        wants = requirement_id(connection, "device")
         job = {"sweep_run_id": run_id, "kind": "measure", "state": "queued", "priority": 0, "position": 0}
+        job |= {"requirement_id": wants, "owner": "me"}
         job_id = insert_row(
             connection, jobs, **job, title="t", payload={}, created_at=NOW, changed_at=NOW, repeat_no=0, attempts=0
         )
@@ -170,3 +174,18 @@ def test_what_is_rolled_back_leaves_no_event(engine: Engine) -> None:
     with reading(engine) as connection:
         assert state_of(connection, jobs) == "queued"
         assert connection.execute(select(events)).all() == []
+
+
+def test_many_change_together_or_not_at_all(connection: Connection) -> None:
+    put(connection, jobs, "queued")
+    with pytest.raises(LostRaceError, match="job 1 or 99 is no longer queued"):
+        change_jobs(connection, [1, 99], "queued", "running", who="tester", why=None, now=LATER)
+
+
+def test_each_of_many_has_values_and_a_reason_of_its_own(connection: Connection) -> None:
+    put(connection, jobs, "running")
+    each = {1: {"attempts": 2, "avoid": ["here"]}}
+    change_jobs(connection, [1], "running", "queued", who="tester", why={1: "lost"}, now=LATER, each=each)
+    row = connection.execute(select(jobs)).one()
+    assert (row.state, row.attempts, row.avoid) == ("queued", 2, ["here"])
+    assert connection.execute(select(events.c.why)).scalars().all() == ["lost"]

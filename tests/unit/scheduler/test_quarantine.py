@@ -20,6 +20,7 @@ from scheduler.quarantine import CANARY, Recovery, maintain, note_outcomes, set_
 from scheduler.queue import sweep_runs
 from scheduler.schema import open_database
 from scheduler.states import attempts, events, jobs
+from scheduler.status import known_run
 from tests.unit.builders import NOW
 from tests.unit.scheduler.builders import Clock
 from tests.unit.scheduler.databases import Databases
@@ -182,7 +183,9 @@ def test_a_canary_that_fails_climbs_the_ladder_and_backs_off(put_aside: Lab) -> 
         assert put_aside.maintain(wait_s - 1) == []
         assert put_aside.canaries(jobs.c.state == "blocked") == []
         put_aside.clock.advance(1 - wait_s)
-    assert [why for _, _, why in put_aside.history()[1:]] == ["its canary failed: too_hot"] * 3
+    whys = [why for _, _, why in put_aside.history()[1:]]
+    assert whys[::2] == ["its canary failed: too_hot"] * 3
+    assert whys[1::2] == [f"recovery, step {step}" for step in (1, 2, 3)]
 
 
 def test_once_its_normal_time_is_known_a_slow_canary_fails(lab: Lab) -> None:
@@ -277,3 +280,11 @@ def test_many_outcomes_of_many_devices_cost_few_statements(lab: Lab) -> None:
         told = [Outcome(device_id=number, used_s=1.0) for number in range(1, 1001)]
         note_outcomes(connection, told, who="dispatcher", now=lab.clock())
     assert len(counted) == 1
+
+
+def test_a_canary_is_no_users_latest_run(put_aside: Lab) -> None:
+    put_aside.maintain(FIRST_PROBE_S)
+    with reading(put_aside.engine) as connection:
+        assert known_run(connection, 1) == 1
+        with pytest.raises(UsageError, match="nothing was run yet"):
+            known_run(connection, None)
