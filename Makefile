@@ -13,7 +13,7 @@ RECIPES ?= fp32 int8-static
 # Two processes, each file of tests in one of them: no test measures time, and what a file's tests share is made once.
 TWO_AT_A_TIME := --numprocesses 2 --dist loadfile
 
-.PHONY: run test unit install lint bench constraints clean
+.PHONY: run test unit faults install lint bench constraints clean
 
 run: $(VENV)/.installed
 	$(BIN)/benchfarm run $(MODEL) $(addprefix --recipe ,$(RECIPES))
@@ -23,6 +23,10 @@ test: $(VENV)/.installed
 
 unit: $(VENV)/.installed
 	$(BIN)/python -m pytest tests/unit
+
+# Hosts of their own that are killed, frozen and cut off: needs root, iproute2, util-linux and PostgreSQL.
+faults: $(VENV)/.installed
+	$(BIN)/python -m pytest tests/faults
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .

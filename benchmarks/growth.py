@@ -24,7 +24,7 @@ from common import counted, finish, say
 from sqlalchemy import Engine, func, insert, literal, select
 
 from device_registry.capabilities import DeviceDescription
-from device_registry.database import reading, writing
+from device_registry.database import one_of, reading, writing
 from device_registry.registry import devices
 from device_registry.selectors import parse_selector
 from device_registry.tables import utc_now
@@ -188,11 +188,11 @@ def fill(engine: Engine, upto: int) -> None:
         queued = connection.execute(select(func.count()).select_from(jobs).where(jobs.c.state == "queued")).scalar_one()
         names = [column.name for column in jobs.c if column.name != "id"]
         original = (jobs.c.sweep_run_id == last, jobs.c.kind == "measure", jobs.c.position < _TURN)
-        source = select(jobs).where(*original).subquery()
-        each = connection.execute(select(func.count()).select_from(source)).scalar_one()
+        ids = connection.execute(select(jobs.c.id).where(*original)).scalars().all()
+        source = select(jobs).where(one_of(connection, jobs.c.id, ids)).subquery()
         first = connection.execute(select(func.max(jobs.c.position))).scalar_one() // _TURN + 1
         fresh: dict[str, Any] = {"state": literal("queued"), "attempts": literal(0)}
-        for turn in range(max(0, round((upto - queued) / each))):
+        for turn in range(max(0, round((upto - queued) / len(ids)))):
             columns = {**fresh, "position": source.c.position + _TURN * (first + turn)}
             connection.execute(
                 insert(jobs).from_select(names, select(*(columns.get(name, source.c[name]) for name in names)))

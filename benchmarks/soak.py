@@ -34,8 +34,8 @@ from scheduler.ingest import results
 from scheduler.interventions import cancel_run
 from scheduler.request import Request
 from scheduler.states import OPEN_JOB, attempts, events, jobs
-from tests.hosts import Lab, why_not
-from tests.invariants import idle_violations, open_jobs, violations
+from tests.faults.hosts import Lab, why_not
+from tests.faults.invariants import idle_violations, open_jobs, violations
 from tests.postgres import PostgresServer
 
 HOSTS = 8

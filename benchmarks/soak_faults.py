@@ -14,7 +14,7 @@ import psutil
 from sqlalchemy import Engine
 
 from scheduler.farm import Farm
-from tests.hosts import Lab, LabHost
+from tests.faults.hosts import Lab, LabHost
 from tests.postgres import PostgresServer
 
 #: Short, so that faults outlast it often: agents end their work then, 10 s later it is given up.

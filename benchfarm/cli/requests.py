@@ -61,9 +61,7 @@ Calibration = Annotated[
 AllowCode = Annotated[bool, typer.Option("--allow-code", help="Let package.module:factory run code of yours.")]
 NoGate = Annotated[bool, typer.Option("--no-gate", help="Do not wait for a quiet machine.")]
 StrictGate = Annotated[bool, typer.Option("--strict-gate", help="Fail instead of measuring on a busy machine.")]
-Priority = Annotated[
-    int, typer.Option(help="The higher, the sooner; a step is worth a minute of waiting, and all age alike.")
-]
+Priority = Annotated[int, typer.Option(help="The higher, the sooner; a step is worth ten minutes of waiting.")]
 Owner = Annotated[
     str | None, typer.Option(help="Whose share it counts against; a label, no proof. Default: your user name here.")
 ]

@@ -489,6 +489,13 @@ def test_wear_is_spread_over_twins() -> None:
     assert placed([waiting(1)], phones(*"abc"), used_s={"a": 9.0, "b": 3.0, "c": 5.0}) == [(1, "b")]
 
 
+def test_a_place_that_is_avoided_is_not_preferred_for_its_artifact() -> None:
+    holders = {"x": frozenset({"b"})}
+    for avoid, key in (({"b"}, "a"), ({"a", "b"}, "b"), (set(), "b")):
+        job = waiting(1, needs_key="x", avoid=frozenset(avoid))
+        assert placed([job], phones("a", "b"), holders=holders) == [(1, key)]
+
+
 def test_a_job_that_moves_leaves_the_rest_what_only_they_fit() -> None:
     pinned = [Requirement(id=2, kind="device", device_id=1), Requirement(id=3, kind="device", device_id=3)]
     jobs = [waiting(1), *(waiting(one.id, requirement_id=one.id, owner="bob", expected_s=5.0) for one in pinned)]

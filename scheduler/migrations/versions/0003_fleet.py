@@ -119,8 +119,8 @@ def _hosts_and_devices() -> None:
         table = sa.table(name, *(sa.column(column, kind) for column, (kind, _) in values.items()))
         op.execute(table.update().values({column: value for column, (_, value) in values.items()}))
         with op.batch_alter_table(name) as batch:
-            for column, (kind, _) in values.items():
-                batch.alter_column(column, existing_type=kind, nullable=False)
+            for filled_column, (kind, _) in values.items():
+                batch.alter_column(filled_column, existing_type=kind, nullable=False)
 
 
 def _fill_jobs() -> None:

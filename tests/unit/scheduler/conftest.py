@@ -7,16 +7,28 @@ from pathlib import Path
 
 import pytest
 
+from tests.postgres import PostgresServer
 from tests.unit.scheduler.builders import Farm
 from tests.unit.scheduler.databases import Databases, PostgresDatabases, SqliteDatabases
 
 
-@pytest.fixture(scope="session", params=["sqlite", "postgresql"])
-def databases(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Databases:
-    """Fresh databases of one kind or the other."""
-    if request.param == "sqlite":
-        return SqliteDatabases(tmp_path_factory.mktemp("empty"))
-    return PostgresDatabases(request.getfixturevalue("postgres"))
+@pytest.fixture(scope="session")
+def sqlite_databases(tmp_path_factory: pytest.TempPathFactory) -> SqliteDatabases:
+    """Files."""
+    return SqliteDatabases(tmp_path_factory.mktemp("empty"))
+
+
+@pytest.fixture(scope="session")
+def postgres_databases(postgres: PostgresServer) -> PostgresDatabases:
+    """Databases of the session's server."""
+    return PostgresDatabases(postgres)
+
+
+@pytest.fixture(scope="session", params=["sqlite", "postgres"])
+def databases(request: pytest.FixtureRequest) -> Databases:
+    """Fresh databases of one kind or the other. Made anew at every change of kind, so it holds nothing of its own."""
+    found: Databases = request.getfixturevalue(f"{request.param}_databases")
+    return found
 
 
 @pytest.fixture

@@ -16,8 +16,8 @@ from sqlalchemy import Engine, select
 from device_registry.database import open_engine, reading
 from device_registry.registry import devices
 from scheduler.states import attempts, events, jobs
-from tests.hosts import LEASE_S, Lab, wait_until, why_not
-from tests.invariants import idle_violations, open_jobs
+from tests.faults.hosts import LEASE_S, Lab, wait_until, why_not
+from tests.faults.invariants import idle_violations, open_jobs
 from tests.postgres import PostgresServer, binaries
 
 _LACKING = why_not() or ("PostgreSQL's server is not installed" if binaries() is None else None)

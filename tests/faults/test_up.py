@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from tests.acceptance.conftest import call, document, environment
-from tests.hosts import wait_until
+from tests.faults.hosts import wait_until
 
 FLEET = {"seed": 1, "time_scale": 0.05, "devices": [{"count": 2, "model": "Pixel 8"}]}
 Start = Callable[..., "subprocess.Popen[bytes]"]
