@@ -24,7 +24,7 @@ test: $(VENV)/.installed
 unit: $(VENV)/.installed
 	$(BIN)/python -m pytest tests/unit
 
-# Hosts of their own that are killed, frozen and cut off: needs root, iproute2, util-linux and PostgreSQL.
+# What is killed, frozen, cut off and starved of disk; hosts of their own need root, iproute2, util-linux, PostgreSQL.
 faults: $(VENV)/.installed
 	$(BIN)/python -m pytest tests/faults
 

@@ -39,6 +39,7 @@ from scheduler.home import Home
 from scheduler.ingest import results
 from scheduler.leases import DispatcherLease
 from scheduler.request import Request
+from scheduler.service import collect_seldom
 from scheduler.states import jobs
 from workers.contract import Options
 from workers.ray_environment import NAMESPACE, make_token, set_ray_environment
@@ -294,6 +295,7 @@ def main() -> int:
         context["raw_ray_calls_per_s"] = round(raw_ray(ray, 1000 if given.quick else 20_000))
         context["raw_sqlite_claims_per_s"] = round(raw_sqlite(Path(folder), 1000 if given.quick else 50_000))
         say(str(context))
+        collect_seldom()  # as the service does
         if given.only in (None, "sqlite"):
             run = farm_run(ray, None, size.devices, size.short, seconds=0.0)
             figures.append(_jobs("sqlite", run, SQLITE_BAR))

@@ -40,6 +40,7 @@ from scheduler.states import jobs
 from workers.agent import AGENT_VERSION
 from workers.codec import to_dict
 from workers.host import describe_host
+from workers.report import as_sent
 
 COST_BAR = 1.3
 SUBMIT_BAR_S = 10.0
@@ -97,9 +98,9 @@ class Echo:
                 }
             else:
                 result["measurement"] = _MEASUREMENT
-            report = {**names, "result": result, "judgement": {"verdict": "valid"}, "wall_s": 0.0}
+            report = {**names, "result": result, "judgement": {"verdict": "valid"}, "wall_s": 0.0, "telemetry": ()}
             self._sequence += 1
-            self._events.append({"sequence": self._sequence, "kind": "finished", **names, "report": report})
+            self._events.append({"sequence": self._sequence, "kind": "finished", **names, **as_sent(report)})
         self.done += len(orders)
 
     def cancel(self, host: str, attempt_ids: Sequence[int], why: str) -> None:

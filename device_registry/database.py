@@ -24,7 +24,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, OperationalError
+from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, NoSuchModuleError, OperationalError
 from sqlmodel import SQLModel
 
 from device_registry.errors import BenchfarmError, UsageError
@@ -42,9 +42,17 @@ _POSTGRES: dict[str, Any] = {
     # was stopped in the middle of a transaction keep others from the rows that it locked.
     "options": "-c lock_timeout=30s -c statement_timeout=120s -c idle_in_transaction_session_timeout=60s",
 }
-#: SQLSTATEs of what passes by itself: serialisation failure, deadlock, lock timeout, too many connections, and the
-#: server that is shut down, starts or recovers.
-_PASSING = ("40001", "40P01", "55P03", "53300", "57P01", "57P02", "57P03")
+#: Beginnings of SQLSTATEs of what passes by itself: the connection broke, a deadlock, a lock timeout, no room on the
+#: disk or for another connection, the server is shut down, starts or recovers, a timeout of ours, its disk fails.
+_PASSING = ("08", "25P03", "40", "53", "55P03", "57", "58")
+#: The same of SQLite.
+_PASSING_SQLITE = {
+    sqlite3.SQLITE_BUSY,
+    sqlite3.SQLITE_LOCKED,
+    sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_CANTOPEN,
+}
 
 
 class DatabaseUrlError(UsageError):
@@ -80,16 +88,19 @@ def open_engine(url: str) -> Engine:
     return engine
 
 
-def passes(error: DBAPIError) -> bool:
+def passes(error: Exception) -> bool:
     """Whether a failure is the database's and passes by itself: whoever serves goes on and tries again.
 
     The server restarts or cannot be reached, somebody holds a lock for too long, two writers were in each other's way.
     """
+    if not isinstance(error, DBAPIError):
+        return False
     if isinstance(error.orig, sqlite3.Error):
-        return "locked" in str(error.orig)
+        return getattr(error.orig, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF in _PASSING_SQLITE
     state = getattr(error.orig, "sqlstate", None)  # of psycopg's errors; None where no server answered
-    unanswered = state is None and isinstance(error, OperationalError)
-    return error.connection_invalidated or unanswered or state in _PASSING
+    if state is None:
+        return error.connection_invalidated or isinstance(error, OperationalError | InterfaceError)
+    return error.connection_invalidated or str(state).startswith(_PASSING)
 
 
 @contextmanager
@@ -184,6 +195,10 @@ def _prepare_sqlite(connection: Any, _record: object) -> None:
     cursor.execute("PRAGMA journal_mode=WAL")
     cursor.execute("PRAGMA synchronous=NORMAL")
     cursor.execute("PRAGMA foreign_keys=ON")
+    # A busy dispatcher changes the same pages of the indexes again and again: 64 MiB of them are kept (as the default,
+    # 2 MiB), and they are written to the database when 32 MiB of changes have come together (4 MiB).
+    cursor.execute("PRAGMA cache_size=-65536")
+    cursor.execute("PRAGMA wal_autocheckpoint=8192")
     cursor.close()
 
 

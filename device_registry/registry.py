@@ -122,6 +122,8 @@ def record_hello(
     agent_version: str,
     now: datetime,
     note: Note = _no_note,
+    *,
+    refused: str | None = None,
 ) -> int:
     """Record a host that came, and its devices. Returns the host's id.
 
@@ -132,26 +134,31 @@ def record_hello(
         agent_version: of its agent.
         now: the time.
         note: called with every change of presence.
+        refused: why it gets no work; its devices are offline then.
     """
+    presence: HostPresence = "online" if refused is None else "refused"
     values = {
         "name": host.name,
         "description": asdict(host),
         "agent_version": agent_version,
-        "presence": "online",
-        "why": None,
+        "presence": presence,
+        "why": refused,
         "labels": host.labels,
         "last_seen_at": now,
     }
-    row = connection.execute(select(hosts.c.id, hosts.c.presence).where(hosts.c.key == host.key)).first()
+    row = connection.execute(select(hosts.c.id, hosts.c.presence, hosts.c.why).where(hosts.c.key == host.key)).first()
     if row is None:
         host_id = insert_row(connection, hosts, key=host.key, **values)
     else:
         host_id = int(row.id)
         connection.execute(update(hosts).where(hosts.c.id == host_id).values(**values))
     before = row.presence if row is not None else None
-    if before != "online":
-        note(PresenceChange(entity="host", entity_id=host_id, before=before, after="online"))
-    record_devices(connection, host_id, found, now, note)
+    if row is None or (before, row.why) != (presence, refused):
+        note(PresenceChange(entity="host", entity_id=host_id, before=before, after=presence, why=refused))
+    if refused is None:
+        record_devices(connection, host_id, found, now, note)
+    else:
+        _take_offline(connection, host_id, presence, note)
     return host_id
 
 
@@ -231,8 +238,7 @@ def set_host_presence(
     if (row.presence, row.why) != (presence, why):
         note(PresenceChange(entity="host", entity_id=host_id, before=row.presence, after=presence, why=why))
     if presence != "online":
-        rows = connection.execute(select(devices).where(devices.c.host_id == host_id)).all()
-        _go_offline(connection, rows, f"its host is {presence}", note)
+        _take_offline(connection, host_id, presence, note)
 
 
 def list_hosts(connection: Connection) -> list[RegisteredHost]:
@@ -254,6 +260,11 @@ def list_devices(connection: Connection, selector: Selector | None = None) -> li
         values |= {"host_presence": host.presence, "host_labels": host.labels}
         found.append(RegisteredDevice(**values))
     return [device for device in found if selector is None or selector.matches(device.selectable)]
+
+
+def _take_offline(connection: Connection, host_id: int, presence: HostPresence, note: Note) -> None:
+    rows = connection.execute(select(devices).where(devices.c.host_id == host_id)).all()
+    _go_offline(connection, rows, f"its host is {presence}", note)
 
 
 def _go_offline(connection: Connection, rows: Sequence[Row[Any]], why: str, note: Note) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import JSON, DateTime, ForeignKey, Integer, String, Text
 from sqlalchemy.engine import Dialect
-from sqlalchemy.types import TypeDecorator
+from sqlalchemy.types import TypeDecorator, UserDefinedType
 from sqlmodel import Field, SQLModel
 
 
@@ -31,6 +31,18 @@ class UtcDateTime(TypeDecorator[datetime]):
         if value is None:
             return None
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+class JsonText(UserDefinedType[str]):
+    """What a JSON column is given as text that is JSON already: it is stored as it is, by either database."""
+
+    cache_ok = True
+    #: PostgreSQL takes no plain text for a JSON column.
+    render_bind_cast = True
+
+    def get_col_spec(self, **_: Any) -> str:
+        """See `UserDefinedType`."""
+        return "JSON"
 
 
 def utc_now() -> datetime:

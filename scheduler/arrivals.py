@@ -7,10 +7,11 @@ from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, select
 
 from device_registry.capabilities import BackendCapability, DeviceDescription, HostDescription
-from device_registry.registry import Note, PresenceChange, record_hello, set_host_presence
+from device_registry.database import one_of
+from device_registry.registry import Note, PresenceChange, devices, record_hello
 from scheduler.roster import ReachedHost
 from scheduler.states import record
 from workers.agent import AGENT_VERSION
@@ -51,10 +52,9 @@ def arrive(
     described = _host_description(hello["host"])
     why = _objection(hello, described, reached, store_marker)
     found = [] if why is not None else [DeviceDescription(**device) for device in hello["devices"]]
+    why = why or _shared(connection, found, described, reached)
     note = noting(connection, who=who, now=now)
-    host_id = record_hello(connection, described, found, hello["version"], now, note)
-    if why is not None:
-        set_host_presence(connection, host_id, "refused", why, now, note)
+    host_id = record_hello(connection, described, found, hello["version"], now, note, refused=why)
     host = ReachedHost(
         id=host_id,
         reached_as=reached_as,
@@ -96,6 +96,25 @@ def _objection(
     if store_marker is not None and hello["store"] != store_marker:
         return "it does not see the farm's artifact store: give all hosts one that they share"
     return None
+
+
+def _shared(
+    connection: Connection,
+    found: Iterable[DeviceDescription],
+    described: HostDescription,
+    reached: Iterable[ReachedHost],
+) -> str | None:
+    """Objects to one machine that joins twice under two names: a device has one host."""
+    others = {host.id: host.name for host in reached if host.key != described.key}
+    rows = connection.execute(
+        select(devices.c.name, devices.c.host_id).where(
+            devices.c.host_id.in_(others),
+            devices.c.presence == "online",
+            one_of(connection, devices.c.key, [device.key for device in found]),
+        )
+    )
+    row = rows.first()
+    return f"{others[row.host_id]} has its device {row.name} already: join with --only others" if row else None
 
 
 def _host_description(data: dict[str, Any]) -> HostDescription:

@@ -9,6 +9,7 @@ Spans are measured on a monotonic clock, so that a wall clock that jumps ends no
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -24,23 +25,25 @@ from device_registry.capabilities import DeviceDescription
 from device_registry.database import reading
 from device_registry.registry import hosts, record_devices, set_host_presence
 from device_registry.tables import utc_now
-from scheduler import quarantine, queue, runs
+from scheduler import expiry, quarantine, queue, resting, runs
 from scheduler.arrivals import arrive, noting
 from scheduler.executors.executor import Executor, Lost
-from scheduler.ingest import Ended, ingest, lose_attempts, take_started
+from scheduler.ingest import Ended, genuine, ingest, lose_attempts, take_started
 from scheduler.lanes import Lanes, backlog_s
 from scheduler.leases import DispatcherLease
 from scheduler.placement import match
 from scheduler.queue import Claimed
 from scheduler.roster import ReachedHost, Roster
 from scheduler.running import ATTEMPT_LEASE_S, EXPIRY_S, ROW_SLACK_S, Running
-from scheduler.states import IS_LIVE, attempts, record
+from scheduler.states import IS_LIVE, LIVE_ATTEMPT, LostRaceError, attempts, record
 from scheduler.usage import Usage
 from scheduler.wakeups import Watcher
 from workers.devices.cpu import machine_key
 from workers.errors import Cause
 
 __all__ = ["ATTEMPT_LEASE_S", "Dispatcher"]
+
+log = logging.getLogger(__name__)
 
 #: Others' changes are looked for so often, whatever the caller would wait.
 _STEP_S = 0.05
@@ -50,6 +53,9 @@ _ROUND_S = 1.0
 _RENEW_S = 10.0
 #: Looking at a farm anew must leave time for its work: a look is followed by so many times its cost without one.
 _COST_FACTOR = 10.0
+#: Events that are taken in one round. When a thousand devices are done at once, the first of them shall not wait for
+#: the reports of the last.
+_MOST_EVENTS = 256
 #: How long `stop` waits for the reports of what it ended.
 _STOP_S = 10.0
 
@@ -118,6 +124,7 @@ class Dispatcher:
         #: Memory may differ from the database: read everything before the next round.
         self._stale = True
         self._look_from = self._round_at = self._renew_at = 0.0
+        self._began = monotonic()
         self._stirred = True
         #: What the executor says once: kept until a transaction took it.
         self._arrived: dict[str, dict[str, Any]] = {}
@@ -140,10 +147,10 @@ class Dispatcher:
         Raises:
             LeaseLostError: another dispatcher took over; nothing was written.
         """
-        if self._stale:
-            self._read_everything()
         self._arrived |= self._executor.arrivals()
         answers = self._poll(0.0 if self._arrived else wait_s)
+        if self._stale:  # polled all the same: what runs goes on while the database is away
+            self._read_everything()
         self._hear_changes()
         clock_s = self._monotonic()
         news = any(answer["events"] or not host.known for host, answer in self._answering(answers))
@@ -151,7 +158,11 @@ class Dispatcher:
         if not (news or look or self._arrived or self._lost or clock_s >= self._round_at):
             self._hear(answers, clock_s)
             return False
-        return self._round(answers, may_claim)
+        try:
+            return self._round(answers, may_claim)
+        except LostRaceError as error:  # a user was quicker: nothing was written, and the next round sees it
+            log.warning("%s: the round is repeated", error, extra={"action": "lost_race"})
+            return True
 
     def stop(self) -> None:
         """End what runs, take the reports, and give the lease back.
@@ -174,9 +185,11 @@ class Dispatcher:
             self._poll(0.0)  # so that the agents forget what was taken
         finally:
             with self._writing() as connection:
-                why = "the dispatcher stopped"
+                now, why = self._clock(), "the dispatcher stopped"
                 ours = [one.id for one in self._running.live.values() if one.host_id in self._served]
-                lose_attempts(connection, ours, who=self._who, why=why, now=self._clock(), counted=False)
+                lose_attempts(connection, ours, who=self._who, why=why, now=now, counted=())
+                for host_id in self._roster.hosts:
+                    set_host_presence(connection, host_id, "left", why, now, noting(connection, who=self._who, now=now))
                 self._lease.release(connection)
             self.close()
 
@@ -206,9 +219,12 @@ class Dispatcher:
                 self._greet(connection, reached_as, hello, done, now)
             if clock_s >= self._renew_at:
                 self._renew_rows(connection, now, clock_s)
+                self._miss(connection, now, clock_s)
+                done.stirred |= resting.adopt(connection, now)
             if clock_s >= self._round_at:
                 self._lose(connection, self._running.expired(clock_s), "its lease ran out", done, now)
-                done.stirred |= queue.expire_queued(connection, who=self._who, now=now) > 0
+                done.stirred |= expiry.expire_queued(connection, who=self._who, now=now) > 0
+                done.stirred |= resting.rest(connection, now)
                 done.recoveries = quarantine.maintain(connection, who=self._who, now=now)
             self._settle(done, now, clock_s)
             if done.ailing:
@@ -222,8 +238,8 @@ class Dispatcher:
         for host_id, cursor in done.cursors.items():
             if host_id in self._roster.hosts:
                 self._roster.hosts[host_id].cursor = cursor
-        self._hear(answers, clock_s)
         self._start(done.claimed)
+        self._hear(answers, clock_s)
         for step in done.recoveries:
             if step.host_id in self._roster.hosts:
                 self._executor.recover(self._roster.hosts[step.host_id].reached_as, step.device_key, step.rung)
@@ -246,18 +262,16 @@ class Dispatcher:
         """Ingest the events of all hosts, once each; and what a host does not know though the database thinks so."""
         started: dict[int, str] = {}
         finished: list[dict[str, Any]] = []
-        lost: list[int] = []
-        for host, answer in self._answering(answers):
-            for event in answer["events"]:
-                if event["sequence"] <= host.cursor:
-                    continue
+        left: dict[int, str] = {}
+        for host, events in self._fresh(answers):
+            for event in events:
                 done.cursors[host.id] = event["sequence"]
                 if event["kind"] == "started":
                     started[event["attempt_id"]] = event["token"]
                 elif event["kind"] == "finished":
                     finished.append(event)
                 elif event["kind"] == "lost":
-                    lost.append(event["attempt_id"])
+                    left[event["attempt_id"]] = event["token"]
                 elif event["kind"] == "devices":
                     self._take_devices(connection, host, event, now)
                     done.stirred = True
@@ -274,6 +288,7 @@ class Dispatcher:
             outcomes = [_outcome(one) for one in done.ended if one.state == "finished" and one.device_id is not None]
             quarantine.note_outcomes(connection, outcomes, who=self._who, now=now)
         done.told += [event["attempt_id"] for event in finished]
+        lost = genuine(connection, left) if left else []
         if lost:
             done.told += lost
             lose_attempts(connection, lost, who=self._who, why="its agent ended before it did", now=now)
@@ -283,9 +298,19 @@ class Dispatcher:
             if not host.known:
                 known = over.union(answer["running"], lost)
                 unknown = [one.id for one in self._running.at(host.id) if one.id not in known]
-                self._lose(connection, unknown, "its agent is gone", done, now)
-                host.known = True
-                done.stirred = True
+                # An order that its agent never saw was no try.
+                self._lose(connection, unknown, "its agent is gone", done, now, counted=("running",))
+
+    def _fresh(self, answers: _Answers) -> list[tuple[ReachedHost, list[dict[str, Any]]]]:
+        """Events that were not taken yet; of many, some: the agents tell the rest again, when these places work."""
+        answering = self._answering(answers)
+        share = max(1, _MOST_EVENTS // max(1, len(answering)))
+        found = []
+        for host, answer in answering:
+            fresh = [event for event in answer["events"] if event["sequence"] > host.cursor]
+            # The first answer of all is taken whole: what it does not name is given up.
+            found.append((host, fresh[:share] if host.known else fresh))
+        return found
 
     def _take_devices(self, connection: Connection, host: ReachedHost, event: dict[str, Any], now: datetime) -> None:
         found = [DeviceDescription(**device) for device in event["devices"]]
@@ -305,15 +330,25 @@ class Dispatcher:
             host = self._roster.host_at(reached_as)
             if host is None:
                 continue
-            set_host_presence(connection, host.id, "lost", answer.why, now, note)
+            set_host_presence(connection, host.id, "left" if answer.left else "lost", answer.why, now, note)
             done.gone[host.id] = answer.why
             if answer.dead:
-                self._lose(connection, [one.id for one in self._running.at(host.id)], answer.why, done, now)
+                ran = [one.id for one in self._running.at(host.id)]
+                self._lose(connection, ran, answer.why, done, now, counted=() if answer.left else LIVE_ATTEMPT)
 
-    def _lose(self, connection: Connection, ids: Collection[int], why: str, done: _Tick, now: datetime) -> None:
+    def _lose(
+        self,
+        connection: Connection,
+        ids: Collection[int],
+        why: str,
+        done: _Tick,
+        now: datetime,
+        *,
+        counted: Collection[str] = LIVE_ATTEMPT,
+    ) -> None:
         if ids:
             done.lost += ids
-            lose_attempts(connection, ids, who=self._who, why=why, now=now)
+            lose_attempts(connection, ids, who=self._who, why=why, now=now, counted=counted)
             done.stirred = True
 
     def _renew_rows(self, connection: Connection, now: datetime, clock_s: float) -> None:
@@ -326,6 +361,17 @@ class Dispatcher:
             )
             connection.execute(update(hosts).where(hosts.c.id.in_(answering)).values(last_seen_at=now))
         self._renew_at = clock_s + _RENEW_S
+
+    def _miss(self, connection: Connection, now: datetime, clock_s: float) -> None:
+        """Hosts that died while nobody dispatched, or came to a dispatcher that was: nothing is planned for them."""
+        if clock_s - self._began < EXPIRY_S:
+            return
+        note = noting(connection, who=self._who, now=now)
+        there = connection.execute(select(hosts.c.id, hosts.c.last_seen_at).where(hosts.c.presence == "online"))
+        for row in there.all():
+            # A benchfarm run that has just registered its own host may plan for it: it takes over when we end.
+            if row.id not in self._roster.hosts and abs((now - row.last_seen_at).total_seconds()) > EXPIRY_S:
+                set_host_presence(connection, row.id, "lost", "it did not come back", now, note)
 
     def _settle(self, done: _Tick, now: datetime, clock_s: float) -> None:
         """What the transaction did so far, in memory."""
@@ -340,7 +386,7 @@ class Dispatcher:
         for attempt_id in done.told:
             self._running.release(attempt_id)
         for attempt_id in done.lost:
-            self._running.give_up(attempt_id, clock_s)
+            self._running.give_up(attempt_id, self._roster.hosts, clock_s)
         for host_id, why in done.gone.items():
             if (left := self._roster.hosts.pop(host_id, None)) is not None:
                 self.lost_hosts[left.reached_as] = why
@@ -362,9 +408,9 @@ class Dispatcher:
         began = self._monotonic()
         self._roster.refresh(connection, now)
         self._lanes.refresh(connection, self._roster.fleet)
-        live = set(connection.execute(select(attempts.c.id).where(IS_LIVE)).scalars())
+        live = set(connection.execute(select(attempts.c.id).where(IS_LIVE)).scalars().all())
         for attempt_id in self._running.live.keys() - live:  # cancelled by their users
-            self._running.give_up(attempt_id, clock_s)
+            self._running.give_up(attempt_id, self._roster.hosts, clock_s)
         self._stale |= not live <= self._running.live.keys()
         if moving := self._lanes.moving():  # one in turn: a backlog changes slowly
             self._backlog_turn = (self._backlog_turn + 1) % len(moving)
@@ -391,6 +437,8 @@ class Dispatcher:
             now.timestamp(),
             probing=probing,
         )
+        if not assignments:
+            return []
         try:
             with connection.begin_nested():
                 return queue.claim(
@@ -409,7 +457,7 @@ class Dispatcher:
     def _own_pids(self, connection: Connection, now: datetime) -> dict[int, list[int]]:
         """Processes of ours on this machine: no foreign load to what is measured here."""
         here = [host.id for host in self._roster.hosts.values() if host.key.partition("/")[0] == machine_key()]
-        own = [os.getpid(), *runs.followers_here(connection, now)] if here else []
+        own = [os.getpid(), *runs.followers(connection, machine_key(), now)] if here else []
         return dict.fromkeys(here, own)
 
     def _start(self, claimed: Collection[Claimed]) -> None:
@@ -424,7 +472,8 @@ class Dispatcher:
     def _poll(self, wait_s: float) -> _Answers:
         """Answers that are in within the wait; who is lost is remembered until a transaction took it."""
         # One that came anew counts its events from the beginning, and is polled once it was greeted.
-        hosts = [host for host in self._roster.hosts.values() if host.reached_as not in self._arrived]
+        others = self._arrived.keys() | self._lost.keys()
+        hosts = [host for host in self._roster.hosts.values() if host.reached_as not in others]
         said = self._executor.poll({host.reached_as: host.cursor for host in hosts}, min(wait_s, _STEP_S))
         self._lost |= {name: answer for name, answer in said.items() if isinstance(answer, Lost)}
         return {name: answer for name, answer in said.items() if not isinstance(answer, Lost)}
@@ -440,6 +489,8 @@ class Dispatcher:
             unwanted = self._running.heard(host.id, answer["running"], clock_s)
             if unwanted:
                 self._end_unwanted(host, unwanted, clock_s)
+            if not host.known:
+                host.known = self._stirred = True
 
     def _end_unwanted(self, host: ReachedHost, ids: Collection[int], clock_s: float) -> None:
         """An agent runs what was cancelled, lost, or is of no farm of ours; the place is held until it does not."""
@@ -466,12 +517,14 @@ class Dispatcher:
     @contextmanager
     def _writing(self) -> Iterator[Connection]:
         """A transaction under the lease, on the connection that others' changes are told from."""
+        reached = dict(self._roster.hosts)
         try:
             connection = self._watch().connection.execution_options(benchfarm_write=True)
             with connection.begin():
                 self._lease.renew(connection, self._clock())
                 yield connection
         except BaseException:
+            self._roster.hosts = reached  # who came or went does so once more; all else is read anew
             self.close()
             raise
 
@@ -481,8 +534,6 @@ class Dispatcher:
             self._running.load(connection, now, clock_s)
             self._usage.load(connection, now)
         self._roster.forget_shape()
-        for host in self._roster.hosts.values():
-            host.known = False  # what it runs is compared with the database once more
         self._look_from = self._round_at = 0.0
         self._stirred, self._stale = True, False
 

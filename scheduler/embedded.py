@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Literal
 
+from sqlalchemy import Connection
+
 from device_registry.database import reading, writing
 from device_registry.errors import BenchfarmError
 from device_registry.registry import list_hosts, record_hello
@@ -17,7 +19,8 @@ from scheduler import runs
 from scheduler.dispatcher import ATTEMPT_LEASE_S, Dispatcher
 from scheduler.executors.executor import Executor, HostLostError
 from scheduler.farm import Farm, Fleet
-from scheduler.leases import DispatcherLease, LeaseLostError, is_led
+from scheduler.home import Home
+from scheduler.leases import DispatcherLease, LeaseLostError, leader
 from scheduler.request import Request
 from scheduler.runs import Submitted
 from scheduler.status import RunStatus, run_is_done, run_status
@@ -35,6 +38,12 @@ _OBSERVE_PERIOD_S = 1.0
 class EmbeddedFarm(Farm):
     """What `benchfarm run` works with."""
 
+    def __init__(self, home: Home) -> None:
+        """Open the database and the store as `Farm` does."""
+        super().__init__(home)
+        #: Runs that were planned for the farm's hosts, which are not ours to reach.
+        self._of_the_farm: set[int] = set()
+
     def register_this_host(self) -> int:
         """Put this host and its devices into the registry; returns the host's id."""
         with writing(self.engine) as connection:
@@ -48,9 +57,11 @@ class EmbeddedFarm(Farm):
         """
         parse_selector(request.selector)  # before this host is looked at
         with reading(self.engine) as connection:
-            up = is_led(connection, utc_now()) and any(host.presence == "online" for host in list_hosts(connection))
+            up = _is_up(connection) and any(host.presence == "online" for host in list_hosts(connection))
         if up:
-            return super().submit(request, follow=follow)
+            submitted = super().submit(request, follow=follow)
+            self._of_the_farm.add(submitted.sweep_run_id)
+            return submitted
         host_id = self.register_this_host()
         fleet = self.fleet()
         # Only this host's: nobody dispatches to another's from here, and its devices may be long gone.
@@ -64,7 +75,7 @@ class EmbeddedFarm(Farm):
     def work(
         self, run_id: int, executor: ExecutorName, observe: Callable[[RunStatus], None], say: Callable[[str], None]
     ) -> None:
-        """Wait until a run is done; dispatch while nobody else does.
+        """Wait until a run is done; dispatch while nobody else does, unless it is one for the farm's hosts.
 
         Args:
             run_id: the run to wait for.
@@ -76,6 +87,9 @@ class EmbeddedFarm(Farm):
             KeyboardInterrupt: after running children were ended and the run was put to rest.
             BenchfarmError: the agent died, or the database went away.
         """
+        if run_id in self._of_the_farm:
+            self._wait(run_id, observe, say)
+            return
         lease = DispatcherLease()
         dispatcher: Dispatcher | None = None
         carrier: Executor | None = None
@@ -120,6 +134,25 @@ class EmbeddedFarm(Farm):
                         return
         finally:
             self._take_down(run_id, dispatcher, carrier, lease)
+
+    def _wait(self, run_id: int, observe: Callable[[RunStatus], None], say: Callable[[str], None]) -> None:
+        """Follow a run of the farm's. Should benchfarm up be away for a while, its role is left alone."""
+        next_follow = 0.0
+
+        def look(status: RunStatus) -> None:
+            nonlocal next_follow
+            if time.monotonic() >= next_follow:
+                next_follow = time.monotonic() + _FOLLOW_PERIOD_S
+                with writing(self.engine) as connection:
+                    runs.follow(connection, run_id, utc_now())
+            observe(status)
+
+        say("benchfarm up works on it: following it")
+        try:
+            self.wait(run_id, observe=look, say=say)
+        finally:
+            with writing(self.engine) as connection:
+                _abandon(connection, run_id)
 
     def _follow(self, run_id: int, lease: DispatcherLease) -> bool:
         """Say that we still wait, and take the dispatcher's role if it is free or ours; returns whether we have it."""
@@ -179,8 +212,18 @@ class EmbeddedFarm(Farm):
                     dispatcher.stop()
             with writing(self.engine) as connection:
                 lease.release(connection)
-                if not run_is_done(connection, run_id):
-                    runs.abandon(connection, run_id, utc_now())
+                _abandon(connection, run_id)
         finally:
             if carrier is not None:
                 carrier.close()
+
+
+def _is_up(connection: Connection) -> bool:
+    """Whether a farm's dispatcher has the role, and not one that ends with the run which it waits for."""
+    row = leader(connection, utc_now())
+    return row is not None and row.pid not in runs.followers(connection, row.host_key, utc_now())
+
+
+def _abandon(connection: Connection, run_id: int) -> None:
+    if not run_is_done(connection, run_id):
+        runs.abandon(connection, run_id, utc_now())

@@ -147,8 +147,10 @@ class Farm:
     def _known(self, connection: Connection) -> Fleet:
         hosts = list_hosts(connection)
         here = machine_key()
-        own = [host.id for host in hosts if host.presence == "online" and host.key.partition("/")[0] == here]
-        return Fleet(hosts, list_devices(connection), min(own, default=None))
+        own = [host for host in hosts if host.presence == "online" and host.key.partition("/")[0] == here]
+        # The row of a benchfarm run that ended before it could say so may stand beside that of the joined host.
+        latest = max(own, key=lambda host: host.last_seen_at, default=None)
+        return Fleet(hosts, list_devices(connection), latest.id if latest is not None else None)
 
     def _insert(self, request: Request, fleet: Fleet, *, store: ArtifactStore | None, follow: bool) -> Submitted:
         found = chosen_devices(request, fleet.devices)

@@ -5,21 +5,22 @@ All reports of a tick are taken together: the number of statements does not depe
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from functools import cache
+from datetime import datetime
 from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
-from sqlalchemy import Connection, Row, Text, cast, insert, select, update
-from sqlalchemy.exc import DBAPIError, StatementError
+from sqlalchemy import Connection, Row, Text, cast, select, update
+from sqlalchemy.exc import StatementError
 
-from device_registry.database import one_of, passes, table_of
-from scheduler import queue
+from device_registry.database import one_of, passes
+from scheduler import outcomes, queue, reports
 from scheduler.durations import learn
+from scheduler.outcomes import profiles as profiles
+from scheduler.outcomes import results as results
 from scheduler.points import update_points
-from scheduler.queue import Return, artifacts
+from scheduler.queue import Return
+from scheduler.reports import Told
 from scheduler.states import (
     LIVE_ATTEMPT,
     attempts,
@@ -27,19 +28,14 @@ from scheduler.states import (
     change_jobs,
     jobs,
     payload_text,
-    read_payload,
     record_all,
 )
-from scheduler.tables import Profile, Result, Telemetry
 from workers.contract import Failure
-from workers.contract import Result as ChildResult
 from workers.errors import Cause
 from workers.report import Report
 
-results = table_of(Result)
-profiles = table_of(Profile)
-telemetry = table_of(Telemetry)
-
+#: What is locked first: who cancels a job has its row, and then wants its attempt's.
+_IN_ORDER = (jobs, attempts)
 #: Failures that we caused ourselves: no try of the job is counted.
 _OURS = {"cancelled": "cancelled", "agent_closed": "cancelled", "lease_lost": "lost", "superseded": "lost"}
 
@@ -68,25 +64,11 @@ class Ended:
 class _Taken:
     """Reports by what is to be done with them."""
 
-    #: (report, row) each.
-    succeeded: list[tuple[Report, Any]] = field(default_factory=list)
-    failed: list[tuple[Report, Any, Failure]] = field(default_factory=list)
-    unwanted: list[tuple[Report, Any]] = field(default_factory=list)
-    late: list[tuple[Report, Any]] = field(default_factory=list)
-
-
-@cache
-def _adapter() -> TypeAdapter[Report]:
-    return TypeAdapter(Report)
-
-
-def read_report(data: Any) -> Report:
-    """Validate a report that came over a process border.
-
-    Raises:
-        pydantic.ValidationError: it does not follow the contract.
-    """
-    return _adapter().validate_python(data)
+    #: (what was told, row) each.
+    succeeded: list[tuple[Told, Any]] = field(default_factory=list)
+    failed: list[tuple[Told, Any, Failure]] = field(default_factory=list)
+    unwanted: list[tuple[Told, Any]] = field(default_factory=list)
+    late: list[tuple[Told, Any]] = field(default_factory=list)
 
 
 def take_started(connection: Connection, started: Iterable[tuple[int, str]], *, who: str, now: datetime) -> None:
@@ -96,68 +78,78 @@ def take_started(connection: Connection, started: Iterable[tuple[int, str]], *, 
         return
     rows = connection.execute(
         select(attempts.c.id, attempts.c.token)
+        .join(jobs, jobs.c.id == attempts.c.job_id)
         .where(one_of(connection, attempts.c.id, tokens), attempts.c.state == "leased")
-        .with_for_update()
+        .order_by(jobs.c.id)
+        .with_for_update(of=_IN_ORDER)
     )
-    begun = [row.id for row in rows if row.token == tokens[row.id]]
+    begun = [row.id for row in rows.all() if row.token == tokens[row.id]]
     change_attempts(connection, begun, "leased", "running", who=who, why=None, now=now)
 
 
-def ingest(connection: Connection, documents: Sequence[dict[str, Any]], *, who: str, now: datetime) -> list[Ended]:
-    """Take reports, as plain data in the order they came; a report that comes twice is taken once.
+def ingest(connection: Connection, finished: Sequence[dict[str, Any]], *, who: str, now: datetime) -> list[Ended]:
+    """Take reports in the order they came; a report that comes twice is taken once.
 
     A document that the database cannot hold fails its own attempt and no other.
 
     Args:
         connection: inside a transaction that writes.
-        documents: events of kind finished: `attempt_id`, `token`, `report`.
+        finished: events of that kind (see `reports.read`).
         who: for the events.
         now: the time.
     """
-    reports = [_read(document, now) for document in documents]
+    told = [reports.read(event, now) for event in finished]
     try:
         with connection.begin_nested():
-            return _ingest(connection, reports, who=who, now=now)
+            return _ingest(connection, told, who=who, now=now)
     except (StatementError, ValueError) as error:  # a number that is none, text that no database takes
-        if isinstance(error, DBAPIError) and passes(error):
+        if passes(error):
             raise
-        if len(documents) > 1:
-            middle = len(documents) // 2
+        if len(finished) > 1:
+            middle = len(finished) // 2
             return [
                 ended
-                for half in (documents[:middle], documents[middle:])
+                for half in (finished[:middle], finished[middle:])
                 for ended in ingest(connection, half, who=who, now=now)
             ]
-        broken = _broken(documents[0], f"the agent's report cannot be kept ({type(error).__name__})", now)
+        broken = reports.stand_in(finished[0], f"the agent's report cannot be kept ({type(error).__name__})", now)
         return _ingest(connection, [broken], who=who, now=now)
 
 
 def lose_attempts(
-    connection: Connection, ids: Collection[int], *, who: str, why: str, now: datetime, counted: bool = True
+    connection: Connection,
+    ids: Collection[int],
+    *,
+    who: str,
+    why: str,
+    now: datetime,
+    counted: Collection[str] = LIVE_ATTEMPT,
 ) -> list[int]:
-    """Attempts that will not report: lost, their jobs queued again. Returns those that were live."""
+    """Attempts that will not report: lost, their jobs queued again. Returns those that were live.
+
+    Args:
+        connection: inside a transaction that writes.
+        ids: of the attempts.
+        who: for the events.
+        why: for the events.
+        now: the time.
+        counted: those that are in one of these states count as tries of their jobs.
+    """
     rows = [row for row in _rows(connection, ids).values() if row.state in LIVE_ATTEMPT]
     for before in LIVE_ATTEMPT:
         lost = [row.id for row in rows if row.state == before]
         change_attempts(connection, lost, before, "lost", who=who, why=why, now=now)
-    back = [Return.of(row, why, place=row.place, counted=counted) for row in rows if row.job_state == "running"]
+    back = [
+        Return.of(row, why, place=row.place, counted=row.state in counted) for row in rows if row.job_state == "running"
+    ]
     queue.requeue(connection, back, who=who, now=now)
     return [row.id for row in rows]
 
 
-def _read(document: dict[str, Any], now: datetime) -> Report:
-    try:
-        return read_report(document["report"])
-    except ValidationError as error:
-        return _broken(document, f"the agent's report breaks the contract: {error.error_count()} errors", now)
-
-
-def _broken(document: dict[str, Any], message: str, now: datetime) -> Report:
-    """What stands for a report that cannot be taken."""
-    names: dict[str, Any] = {"attempt_id": document["attempt_id"], "token": document["token"]}
-    failure = Failure(cause=Cause.BUG, code="bad_report", message=message)
-    at = now.timestamp()
-    return Report(**names, result=ChildResult(**names, started_at=at, finished_at=at, failure=failure))
+def genuine(connection: Connection, told: Mapping[int, str]) -> list[int]:
+    """Those of these attempts, ids to tokens, that are ours: an agent may tell of what another farm's database ran."""
+    rows = connection.execute(select(attempts.c.id, attempts.c.token).where(one_of(connection, attempts.c.id, told)))
+    return [row.id for row in rows.all() if row.token == told[row.id]]
 
 
 def _rows(connection: Connection, ids: Iterable[int]) -> dict[int, Any]:
@@ -174,15 +166,15 @@ def _rows(connection: Connection, ids: Iterable[int]) -> dict[int, Any]:
         )
         .join(jobs, jobs.c.id == attempts.c.job_id)
         .where(one_of(connection, attempts.c.id, sorted(set(ids))))
-        .order_by(attempts.c.id)
-        .with_for_update()
+        .order_by(jobs.c.id)
+        .with_for_update(of=_IN_ORDER)
     )
-    return {row.id: row for row in rows}
+    return {row.id: row for row in rows.all()}
 
 
-def _ingest(connection: Connection, reports: Sequence[Report], *, who: str, now: datetime) -> list[Ended]:
-    rows = _rows(connection, (report.attempt_id for report in reports))
-    taken = _sort(connection, reports, rows)
+def _ingest(connection: Connection, told: Sequence[Told], *, who: str, now: datetime) -> list[Ended]:
+    rows = _rows(connection, (one.report.attempt_id for one in told))
+    taken = _sort(connection, told, rows)
     ended = [
         *_take_succeeded(connection, taken.succeeded, who=who, now=now),
         *_take_failed(connection, taken.failed, who=who, now=now),
@@ -191,30 +183,31 @@ def _ingest(connection: Connection, reports: Sequence[Report], *, who: str, now:
     ]
     learn(
         connection,
-        [(row.duration_key, _used_s(report)) for report, row in taken.succeeded if row.duration_key is not None],
+        [(row.duration_key, _used_s(one.report)) for one, row in taken.succeeded if row.duration_key is not None],
     )
     return ended
 
 
-def _sort(connection: Connection, reports: Sequence[Report], rows: dict[int, Any]) -> _Taken:
+def _sort(connection: Connection, told: Sequence[Told], rows: dict[int, Any]) -> _Taken:
     taken = _Taken()
     seen: set[int] = set()
     needed = {row.needs_key for row in rows.values() if row.kind == "convert" and row.needs_key is not None}
     standing = queue.standing(connection, needed)
-    for report in reports:
+    for one in told:
+        report = one.report
         row = rows.get(report.attempt_id)
         if row is None or row.token != report.token or row.id in seen:
             continue  # from another database, from a lease that never was, or told twice
         seen.add(row.id)
         if row.state not in LIVE_ATTEMPT:
             if row.state == "lost":
-                taken.late.append((report, row))
+                taken.late.append((one, row))
         elif row.job_state != "running":
-            taken.unwanted.append((report, row))
+            taken.unwanted.append((one, row))
         elif (failure := report.result.failure or _misfit(report, row, standing)) is not None:
-            taken.failed.append((report, row, failure))
+            taken.failed.append((one, row, failure))
         else:
-            taken.succeeded.append((report, row))
+            taken.succeeded.append((one, row))
     return taken
 
 
@@ -235,7 +228,7 @@ def _misfit(report: Report, row: Row[Any], standing: set[str]) -> Failure | None
 
 def _end(
     connection: Connection,
-    ended: Sequence[tuple[Report, Any]],
+    ended: Sequence[tuple[Told, Any]],
     after: str,
     why: dict[int, str | None],
     *,
@@ -247,7 +240,7 @@ def _end(
     if leased:
         connection.execute(update(attempts).where(one_of(connection, attempts.c.id, leased)).values(state="running"))
         record_all(connection, "attempt", leased, "leased", "running", who=who, why=None, now=now)
-    logs = {row.id: report.log_sha256 for report, row in ended}
+    logs = {row.id: told.report.log_sha256 for told, row in ended}
     plain = [known for known, sha256 in logs.items() if sha256 is None and why[known] is None]
     change_attempts(connection, plain, "running", after, who=who, why=None, now=now)
     others = {known: why[known] for known in logs.keys() - set(plain)}
@@ -256,39 +249,39 @@ def _end(
 
 
 def _take_succeeded(
-    connection: Connection, taken: Sequence[tuple[Report, Any]], *, who: str, now: datetime
+    connection: Connection, taken: Sequence[tuple[Told, Any]], *, who: str, now: datetime
 ) -> list[Ended]:
     if not taken:
         return []
     _end(connection, taken, "finished", dict.fromkeys((row.id for _, row in taken), None), who=who, now=now)
-    by_kind: dict[str, list[tuple[Report, Any]]] = {"convert": [], "measure": [], "profile": []}
-    for report, row in taken:
-        by_kind[row.kind].append((report, row))
-    _insert_artifacts(connection, by_kind["convert"], now)
-    _insert_profiles(connection, by_kind["profile"], now)
-    _insert_results(connection, by_kind["measure"], stale=False, now=now)
-    _insert_telemetry(connection, by_kind["measure"])
+    by_kind: dict[str, list[tuple[Told, Any]]] = {"convert": [], "measure": [], "profile": []}
+    for told, row in taken:
+        by_kind[row.kind].append((told, row))
+    outcomes.insert_artifacts(connection, by_kind["convert"], now)
+    outcomes.insert_profiles(connection, by_kind["profile"], now)
+    outcomes.insert_results(connection, by_kind["measure"], stale=False, now=now)
+    outcomes.insert_telemetry(connection, by_kind["measure"])
     update_points(connection, by_kind["measure"], now)
     done = [row.job_id for _, row in taken]
     change_jobs(connection, done, "running", "succeeded", who=who, why=None, now=now)
     queue.unblock(connection, [row.makes_key for _, row in by_kind["convert"]], who=who, now=now)
-    return [_ended(report, row, "finished") for report, row in taken]
+    return [_ended(told.report, row, "finished") for told, row in taken]
 
 
 def _take_failed(
-    connection: Connection, taken: Sequence[tuple[Report, Any, Failure]], *, who: str, now: datetime
+    connection: Connection, taken: Sequence[tuple[Told, Any, Failure]], *, who: str, now: datetime
 ) -> list[Ended]:
     """The cause decides: what the infrastructure or a device does is tried again, what the model does is a result."""
     ended = []
     back = []
     final = {row.id: _OURS.get(failure.code, "finished") for _, row, failure in taken}
     for after in ("finished", "cancelled", "lost"):
-        members = [(report, row) for report, row, _ in taken if final[row.id] == after]
+        members = [(told, row) for told, row, _ in taken if final[row.id] == after]
         why: dict[int, str | None] = {row.id: failure.message for _, row, failure in taken if final[row.id] == after}
         if members:
             _end(connection, members, after, why, who=who, now=now)
-    for report, row, failure in taken:
-        ended.append(_ended(report, row, final[row.id], failure))
+    for told, row, failure in taken:
+        ended.append(_ended(told.report, row, final[row.id], failure))
         ours = failure.code in _OURS
         if failure.code == "artifact_corrupt" and failure.artifact_sha256 is not None:
             queue.remake(connection, failure.artifact_sha256, row.sweep_run_id, who=who, now=now)
@@ -306,23 +299,23 @@ def _take_failed(
 
 
 def _take_unwanted(
-    connection: Connection, taken: Sequence[tuple[Report, Any]], *, who: str, now: datetime
+    connection: Connection, taken: Sequence[tuple[Told, Any]], *, who: str, now: datetime
 ) -> list[Ended]:
     """Their jobs are over without them."""
     why: dict[int, str | None] = {row.id: f"its job is {row.job_state}" for _, row in taken}
     if taken:
         _end(connection, taken, "cancelled", why, who=who, now=now)
-    return [_ended(report, row, "cancelled") for report, row in taken]
+    return [_ended(told.report, row, "cancelled") for told, row in taken]
 
 
-def _take_late(connection: Connection, taken: Sequence[tuple[Report, Any]], *, who: str, now: datetime) -> list[Ended]:
+def _take_late(connection: Connection, taken: Sequence[tuple[Told, Any]], *, who: str, now: datetime) -> list[Ended]:
     """Results that came after their lease was lost: kept, never counted."""
-    kept = [(report, row) for report, row in taken if report.result.measurement is not None and row.kind == "measure"]
-    _insert_results(connection, kept, stale=True, now=now)
+    kept = [(told, row) for told, row in taken if told.report.result.measurement is not None and row.kind == "measure"]
+    outcomes.insert_results(connection, kept, stale=True, now=now)
     late = [row.id for _, row in taken]
     why = "the result came after the lease"
     change_attempts(connection, late, "lost", "stale", who=who, why=why, now=now)
-    return [_ended(report, row, "stale") for report, row in taken]
+    return [_ended(told.report, row, "stale") for told, row in taken]
 
 
 def _used_s(report: Report) -> float:
@@ -346,99 +339,3 @@ def _ended(report: Report, row: Row[Any], state: str, failure: Failure | None = 
         p50_ms=measurement.timings.p50_ms if measurement is not None else None,
         verdict=report.judgement.verdict if report.judgement is not None else None,
     )
-
-
-def _insert_artifacts(connection: Connection, made: Sequence[tuple[Report, Any]], now: datetime) -> None:
-    parents = {row.needs_key for _, row in made if row.needs_key is not None}
-    query = select(artifacts.c.key, artifacts.c.companions).where(artifacts.c.key.in_(parents))
-    companions = {row.key: row.companions for row in connection.execute(query)} if parents else {}
-    rows = []
-    for report, row in made:
-        conversion = report.result.conversion
-        assert conversion is not None
-        own = {role: file.sha256 for role, file in conversion.companions.items()}
-        rows.append(
-            {
-                "key": row.makes_key,
-                "sha256": conversion.artifact.sha256,
-                "bytes": conversion.artifact.bytes,
-                "format": conversion.format,
-                "recipe": conversion.recipe,
-                "model": read_payload(row.payload_text)["model"],
-                "companions": {**companions.get(row.needs_key, {}), **own},
-                "provenance": {
-                    "seconds": conversion.seconds,
-                    "imports_ms": conversion.imports_ms,
-                    "versions": conversion.versions,
-                    "facts": conversion.facts,
-                },
-                "created_at": now,
-            }
-        )
-    if rows:
-        connection.execute(insert(artifacts), rows)
-
-
-def _document(report: Report) -> dict[str, Any]:
-    """The report as plain data, without telemetry, which has rows of its own."""
-    document: dict[str, Any] = _adapter().dump_python(report, exclude={"telemetry"})
-    return document
-
-
-def _insert_results(connection: Connection, taken: Sequence[tuple[Report, Any]], *, stale: bool, now: datetime) -> None:
-    rows = [
-        {
-            "attempt_id": row.id,
-            "job_id": row.job_id,
-            "sweep_run_id": row.sweep_run_id,
-            "device_id": row.device_id,
-            "case_key": row.case_key,
-            "stale": stale,
-            "verdict": report.judgement.verdict if report.judgement is not None else "interrupted",
-            "p50_ms": report.result.measurement.timings.p50_ms,
-            "artifact_sha256": report.artifact_sha256,
-            "document": _document(report),
-            "created_at": now,
-        }
-        for report, row in taken
-        if report.result.measurement is not None
-    ]
-    if rows:
-        connection.execute(insert(results), rows)
-
-
-def _insert_profiles(connection: Connection, taken: Sequence[tuple[Report, Any]], now: datetime) -> None:
-    rows = [
-        {
-            "attempt_id": row.id,
-            "job_id": row.job_id,
-            "sweep_run_id": row.sweep_run_id,
-            "device_id": row.device_id,
-            "artifact_sha256": report.artifact_sha256,
-            "document": _document(report),
-            "created_at": now,
-        }
-        for report, row in taken
-    ]
-    if rows:
-        connection.execute(insert(profiles), rows)
-
-
-def _insert_telemetry(connection: Connection, taken: Sequence[tuple[Report, Any]]) -> None:
-    rows = [
-        {
-            "attempt_id": row.id,
-            "device_id": row.device_id,
-            "at": datetime.fromtimestamp(reading.at, UTC),
-            "sensor": reading.sensor,
-            "domain": reading.domain,
-            "quantity": reading.quantity,
-            "unit": reading.unit,
-            "value": reading.value,
-            "quality": reading.quality,
-        }
-        for report, row in taken
-        for reading in report.telemetry
-    ]
-    if rows:
-        connection.execute(insert(telemetry), rows)

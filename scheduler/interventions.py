@@ -7,16 +7,16 @@ from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, func, select, update
+from sqlalchemy import Connection, Row, select, update
 
-from device_registry.database import insert_row
+from device_registry.database import insert_row, one_of
 from device_registry.errors import UsageError
 from device_registry.registry import devices
-from scheduler import queue
+from scheduler import queue, resting
 from scheduler.placement import rank_of
 from scheduler.queue import sweep_runs
 from scheduler.records import superseded
-from scheduler.states import OPEN_JOB, change_jobs, jobs, portions, record
+from scheduler.states import OPEN_JOB, jobs, portions, record
 from scheduler.wakeups import announce
 
 
@@ -32,18 +32,14 @@ def cancel(connection: Connection, job_ids: Sequence[int], *, who: str, now: dat
     for row in rows:
         if row.state not in OPEN_JOB:
             raise UsageError(f"job {row.id} is {row.state} already")
-    kept = []
-    for row in rows:
-        cancelled = [row.id]
-        if row.makes_key is not None and _hand_over(connection, row.sweep_run_id, row.id):
-            kept.append(int(row.id))
-            mine = (jobs.c.sweep_run_id == row.sweep_run_id, jobs.c.needs_key == row.makes_key)
-            cancelled = list(connection.execute(select(jobs.c.id).where(*mine)).scalars())
-        for job_id in cancelled:
-            state = connection.execute(select(jobs.c.state).where(jobs.c.id == job_id)).scalar_one()
-            if state in OPEN_JOB:  # one of the others may have taken it along
-                queue.cancel_job(connection, job_id, who=who, now=now)
-    return kept
+    given = _hand_over(connection, [row.sweep_run_id for row in rows if row.makes_key is not None], now)
+    kept = [row for row in rows if row.id in given]
+    cancelled = [row.id for row in rows if row.id not in given]
+    for row in kept:
+        mine = (jobs.c.sweep_run_id == row.sweep_run_id, jobs.c.needs_key == row.makes_key)
+        cancelled += connection.execute(select(jobs.c.id).where(*mine)).scalars().all()
+    queue.cancel_jobs(connection, cancelled, who=who, why="cancelled by the user", now=now)
+    return [row.id for row in kept]
 
 
 def cancel_run(connection: Connection, run_id: int, *, who: str, now: datetime) -> int:
@@ -53,21 +49,12 @@ def cancel_run(connection: Connection, run_id: int, *, who: str, now: datetime) 
         UsageError: there is no such run.
     """
     known_run(connection, run_id)
-    _hand_over(connection, run_id)
-    rows = connection.execute(
-        select(jobs.c.id, jobs.c.state)
-        .where(jobs.c.sweep_run_id == run_id, jobs.c.state.in_(OPEN_JOB))
-        .with_for_update()
-    ).all()
-    for state in ("blocked", "queued"):
-        ids = [row.id for row in rows if row.state == state]
-        change_jobs(connection, ids, state, "cancelled", who=who, why="its run was cancelled", now=now)
-    for row in rows:
-        if row.state == "running":
-            queue.cancel_job(connection, row.id, who=who, now=now)
+    _hand_over(connection, [run_id], now)
+    mine = (jobs.c.sweep_run_id == run_id, jobs.c.state.in_(OPEN_JOB))
+    ids = connection.execute(select(jobs.c.id).where(*mine)).scalars().all()
+    queue.cancel_jobs(connection, ids, who=who, why="its run was cancelled", now=now)
     record(connection, "run", run_id, None, "cancelled", who=who, why=None, now=now)
-    announce(connection)
-    return len(rows)
+    return len(ids)
 
 
 def retry(connection: Connection, job_ids: Sequence[int], *, who: str, now: datetime) -> dict[int, int]:
@@ -145,28 +132,11 @@ def _known(connection: Connection, job_ids: Sequence[int]) -> list[Row[Any]]:
     return rows
 
 
-def _hand_over(connection: Connection, run_id: int, job_id: int | None = None) -> bool:
-    """Give conversions of a run that others wait for to one of these. Returns whether `job_id` was among them."""
-    waiting = jobs.alias("waiting")
-    wanted = (
-        select(jobs.c.id, func.min(waiting.c.id).label("waiting_id"))
-        .join(waiting, waiting.c.needs_key == jobs.c.makes_key)
-        .where(
-            jobs.c.sweep_run_id == run_id,
-            jobs.c.state.in_(OPEN_JOB),
-            waiting.c.state == "blocked",
-            waiting.c.sweep_run_id != run_id,
-        )
-        .group_by(jobs.c.id)
-    )
-    among = False
-    while rows := connection.execute(wanted).all():  # what they are made from follows them
-        for row in rows:
-            heir = connection.execute(select(jobs).where(jobs.c.id == row.waiting_id)).one()
-            values = {name: getattr(heir, name) for name in ("sweep_run_id", "owner", "priority", "rank")}
-            connection.execute(update(jobs).where(jobs.c.id == row.id).values(**values))
-            among |= row.id == job_id
-    return among
+def _hand_over(connection: Connection, run_ids: Collection[int], now: datetime) -> set[int]:
+    """Give conversions that others wait for to one of these; to one that rests only where nobody else wants them."""
+    leaving = one_of(connection, jobs.c.sweep_run_id, set(run_ids))
+    given = resting.hand_over(connection, leaving, now)
+    return given | resting.hand_over(connection, leaving, now, to_resting=True)
 
 
 def _again(connection: Connection, row: Row[Any], *, who: str, now: datetime) -> int:
@@ -196,4 +166,5 @@ def _again(connection: Connection, row: Row[Any], *, who: str, now: datetime) ->
         .where(sweep_runs.c.id == row.sweep_run_id, sweep_runs.c.followed_until <= now)
         .values(followed_until=None)
     )
+    resting.wake(connection, row.sweep_run_id)
     return job_id

@@ -39,6 +39,8 @@ _LANES: Final = text(
     SELECT requirement_id, owner FROM lane WHERE owner IS NOT NULL
     """
 )
+#: Added to the rank of jobs that rest (see `resting.rest`): behind all ranks, which are times, and behind what is read.
+RESTING = 1e11
 _IN_ORDER = (jobs.c.rank, jobs.c.sweep_run_id, jobs.c.position)
 #: A backlog is counted up to so many jobs: more says the same, and would cost what the lanes save.
 _BACKLOG_ROWS = 5_000
@@ -52,7 +54,8 @@ def _may_begin() -> tuple[ColumnElement[bool], ...]:
         or_(sweep_runs.c.followed_until.is_(None), sweep_runs.c.followed_until > bindparam("now")),
     )
     rested = or_(jobs.c.not_before.is_(None), jobs.c.not_before <= bindparam("now"))
-    return jobs.c.owner == bindparam("owner"), jobs.c.canary == bindparam("canary"), rested, alive
+    mine = jobs.c.owner == bindparam("owner")
+    return mine, jobs.c.rank < RESTING, jobs.c.canary == bindparam("canary"), rested, alive
 
 
 def _columns(table: Any) -> tuple[Any, ...]:
@@ -97,7 +100,7 @@ class Lanes:
 
     def refresh(self, connection: Connection, fleet: Fleet) -> None:
         """Look which lanes there are, for a fleet."""
-        found: list[Lane] = [(row[0], row[1]) for row in connection.execute(_LANES)]
+        found: list[Lane] = [(row[0], row[1]) for row in connection.execute(_LANES).all()]
         self.know(connection, {requirement_id for requirement_id, _ in found})
         self._single, self._others = {}, set()
         for lane in found:
@@ -152,7 +155,7 @@ class Lanes:
         found: list[Row[Any]] = []
         for owner, ids in sorted(by_owner.items()):
             wanted = _FIRST_OF_EACH.where(one_of(connection, requirements.c.id, ids))
-            found += connection.execute(wanted, {"owner": owner, "canary": canary, "now": now})
+            found += connection.execute(wanted, {"owner": owner, "canary": canary, "now": now}).all()
         for row in found:
             read.pop((row.requirement_id, row.owner), None)
         for lane, key in read.items():  # read empty

@@ -7,8 +7,9 @@ import secrets
 import time
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from typing import Any
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, Row, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from device_registry.database import table_of
@@ -95,9 +96,14 @@ class DispatcherLease:
         connection.execute(leases.delete().where(leases.c.role == DISPATCHER, leases.c.holder == self.holder))
 
 
-def is_led(connection: Connection, now: datetime) -> bool:
-    """Whether somebody dispatches for this database now."""
+def leader(connection: Connection, now: datetime) -> Row[Any] | None:
+    """The lease of who dispatches for this database now."""
     row = connection.execute(select(leases).where(leases.c.role == DISPATCHER)).first()
     if row is None or row.until <= now:
-        return False
-    return bool(row.host_key != machine_key() or is_alive(row.pid, row.pid_started))
+        return None
+    return row if row.host_key != machine_key() or is_alive(row.pid, row.pid_started) else None
+
+
+def is_led(connection: Connection, now: datetime) -> bool:
+    """Whether somebody dispatches for this database now."""
+    return leader(connection, now) is not None

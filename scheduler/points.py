@@ -11,12 +11,13 @@ from typing import Any
 
 from sqlalchemy import Connection, select, update
 
-from device_registry.database import one_of, table_of, upsert
+from device_registry.bulk import insert_rows
+from device_registry.database import one_of, table_of
 from scheduler.conversions import digest
+from scheduler.reports import Told
 from scheduler.tables import Artifact, Point, Result, Series
 from workers.codec import from_dict
 from workers.contract import PROTOCOL_VERSION, MeasureTask
-from workers.report import Report
 
 series = table_of(Series)
 points = table_of(Point)
@@ -30,19 +31,19 @@ _SEVERITY = ("valid", "not_converged", "unusable", "throttled", "contaminated", 
 _Case = tuple[int, str, int]
 
 
-def update_points(connection: Connection, taken: Sequence[tuple[Report, Any]], now: datetime) -> None:
+def update_points(connection: Connection, taken: Sequence[tuple[Told, Any]], now: datetime) -> None:
     """Points of the cases whose results were just inserted, each from all its repeats so far; and latest valid points.
 
     Args:
         connection: inside a transaction that writes.
-        taken: reports of measurements with their rows of attempt and job.
+        taken: what was told of measurements, with their rows of attempt and job.
         now: the time.
     """
     if not taken:
         return
-    latest = {_case(row): (report, row) for report, row in taken}
-    series_ids = _series(connection, {case: _identity(row) for case, (_, row) in latest.items()})
-    versions = _conversion_versions(connection, {row.needs_key for _, row in latest.values()})
+    latest = {_case(row): (told.report, row) for told, row in taken}
+    series_ids = _series(connection, {case: row for case, (_, row) in latest.items()})
+    environments = _Environments(_conversion_versions(connection, {row.needs_key for _, row in latest.values()}))
     found: dict[tuple[int, int], dict[str, Any]] = {}
     for case, repeats in _repeats(connection, latest).items():
         report, row = latest[case]
@@ -54,10 +55,9 @@ def update_points(connection: Connection, taken: Sequence[tuple[Report, Any]], n
             "repeats": counted,
             "verdict": verdict,
             "artifact_sha256": report.artifact_sha256,
-            "environment_digest": digest([report.environment, versions.get(row.needs_key)]),
-            "at": now,
+            "environment_digest": environments.digest(report.environment, row.needs_key),
         }
-    connection.execute(upsert(connection, points, ("series_id", "sweep_run_id")), list(found.values()))
+    insert_rows(connection, points, list(found.values()), key=("series_id", "sweep_run_id"), at=now)
     valid: dict[int, list[int]] = {}
     for (series_id, run_id), point in found.items():
         if point["verdict"] == "valid":
@@ -69,7 +69,9 @@ def update_points(connection: Connection, taken: Sequence[tuple[Report, Any]], n
             .correlate(series)
             .scalar_subquery()
         )
-        here = update(series).where(one_of(connection, series.c.id, ids))
+        # Another repeat of a case changes nothing here.
+        new = series.c.latest_valid_point_id.is_distinct_from(its_point)
+        here = update(series).where(one_of(connection, series.c.id, ids), new)
         connection.execute(here.values(latest_valid_point_id=its_point))
 
 
@@ -105,14 +107,19 @@ def _repeats(connection: Connection, cases: Iterable[_Case]) -> dict[_Case, list
                 _results.c.stale.is_(False),
             )
         )
-        for case_key, device_id, p50_ms, verdict in rows:
+        for case_key, device_id, p50_ms, verdict in rows.all():
             if (case := (run_id, case_key, device_id)) in wanted:
                 found.setdefault(case, []).append((p50_ms, verdict))
     return found
 
 
-def _identity(row: Any) -> dict[str, Any]:
-    return {"device_id": row.device_id, **_task_identity(row.payload_text)}
+def _identity(device_id: int, payload: str) -> dict[str, Any]:
+    return {"device_id": device_id, **_task_identity(payload)}
+
+
+@lru_cache(maxsize=65_536)
+def _series_key(device_id: int, payload: str) -> str:
+    return digest(_identity(device_id, payload))
 
 
 @lru_cache(maxsize=4096)
@@ -132,15 +139,19 @@ def _task_identity(payload: str) -> dict[str, Any]:
     }
 
 
-def _series(connection: Connection, identities: dict[_Case, dict[str, Any]]) -> dict[_Case, int]:
+def _series(connection: Connection, rows: dict[_Case, Any]) -> dict[_Case, int]:
     """The series of each case, made where there is none yet."""
-    keys = {case: digest(identity) for case, identity in identities.items()}
-    by_key = {keys[case]: identity for case, identity in identities.items()}
-    query = select(series.c.key, series.c.id).where(one_of(connection, series.c.key, by_key))
-    known = {row.key: int(row.id) for row in connection.execute(query)}
-    if missing := [{"key": key, **identity} for key, identity in by_key.items() if key not in known]:
-        made = connection.execute(series.insert().returning(series.c.key, series.c.id), missing)
-        known.update((row.key, row.id) for row in made)
+    keys = {case: _series_key(row.device_id, row.payload_text) for case, row in rows.items()}
+    query = select(series.c.key, series.c.id).where(one_of(connection, series.c.key, set(keys.values())))
+    known = {key: int(series_id) for key, series_id in connection.execute(query).all()}
+    missing = {
+        key: {"key": key, **_identity(rows[case].device_id, rows[case].payload_text)}
+        for case, key in keys.items()
+        if key not in known
+    }
+    if missing:
+        made = connection.execute(series.insert().returning(series.c.key, series.c.id), list(missing.values()))
+        known.update((key, series_id) for key, series_id in made.all())
     return {case: known[key] for case, key in keys.items()}
 
 
@@ -148,3 +159,18 @@ def _conversion_versions(connection: Connection, keys: set[str | None]) -> dict[
     wanted = [key for key in keys if key is not None]
     query = select(_artifacts.c.key, _artifacts.c.provenance).where(one_of(connection, _artifacts.c.key, wanted))
     return {row.key: row.provenance["versions"] for row in connection.execute(query)}
+
+
+class _Environments:
+    """Fingerprints of conversion and run environment; twins and repeats share theirs."""
+
+    def __init__(self, versions: dict[str, Any]) -> None:
+        self._versions = versions
+        self._known: dict[Any, str] = {}
+
+    def digest(self, environment: dict[str, str], needs_key: str | None) -> str:
+        seen = (needs_key, *environment.items())
+        if (known := self._known.get(seen)) is None:
+            versions = self._versions.get(needs_key) if needs_key is not None else None
+            known = self._known[seen] = digest([environment, versions])
+        return known

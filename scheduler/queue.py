@@ -9,17 +9,19 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Row, Text, cast, insert, select, text, update
+from sqlalchemy import Connection, Row, Text, cast, select, update
 
+from device_registry.bulk import insert_returning
 from device_registry.database import insert_row, one_of, table_of
 from device_registry.errors import UsageError
 from scheduler.lanes import sweep_runs as sweep_runs
-from scheduler.placement import Assignment, JobKind
+from scheduler.placement import Assignment, JobKind, rank_of
 from scheduler.states import (
+    IS_LIVE,
     LIVE_ATTEMPT,
     OPEN_JOB,
     attempts,
-    change_attempt,
+    change_attempts,
     change_job,
     change_jobs,
     jobs,
@@ -36,14 +38,10 @@ artifacts = table_of(Artifact)
 
 #: Tries of a job that fails for the sake of the infrastructure or of a device.
 MOST_ATTEMPTS = 3
-#: Failure code of a job that waited for a place for longer than its user wanted.
-QUEUE_TIMEOUT = "queue_timeout"
 #: Share of a host's memory that one child may take.
 _MEMORY_SHARE = 0.8
 #: A job remembers so many places where it failed.
 _MOST_AVOIDED = 4
-#: Literal, for the index job_by_queue_end (see `states.IS_LIVE`).
-_WAITS_UNTIL = text("job.queue_until IS NOT NULL AND job.state IN ('blocked', 'queued')")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,7 +147,6 @@ def claim(
         _return_unmade(connection, missing, who=who, now=now)
         rows = [row for row in rows if row.id not in missing]
     tokens = {secrets.token_hex(16): row for row in rows}
-    common = {"state": "leased", "lease_until": lease_until, "started_at": now}
     leased = [
         {
             "job_id": row.id,
@@ -157,15 +154,15 @@ def claim(
             "device_id": places[row.id].device_id,
             "place": places[row.id].key,
             "token": token,
-            **common,
         }
         for token, row in tokens.items()
     ]
     if not leased:
         return []
-    made = connection.execute(insert(attempts).returning(attempts.c.id, attempts.c.token), leased).all()
+    common = {"state": "leased", "lease_until": lease_until, "started_at": now}
+    made = insert_returning(connection, attempts, leased, ("id", "token"), **common)
     claimed = []
-    for attempt_id, token in made:
+    for attempt_id, token in sorted((one.id, one.token) for one in made):
         row = tokens[token]
         place = places[row.id]
         payload = read_payload(row.payload_text)
@@ -273,6 +270,8 @@ def _make_again(connection: Connection, key: str, run_id: int, *, who: str, now:
     state = "queued" if maker.needs_key is None or standing(connection, [maker.needs_key]) else "blocked"
     fresh = {name: value for name, value in maker._mapping.items() if name != "id"}
     fresh |= {"state": state, "sweep_run_id": run_id, "attempts": 0, "not_before": None, "avoid": []}
+    # Not its own where that rests.
+    fresh |= {"rank": min(maker.rank, rank_of(now.timestamp(), maker.priority))}
     fresh |= {"queue_until": None, "created_at": now, "changed_at": now}
     fresh |= {"failure_cause": None, "failure_code": None, "failure_message": None}
     job_id = insert_row(connection, jobs, **fresh)
@@ -285,15 +284,13 @@ def fail_job(
     connection: Connection, job_id: int, before: str, cause: str, code: str, message: str, *, who: str, now: datetime
 ) -> None:
     """Fail a job, and with a conversion all that waits for its artifact."""
-    values = {"failure_cause": cause, "failure_code": code, "failure_message": message}
+    values: dict[str, Any] = {"failure_cause": cause, "failure_code": code, "failure_message": message}
     change_job(connection, job_id, before, "failed", who=who, why=message, now=now, **values)
-    makes = connection.execute(select(jobs.c.makes_key).where(jobs.c.id == job_id)).scalar_one()
-    if makes is None:
-        return
-    upstream = code if code in (UNSUPPORTED, UPSTREAM) else UPSTREAM
-    text = message if code in (UNSUPPORTED, UPSTREAM) else f"its conversion, job {job_id}, failed: {message}"
-    for waiting_id in _ids_that_need(connection, [makes], "blocked"):
-        fail_job(connection, waiting_id, "blocked", cause, upstream, text, who=who, now=now)
+    if code not in (UNSUPPORTED, UPSTREAM):
+        values["failure_code"] = UPSTREAM
+        values["failure_message"] = message = f"its conversion, job {job_id}, failed: {message}"
+    waiting = _all_that_wait(connection, [job_id])
+    change_jobs(connection, waiting, "blocked", "failed", who=who, why=message, now=now, **values)
 
 
 def unblock(connection: Connection, keys: Collection[str], *, who: str, now: datetime) -> None:
@@ -323,42 +320,63 @@ def stands(connection: Connection, key: str) -> bool:
     return bool(standing(connection, [key]))
 
 
-def expire_queued(connection: Connection, *, who: str, now: datetime) -> int:
-    """Fail what waited for a place for longer than its user wanted; returns how many."""
-    late = connection.execute(select(jobs.c.id, jobs.c.state).where(_WAITS_UNTIL, jobs.c.queue_until < now)).all()
-    for row in late:
-        message = "no device took it before its queue timeout ran out"
-        fail_job(connection, row.id, row.state, Cause.INFRASTRUCTURE, QUEUE_TIMEOUT, message, who=who, now=now)
-    return len(late)
-
-
 def cancel_job(connection: Connection, job_id: int, *, who: str, now: datetime) -> int | None:
     """Cancel a job; returns the live attempt that must be ended, if there is one.
 
     Raises:
         UsageError: no such job, or it is finished.
     """
-    row = connection.execute(select(jobs).where(jobs.c.id == job_id).with_for_update()).first()
-    if row is None:
+    state = connection.execute(select(jobs.c.state).where(jobs.c.id == job_id).with_for_update()).scalar()
+    if state is None:
         raise UsageError(f"no job {job_id}")
-    if row.state not in OPEN_JOB:
-        raise UsageError(f"job {job_id} is {row.state} already")
-    change_job(connection, job_id, row.state, "cancelled", who=who, why="cancelled by the user", now=now)
-    if row.makes_key is not None:
-        for waiting_id in _ids_that_need(connection, [row.makes_key], "blocked"):
-            cancel_job(connection, waiting_id, who=who, now=now)
-    announce(connection)
+    if state not in OPEN_JOB:
+        raise UsageError(f"job {job_id} is {state} already")
+    live = cancel_jobs(connection, [job_id], who=who, why="cancelled by the user", now=now)
+    return next(iter(live), None)
+
+
+def cancel_jobs(connection: Connection, ids: Collection[int], *, who: str, why: str, now: datetime) -> list[int]:
+    """Cancel those of these jobs that are open, and all that waits for what they make.
+
+    Returns the live attempts that must be ended.
+    """
+    rows = connection.execute(
+        select(jobs.c.id, jobs.c.state)
+        .where(one_of(connection, jobs.c.id, ids), jobs.c.state.in_(OPEN_JOB))
+        .with_for_update()
+    ).all()
+    for state in OPEN_JOB:
+        mine = [row.id for row in rows if row.state == state]
+        change_jobs(connection, mine, state, "cancelled", who=who, why=why, now=now)
+    waiting = _all_that_wait(connection, [row.id for row in rows])
+    change_jobs(connection, waiting, "blocked", "cancelled", who=who, why=why, now=now)
+    running = [row.id for row in rows if row.state == "running"]
     live = connection.execute(
-        select(attempts.c.id, attempts.c.state).where(attempts.c.job_id == job_id, attempts.c.state.in_(LIVE_ATTEMPT))
-    ).first()
-    if live is None:
-        return None
-    change_attempt(connection, live.id, live.state, "cancelled", who=who, why="its job was cancelled", now=now)
-    return int(live.id)
+        select(attempts.c.id, attempts.c.state).where(IS_LIVE, one_of(connection, attempts.c.job_id, running))
+    ).all()
+    for state in LIVE_ATTEMPT:
+        theirs = [row.id for row in live if row.state == state]
+        change_attempts(connection, theirs, state, "cancelled", who=who, why="its job was cancelled", now=now)
+    announce(connection)
+    return [row.id for row in live]
+
+
+def _all_that_wait(connection: Connection, ids: Collection[int]) -> list[int]:
+    """Blocked jobs that wait for what these jobs make, and for what those would make of it."""
+    found: list[int] = []
+    while ids:
+        keys = connection.execute(
+            select(jobs.c.makes_key).where(one_of(connection, jobs.c.id, ids), jobs.c.makes_key.is_not(None))
+        )
+        ids = _ids_that_need(connection, list(keys.scalars()), "blocked")
+        found += ids
+    return found
 
 
 def _ids_that_need(connection: Connection, keys: Collection[str], state: str) -> list[int]:
     if not keys:
         return []
-    found = connection.execute(select(jobs.c.id).where(jobs.c.needs_key.in_(keys), jobs.c.state == state))
+    found = connection.execute(
+        select(jobs.c.id).where(one_of(connection, jobs.c.needs_key, keys), jobs.c.state == state).with_for_update()
+    )
     return [int(known) for known in found.scalars()]

@@ -81,7 +81,7 @@ class Roster:
         """
         named = ("key", "host_id", "kind", "presence", "admin", "not_before", "tags")
         rows = connection.execute(select(*(devices.c[name] for name in named)))
-        states = {row.key: row for row in rows if row.host_id in self.hosts}
+        states = {row.key: row for row in rows.all() if row.host_id in self.hosts}
         shape = {key: (row.host_id, tuple(row.tags)) for key, row in states.items()}
         rebuilt = shape != self._states
         if rebuilt:

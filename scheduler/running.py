@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -108,15 +108,20 @@ class Running:
         """An attempt is over, and so says its agent: its place is free."""
         ending = self._ending.pop(attempt_id, None)
         found = self.live.pop(attempt_id, None)
-        place = found.place if found is not None else ending.place if ending is not None else None
-        if place is not None:
-            self.busy.pop(place, None)
+        if found is not None:
+            self._vacate(found.place, self._ending)
+        elif ending is not None:
+            self._vacate(ending.place, self._ending, self.live)
         return found
 
-    def give_up(self, attempt_id: int, clock_s: float) -> None:
-        """An attempt is live no more, but its agent may not know it yet: its place is held until it does."""
-        if (found := self.live.pop(attempt_id, None)) is not None:
+    def give_up(self, attempt_id: int, reached: Container[int], clock_s: float) -> None:
+        """An attempt is live no more, but its agent may not know it yet: its place is held until it does.
+
+        A host that is not among those in reach says so when it comes back, and would hold the place for ever.
+        """
+        if (found := self.over(attempt_id)) is not None and found.host_id in reached:
             self.hold(attempt_id, found.host_id, found.place, clock_s)
+            self.busy[found.place] = found.kind
 
     def hold(self, attempt_id: int, host_id: int, place: str, clock_s: float) -> None:
         """An agent runs what is live no more."""
@@ -137,7 +142,7 @@ class Running:
         for attempt_id, one in list(self._ending.items()):
             if one.host_id == host_id:
                 del self._ending[attempt_id]
-                self.busy.pop(one.place, None)
+                self._vacate(one.place, self._ending, self.live)
 
     def heard(self, host_id: int, running: Iterable[int], clock_s: float) -> list[int]:
         """Take what an agent said to run; returns what it runs and nobody knows of, or was given up."""
@@ -155,6 +160,11 @@ class Running:
             if quiet and clock_s - ending.heard_at > _QUIET_S:
                 self.over(attempt_id)
         return unwanted
+
+    def _vacate(self, place: str, *others: Mapping[int, LiveAttempt] | Mapping[int, _Ending]) -> None:
+        """A place is free, unless one of these others has it: one may live where an earlier one is still to end."""
+        if not any(one.place == place for attempts in others for one in attempts.values()):
+            self.busy.pop(place, None)
 
     def expired(self, clock_s: float) -> list[int]:
         """Attempts not heard of for longer than a lease."""

@@ -7,17 +7,27 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
-from sqlalchemy import Connection, Row, exists, insert, literal, null, select, update
+from sqlalchemy import (
+    Connection,
+    Row,
+    exists,
+    insert,
+    literal,
+    null,
+    select,
+    update,
+)
 from sqlalchemy.exc import IntegrityError
 
 from device_registry.database import insert_row
 from device_registry.errors import UsageError
-from scheduler import queue
+from scheduler import queue, resting
 from scheduler.durations import FIRST_GUESS_S, duration_key, expected_s
 from scheduler.placement import rank_of
 from scheduler.plan import CONVERT_DEADLINE_S, MEASURE_ALLOWANCE_S, Plan, PlannedConversion, PlannedMeasurement, Request
 from scheduler.queue import artifacts, sweep_runs
 from scheduler.requirements import requirement_id
+from scheduler.resting import IS_AWAKE
 from scheduler.states import OPEN_JOB, events, jobs, portions, record
 from scheduler.wakeups import announce
 from workers.artifacts import ArtifactStore
@@ -74,6 +84,7 @@ def submit(
         following |= {"follower_pid": me.pid, "follower_started": me.started}
         if (left := _interrupted(connection, made.digest, now)) is not None:
             connection.execute(update(sweep_runs).where(sweep_runs.c.id == left).values(**following))
+            resting.wake(connection, left)
             record(connection, "run", left, None, "resumed", who=owner, why="the same request again", now=now)
             announce(connection)
             return Submitted(left, resumed=True, reused=0)
@@ -101,22 +112,11 @@ def submit(
 
 
 def follow(connection: Connection, run_id: int, now: datetime) -> None:
-    """Say that somebody still waits for a run, and take over conversions it needs from runs that nobody waits for."""
+    """Say that somebody still waits for a run."""
     connection.execute(
         update(sweep_runs).where(sweep_runs.c.id == run_id).values(followed_until=now + timedelta(seconds=FOLLOW_S))
     )
-    needed = select(jobs.c.needs_key).where(jobs.c.sweep_run_id == run_id, jobs.c.state == "blocked")
-    orphaned = select(sweep_runs.c.id).where(sweep_runs.c.followed_until <= now)
-    connection.execute(
-        update(jobs)
-        .where(
-            jobs.c.kind == "convert",
-            jobs.c.state.in_(OPEN_JOB),
-            jobs.c.makes_key.in_(needed),
-            jobs.c.sweep_run_id.in_(orphaned),
-        )
-        .values(sweep_run_id=run_id)
-    )
+    resting.wake(connection, run_id)
 
 
 def abandon(connection: Connection, run_id: int, now: datetime) -> None:
@@ -127,9 +127,9 @@ def abandon(connection: Connection, run_id: int, now: datetime) -> None:
     record(connection, "run", run_id, None, "interrupted", who="follower", why=None, now=now)
 
 
-def followers_here(connection: Connection, now: datetime) -> list[int]:
-    """Processes of this host that wait for a run: of ours, so no foreign load."""
-    alive = (sweep_runs.c.followed_until > now, sweep_runs.c.follower_host == machine_key())
+def followers(connection: Connection, host_key: str, now: datetime) -> list[int]:
+    """Processes of a host that wait for a run: of ours, so no foreign load."""
+    alive = (IS_AWAKE, sweep_runs.c.followed_until > now, sweep_runs.c.follower_host == host_key)
     found = connection.execute(select(sweep_runs.c.follower_pid).where(*alive)).scalars()
     return [pid for pid in found if pid is not None]
 

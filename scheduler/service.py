@@ -2,27 +2,36 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import threading
 import time
 from pathlib import Path
 from typing import Any
 
-from device_registry.database import writing
+from device_registry.database import passes, writing
 from device_registry.tables import utc_now
 from scheduler.dispatcher import ATTEMPT_LEASE_S, Dispatcher
 from scheduler.executors.ray_cluster import ClusterRayExecutor, connect
 from scheduler.farm import Farm
 from scheduler.home import Home
 from scheduler.leases import DispatcherLease, LeaseLostError
+from workers.errors import first_line
 
 log = logging.getLogger(__name__)
 
 _WAIT_S = 1.0
 _STAND_BY_S = 1.0
-#: What drivers call the errors of a database that is away or restarts (PEP 249); anything else is a bug, and ends the
-#: service loudly.
-_AWAY = ("OperationalError", "InterfaceError")
+
+
+def collect_seldom() -> None:
+    """Look for cycles of garbage rarely: what a dispatcher makes is plain data, by the thousand, and has none.
+
+    As Python comes it would spend a sixth of a busy dispatcher's time on it.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(100_000, 20, 20)
 
 
 class Service:
@@ -45,6 +54,7 @@ class Service:
         Raises:
             HeadLostError: the Ray head is gone; without it no host can be reached.
         """
+        collect_seldom()
         away = _Away()
         while not stop.is_set():
             lease = DispatcherLease()
@@ -96,14 +106,13 @@ class _Away:
         self._since: float | None = None
 
     def note(self, error: Exception) -> None:
-        """Raises the error itself where it says anything else."""
-        # A connection that waits for notifications is the driver's own: SQLAlchemy wraps no errors there.
-        if not any(kind.__name__ in _AWAY for kind in type(error).__mro__):
+        """Raises the error itself where it says anything else: it is a bug, and ends the service loudly."""
+        if not passes(error):
             raise error
         if self._since is None:
             self._since = time.monotonic()
             # The driver's first line names what it could not reach, never a password.
-            reason = str(getattr(error, "orig", error)).strip().splitlines()[0]
+            reason = first_line(getattr(error, "orig", error))
             log.warning("the database does not answer: %s", reason, extra={"action": "database_away"})
 
     def over(self) -> None:

@@ -41,6 +41,7 @@ OPEN_JOB = ("blocked", "queued", "running")
 #: The same as conditions. Literal, for SQLite uses a partial index only for a query that repeats its words.
 IS_LIVE = text("attempt.state IN ('leased', 'running')")
 IS_QUEUED = text("job.state = 'queued'")
+IS_OPEN_CONVERT = text("job.kind = 'convert' AND job.state IN ('blocked', 'queued', 'running')")
 _TABLES = {"job": jobs, "attempt": attempts}
 #: Rows named in one statement: SQLite takes 32,766 parameters, PostgreSQL 65,535.
 _MOST_IDS = 10_000

@@ -16,6 +16,8 @@ from device_registry.tables import UtcDateTime
 _LIVE_ATTEMPT = text("state IN ('leased', 'running')")
 _QUEUED = text("state = 'queued'")
 _WAITS_UNTIL = text("queue_until IS NOT NULL AND state IN ('blocked', 'queued')")
+_AWAKE = text("followed_until IS NOT NULL AND NOT resting")
+_MAKES = text("makes_key IS NOT NULL")
 _LIVE_CONVERT = text("kind = 'convert' AND state IN ('blocked', 'queued', 'running')")
 
 
@@ -31,7 +33,10 @@ class SweepRun(SQLModel, table=True):
     """One run of a matrix: a `benchfarm run`, or a sweep at its due time."""
 
     __tablename__ = "sweep_run"
-    __table_args__ = (UniqueConstraint("schedule", "due_at", name="one_run_per_due_time"),)
+    __table_args__ = (
+        UniqueConstraint("schedule", "due_at", name="one_run_per_due_time"),
+        Index("run_by_follower", "followed_until", sqlite_where=_AWAKE, postgresql_where=_AWAKE),
+    )
 
     id: int | None = Field(default=None, primary_key=True)
     schedule: str | None = Field(default=None, sa_type=String(200))
@@ -45,6 +50,8 @@ class SweepRun(SQLModel, table=True):
     created_at: datetime = Field(sa_type=UtcDateTime)
     #: A run that somebody waits for is worked on until then, renewed by who waits; NULL: worked on until done.
     followed_until: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    #: Nobody waits for it any more, and its open jobs were put behind all others; they stay there until it is resumed.
+    resting: bool = Field(default=False)
     follower_host: str | None = Field(default=None, sa_type=String(200))
     follower_pid: int | None = Field(default=None)
     #: With the pid an identity: a follower that died on this host leaves its run to the same request at once.
@@ -92,6 +99,7 @@ class Job(SQLModel, table=True):
         Index("job_by_queue_end", "queue_until", sqlite_where=_WAITS_UNTIL, postgresql_where=_WAITS_UNTIL),
         Index("job_by_run", "sweep_run_id", "state"),
         Index("job_by_need", "needs_key", "state"),
+        Index("job_by_make", "makes_key", sqlite_where=_MAKES, postgresql_where=_MAKES),
         Index(
             "one_live_convert_per_artifact",
             "makes_key",

@@ -17,6 +17,8 @@ from scheduler.states import attempts, jobs
 _HALF_LIFE_S = 3600.0
 #: Usage is read back so far when a dispatcher begins: what is older hardly counts.
 _READ_BACK_S = 3 * _HALF_LIFE_S
+#: Numbers double with each half-life: beyond this, usage is counted anew.
+_MOST_HALVINGS = 60.0
 _MOST_READ_BACK = 20_000
 #: Artifacts whose places are remembered, and places of each.
 _MOST_HELD = 2_000
@@ -48,8 +50,9 @@ class Usage:
             .join(jobs, jobs.c.id == attempts.c.job_id)
             .where(attempts.c.finished_at > since, attempts.c.id > latest - _MOST_READ_BACK)
         )
-        for row in rows:
-            self.add(row.owner, (row.finished_at - row.started_at).total_seconds(), row.finished_at.timestamp())
+        for row in rows:  # an end that lies ahead was written by a clock that was wrong
+            used_s = max(0.0, (row.finished_at - row.started_at).total_seconds())
+            self.add(row.owner, used_s, min(row.finished_at, now).timestamp())
 
     def claimed(self, claimed: Iterable[Claimed], now_s: float) -> None:
         """Jobs were given places: each is used for as long as is expected, until it is known better."""
@@ -74,15 +77,11 @@ class Usage:
 
     def add(self, owner: str, seconds: float, at_s: float) -> None:
         """Somebody used a place for so long."""
-        halvings = (at_s - self._origin_s) / _HALF_LIFE_S
-        if halvings > 100:  # the numbers grow: count from now on
-            self._usage_s = {name: used * 0.5**halvings for name, used in self._usage_s.items()}
-            self._origin_s, halvings = at_s, 0.0
-        self._usage_s[owner] = self._usage_s.get(owner, 0.0) + seconds * 2.0**halvings
+        self._usage_s[owner] = self._usage_s.get(owner, 0.0) + seconds * 2.0 ** self._halvings(at_s)
 
     def history(self, used_s: Mapping[str, float], now_s: float) -> History:
         """For placement."""
-        decayed = 0.5 ** ((now_s - self._origin_s) / _HALF_LIFE_S)
+        decayed = 0.5 ** self._halvings(now_s)
         return History(
             usage_s={owner: used * decayed for owner, used in self._usage_s.items()},
             served_at=self._served_at,
@@ -90,3 +89,13 @@ class Usage:
             holders=self._holders,
             used_s=used_s,
         )
+
+    def _halvings(self, at_s: float) -> float:
+        """Half-lives from the origin to a time; a time far from it, as of a clock that jumps, becomes the origin."""
+        halvings = (at_s - self._origin_s) / _HALF_LIFE_S
+        if -_READ_BACK_S / _HALF_LIFE_S <= halvings <= _MOST_HALVINGS:
+            return halvings
+        decayed = 0.5 ** max(halvings, 0.0)  # where the clock was set back, no time has passed
+        self._usage_s = {owner: used * decayed for owner, used in self._usage_s.items()}
+        self._origin_s = at_s
+        return 0.0

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from sqlalchemy import Connection, Engine, text
+from sqlalchemy.exc import OperationalError
 
 _CHANNEL = "benchfarm"
 
@@ -28,10 +31,11 @@ class Watcher:
         self._version: int | None = None
         try:
             if engine.dialect.name == "postgresql":
-                self._listener = engine.raw_connection()
-                driver: Any = self._listener.driver_connection
-                driver.autocommit = True
-                driver.execute(f"LISTEN {_CHANNEL}")
+                with self._naming_errors():
+                    self._listener = engine.raw_connection()
+                    driver: Any = self._listener.driver_connection
+                    driver.autocommit = True
+                    driver.execute(f"LISTEN {_CHANNEL}")
             else:
                 self._version = self._data_version()
         except BaseException:
@@ -42,10 +46,11 @@ class Watcher:
         """Whether anything was announced (PostgreSQL) or committed by others (SQLite) since the last call.
 
         Raises:
-            Exception: the database is gone; what the driver raises.
+            OperationalError: the database is gone.
         """
         if self._listener is not None:
-            return any(True for _ in self._listener.driver_connection.notifies(timeout=0))
+            with self._naming_errors():
+                return any(True for _ in self._listener.driver_connection.notifies(timeout=0))
         before, self._version = self._version, self._data_version()
         return before != self._version
 
@@ -58,4 +63,13 @@ class Watcher:
 
     def _data_version(self) -> int:
         raw: Any = self.connection.connection.driver_connection
-        return int(raw.execute("PRAGMA data_version").fetchone()[0])
+        with self._naming_errors():
+            return int(raw.execute("PRAGMA data_version").fetchone()[0])
+
+    @contextmanager
+    def _naming_errors(self) -> Iterator[None]:
+        """The driver itself is asked, so that SQLAlchemy does not name its errors."""
+        try:
+            yield
+        except self.connection.dialect.loaded_dbapi.Error as error:
+            raise OperationalError("watch", None, error) from error

@@ -10,7 +10,6 @@ import os
 import threading
 import time
 import uuid
-from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,8 +22,10 @@ from workers.codec import ContractError, from_dict, to_dict
 from workers.contract import Failure, Limits, Order
 from workers.devices.device import InProcessDriver
 from workers.errors import AttemptError, Cause, classify
-from workers.host import describe_host, load_drivers, load_sensors
+from workers.host import describe_host, discover, load_drivers, load_sensors
 from workers.host_monitor import HostMonitor
+from workers.outbox import Outbox
+from workers.report import Report, as_sent
 from workers.spool import Spool
 
 #: Dispatcher and agent must be of one version: checked at hello.
@@ -37,6 +38,7 @@ _DISCOVERY_PERIOD_S = 2.0
 class _Inside:
     """An attempt that a driver runs itself."""
 
+    token: str
     place: str
     driver: InProcessDriver
 
@@ -76,26 +78,25 @@ class HostAgent:
         self._lease_s = lease_s
         self._lock = threading.Lock()
         self._changed = threading.Condition(self._lock)
-        self._events: deque[dict[str, Any]] = deque()
-        self._sequence = 0
+        self._outbox = Outbox()
         self._children: dict[int, Attempt] = {}
         self._inside: dict[int, _Inside] = {}
         #: The attempt at each place, whichever way it runs.
         self._at_place: dict[str, int] = {}
-        #: Attempts of which there is an event that was not taken yet.
-        self._untaken: set[int] = set()
         self._last_poll = _boot_clock()
         self._closed = threading.Event()
         self._failure: BaseException | None = None
         self._drivers = load_drivers(drivers, name)
         #: Devices that are there, and all that ever were: one that is gone may be recovered.
-        self._devices = self._discover()
+        self._devices = discover(self._drivers, None)
         self._known = dict(self._devices)
         self._spool = Spool(home / "spool")
         for left in self._spool.sweep():
-            kind = "lost" if left.report is None else "finished"
-            report = None if left.report is None else to_dict(left.report)
-            self._emit(kind, attempt_id=left.attempt_id, token=left.token, report=report)
+            if left.report is None:
+                self._outbox.add("lost", attempt_id=left.attempt_id, token=left.token)
+            else:
+                sent = as_sent(to_dict(left.report))
+                self._outbox.add("finished", attempt_id=left.attempt_id, token=left.token, **sent)
         self._monitor = HostMonitor(load_sensors())
         self._bench = Bench(
             spool=self._spool,
@@ -148,8 +149,12 @@ class HostAgent:
         superseded: list[int] = []
         with self._changed:
             for data in orders:
-                attempt_id, place = _identity(data)
-                if attempt_id in self._untaken or self._runs(attempt_id) or self._closed.is_set():
+                attempt_id, token, place = _identity(data)
+                known = self._token_of(attempt_id)
+                if known == token or self._outbox.tells_of(attempt_id, token) or self._closed.is_set():
+                    continue
+                if known is not None:
+                    self._refuse(data, Cause.INFRASTRUCTURE, "stale_order", "another farm's attempt has this number")
                     continue
                 older = self._at_place.get(place)
                 if older is not None:
@@ -161,7 +166,7 @@ class HostAgent:
                 driver = self._drivers[device.driver] if device is not None else None
                 self._at_place[place] = attempt_id
                 if isinstance(driver, InProcessDriver):
-                    self._inside[attempt_id] = _Inside(place, driver)
+                    self._inside[attempt_id] = _Inside(token, place, driver)
                     inside.setdefault(driver, []).append(data)
                     continue
                 try:
@@ -182,7 +187,10 @@ class HostAgent:
             self._end(superseded, Failure(cause=Cause.INFRASTRUCTURE, code="superseded", message=why))
         for attempt in children:
             assert attempt.thread is not None
-            attempt.thread.start()
+            try:
+                attempt.thread.start()
+            except RuntimeError as error:  # the system has none left
+                self._abandon(attempt, "no_thread", str(error))
         for driver, own in inside.items():
             driver.begin(own)
 
@@ -195,21 +203,15 @@ class HostAgent:
         self._end_if_unpolled()
         with self._changed:
             self._last_poll = _boot_clock()
-            taken = []
-            while self._events and self._events[0]["sequence"] <= since:
-                taken.append(self._events.popleft())
-            for event in taken:
-                if event["kind"] in ("finished", "lost"):
-                    self._untaken.discard(event["attempt_id"])
+            taken = self._outbox.take(since)
         for event in taken:
-            if event["kind"] in ("finished", "lost") and event["spooled"]:
-                self._spool.forget(event["attempt_id"], event["token"])
+            self._spool.forget(event["attempt_id"], event["token"])
         with self._changed:
-            if not self._events and wait_s > 0:
+            if not self._outbox and wait_s > 0:
                 self._changed.wait(min(wait_s, 1.0))
             if (failure := self._failure or self._monitor.failure) is not None:
                 raise RuntimeError("a loop of the agent died") from failure
-            return {"session": self._session, "events": list(self._events), "running": self._running()}
+            return {"session": self._session, "events": self._outbox.events(), "running": self._running()}
 
     def cancel(self, attempt_ids: Sequence[int], why: str) -> None:
         """End attempts; their reports say cancelled."""
@@ -247,34 +249,49 @@ class HostAgent:
     # Below: threads of the agent, and what they share.
 
     def _run(self, attempt: Attempt) -> None:
+        self._over(attempt, attempt.run())
+
+    def _abandon(self, attempt: Attempt, code: str, why: str) -> None:
+        """Report an attempt whose thread cannot. Should the thread go on after all, it begins nothing any more."""
+        failure = Failure(cause=Cause.INFRASTRUCTURE, code=code, message=why)
+        attempt.end(failure)
+        self._over(attempt, failed(attempt.order, failure))
+
+    def _over(self, attempt: Attempt, report: Report) -> None:
         order = attempt.order
-        report = to_dict(attempt.run())
+        sent = as_sent(to_dict(report))
         with self._changed:
-            self._children.pop(order.attempt_id, None)
+            if self._children.get(order.attempt_id) is not attempt:
+                return  # it was abandoned, and told of
+            del self._children[order.attempt_id]
             self._leave(order.place, order.attempt_id)
-            self._emit("finished", attempt_id=order.attempt_id, token=order.token, report=report)
+            self._outbox.add("finished", attempt_id=order.attempt_id, token=order.token, **sent)
             self._changed.notify_all()
 
     def _tell_started(self, order: Order) -> None:
         with self._changed:
-            self._emit("started", attempt_id=order.attempt_id, token=order.token)
+            self._outbox.add("started", attempt_id=order.attempt_id, token=order.token)
             self._changed.notify_all()
 
     def _tell_inside(self, *, started: Sequence[tuple[int, str]] = (), finished: Sequence[dict[str, Any]] = ()) -> None:
         """See `Teller`: one lock and one wake-up for many attempts."""
+        sent = [(report["attempt_id"], report["token"], as_sent(report)) for report in finished]
         with self._changed:
             for attempt_id, token in started:
-                self._emit("started", attempt_id=attempt_id, token=token)
-            for report in finished:
-                attempt_id = report["attempt_id"]
+                self._outbox.add("started", attempt_id=attempt_id, token=token)
+            for attempt_id, token, texts in sent:
                 if (inside := self._inside.pop(attempt_id, None)) is not None:
                     self._leave(inside.place, attempt_id)
-                    self._emit("finished", attempt_id=attempt_id, token=report["token"], report=report, spooled=False)
+                    self._outbox.add("finished", attempt_id=attempt_id, token=token, **texts, spooled=False)
             self._changed.notify_all()
 
     def _watch_lease(self) -> None:
         while not self._closed.wait(1.0):
             self._end_if_unpolled()
+            with self._lock:
+                stuck = [attempt for attempt in self._children.values() if attempt.is_stuck()]
+            for attempt in stuck:
+                self._abandon(attempt, "stuck", "past every limit of its own: a store or a device does not answer")
 
     def _end_if_unpolled(self) -> None:
         """End everything when nobody has polled for a lease: the dispatcher may have given our work to others."""
@@ -302,13 +319,13 @@ class HostAgent:
             self._known.update(found)
             gone = [attempt for key in self._devices.keys() - found if (attempt := self._at_place.get(key)) is not None]
             self._devices = found
-            self._emit("devices", devices=[to_dict(device) for device in found.values()])
+            self._outbox.add("devices", devices=[to_dict(device) for device in found.values()])
             self._changed.notify_all()
         why = "the device was gone from its host"
         self._end(gone, Failure(cause=Cause.INFRASTRUCTURE, code="device_gone", message=why))
 
     def _discover(self) -> dict[str, DeviceDescription]:
-        return {device.key: device for driver in self._drivers.values() for device in driver.discover()}
+        return discover(self._drivers, self._devices)
 
     def _recover(self, device_key: str, rung: int) -> None:
         why = None
@@ -323,7 +340,7 @@ class HostAgent:
         except Exception as error:  # the border of the thread, and of a lab's own code
             why = classify(error, "recovering the device").message
         with self._changed:
-            self._emit("recovered", device=device_key, rung=rung, ok=why is None, why=why)
+            self._outbox.add("recovered", device=device_key, rung=rung, ok=why is None, why=why)
             self._changed.notify_all()
 
     def _end(self, attempt_ids: Sequence[int], failure: Failure) -> None:
@@ -338,8 +355,11 @@ class HostAgent:
         for driver, ids in inside.items():
             driver.end(ids, failure)
 
-    def _runs(self, attempt_id: int) -> bool:
-        return attempt_id in self._children or attempt_id in self._inside
+    def _token_of(self, attempt_id: int) -> str | None:
+        """Of an attempt that runs."""
+        if (attempt := self._children.get(attempt_id)) is not None:
+            return attempt.order.token
+        return own.token if (own := self._inside.get(attempt_id)) is not None else None
 
     def _running(self) -> list[int]:
         return sorted([*self._children, *self._inside])
@@ -356,29 +376,20 @@ class HostAgent:
             place=str(data.get("place")),
             limits=Limits(deadline_s=0.0, memory_bytes=0),
         )
-        report = to_dict(failed(order, Failure(cause=cause, code=code, message=why)))
-        self._emit("finished", attempt_id=order.attempt_id, token=order.token, report=report, spooled=False)
+        sent = as_sent(to_dict(failed(order, Failure(cause=cause, code=code, message=why))))
+        self._outbox.add("finished", attempt_id=order.attempt_id, token=order.token, **sent, spooled=False)
         self._changed.notify_all()
 
-    def _emit(self, kind: str, **details: Any) -> None:
-        """Add an event; called with the lock. `spooled`: whether there is a folder to free once it was taken."""
-        self._sequence += 1
-        event = {"sequence": self._sequence, "kind": kind, **details}
-        if kind in ("finished", "lost"):
-            event.setdefault("spooled", True)
-            self._untaken.add(event["attempt_id"])
-        self._events.append(event)
 
-
-def _identity(data: dict[str, Any]) -> tuple[int, str]:
-    """Which attempt an order is for, and where."""
+def _identity(data: dict[str, Any]) -> tuple[int, str, str]:
+    """Which attempt an order is for, its token, and where."""
     try:
         attempt_id, place = data["attempt_id"], data["place"]
     except (KeyError, TypeError) as error:
         raise ContractError(f"an order without its attempt or place: {error!r}") from error
     if not isinstance(attempt_id, int) or not isinstance(place, str):
         raise ContractError(f"an order for attempt {attempt_id!r} at {place!r}")
-    return attempt_id, place
+    return attempt_id, str(data.get("token")), place
 
 
 def _boot_clock() -> float:

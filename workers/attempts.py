@@ -29,6 +29,8 @@ _LOG_LIMIT = 1 << 20
 _GATE_STEP_S = 0.5
 #: A child is killed at once when its attempt shall end; storing what it printed may take a while longer.
 _PREDECESSOR_S = 30.0
+#: Beyond its gate and its deadline: fetching what it needs and storing what it made, gigabytes over a network.
+_TRANSFERS_S = 900.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,11 +70,17 @@ class Attempt:
         self._ending = threading.Event()
         self._over = threading.Event()
         self.thread: threading.Thread | None = None
+        self._made_at = time.monotonic()
 
     def end(self, failure: Failure) -> None:
         """End it soon, for this reason; the first reason counts."""
         self._ended = self._ended or failure
         self._ending.set()
+
+    def is_stuck(self) -> bool:
+        """Whether it has run for longer than all its limits together: its thread waits for what never answers."""
+        limit_s = _PREDECESSOR_S + self.order.gate_timeout_s + self.order.limits.deadline_s + _TRANSFERS_S
+        return time.monotonic() - self._made_at > limit_s
 
     def run(self) -> Report:
         """All of it. Never raises."""

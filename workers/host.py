@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import platform
 from collections.abc import Mapping, Sequence
@@ -13,9 +14,12 @@ from device_registry.capabilities import BackendCapability, DeviceDescription, H
 from device_registry.errors import UsageError
 from workers.devices.cpu import cpu_model, machine_key
 from workers.devices.device import DeviceDriver
+from workers.errors import first_line
 from workers.plugins import capability, package_versions, plugins
 from workers.runtimes.runtime import Runtime
 from workers.sensors.sensor import Sensor
+
+log = logging.getLogger(__name__)
 
 
 def load_sensors() -> list[Sensor]:
@@ -47,6 +51,30 @@ def load_drivers(names: Sequence[str] | None = None, host_name: str | None = Non
 def discover_devices() -> list[DeviceDescription]:
     """The devices of this host now."""
     return [device for driver in load_drivers().values() for device in driver.discover()]
+
+
+def discover(
+    drivers: Mapping[str, DeviceDriver], before: Mapping[str, DeviceDescription] | None
+) -> dict[str, DeviceDescription]:
+    """The devices of these drivers by key; where a driver fails to say, those it had are offline until it can.
+
+    Args:
+        drivers: by name.
+        before: what was found last; None: nothing yet, and what a driver raises goes on to the caller.
+    """
+    found: dict[str, DeviceDescription] = {}
+    for name, driver in drivers.items():
+        try:
+            devices = list(driver.discover())
+        except Exception as error:  # a lab's own code, or a tool of its devices: the other drivers go on
+            if before is None:
+                raise
+            devices = [device for device in before.values() if device.driver == name]
+            if any(device.presence != "offline" for device in devices):
+                log.warning("driver %s cannot say which devices it has: %s", name, first_line(error))
+            devices = [replace(device, presence="offline") for device in devices]
+        found.update((device.key, device) for device in devices)
+    return found
 
 
 def system_name() -> str:

@@ -18,7 +18,7 @@ from workers.host import load_drivers
 from workers.ray_environment import find_token, parse_address
 from workers.ray_node import HOST_LABEL
 from workers.ray_process import RayNode, RayNodeError, RayNodeRefusedError
-from workers.spool import Spool, sweep_ray_sessions
+from workers.spool import Spool, agent_of, leaving_note, sweep_ray_sessions
 
 #: What Ray takes as the value of a label, and people can type.
 _NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
@@ -28,6 +28,8 @@ _FIRST_AGAIN_S = 1.0
 _LONGEST_AGAIN_S = 30.0
 #: The head may take our dead node for a live one for a while.
 _NAME_TAKEN_S = 120.0
+#: An agent that leaves ends its attempts and tells the farm.
+_LEAVE_S = 6.0
 
 
 def check_name(name: str) -> str:
@@ -98,6 +100,7 @@ def join(
     found = [device for driver in load_drivers(drivers, name).values() for device in driver.discover()]
     with _alone(home):
         sweep_ray_sessions(home / "spool")
+        leaving_note(home).unlink(missing_ok=True)
         node = _start(home, token, head, name, own_ip)
         node.wait_ready()
         say(f"joined {head[0]}:{head[1]} as {name} with {len(found)} device{'s' if len(found) != 1 else ''}")
@@ -108,8 +111,21 @@ def join(
                     node.end()
                     node = _again(lambda: _start(home, token, head, name, own_ip), say, stop)
         finally:
+            _take_leave(home)
             node.end()
             _sweep(home)
+
+
+def _take_leave(home: Path) -> None:
+    """Have the agent end its work and say goodbye, so that the farm waits for no lease."""
+    if agent_of(home) is None:
+        return
+    note = leaving_note(home)
+    note.touch()
+    deadline = time.monotonic() + _LEAVE_S
+    while note.exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    note.unlink(missing_ok=True)
 
 
 def _sweep(home: Path) -> None:

@@ -16,6 +16,7 @@ from workers.agent import HostAgent
 from workers.processes import read_process
 from workers.ray_environment import NAMESPACE
 from workers.ray_node import HOST_LABEL
+from workers.spool import leaving_note
 
 #: The agent exits within 5 s of its raylet's death: seen within the first, work ended within the second, and the rest
 #: is for the dispatcher to hear of it.
@@ -40,12 +41,14 @@ class RemoteAgent:
         raylet = os.getppid()
         node = read_process(raylet)
         own_pids = (raylet,) if node is None else (raylet, node.parent)
+        where = Path(home or os.environ["BENCHFARM_HOME"])
+        self._leaving = leaving_note(where)
         if home is not None:
-            self._agent = HostAgent(Path(home), store_url, lease_s, own_pids)
+            self._agent = HostAgent(where, store_url, lease_s, own_pids)
         else:
             drivers = os.environ.get("BENCHFARM_DRIVERS")
             self._agent = HostAgent(
-                Path(os.environ["BENCHFARM_HOME"]),
+                where,
                 os.environ.get("BENCHFARM_STORE_URL") or store_url,
                 lease_s,
                 own_pids,
@@ -57,6 +60,8 @@ class RemoteAgent:
         self._closing = threading.Event()
         self._closed = threading.Event()
         self._said_goodbye = threading.Event()
+        #: Its host leaves in order, rather than that its raylet died.
+        self._leaves = False
         threading.Thread(target=self._watch_raylet, args=(raylet,), name="raylet-watch", daemon=True).start()
 
     def hello(self) -> dict[str, Any]:
@@ -68,7 +73,7 @@ class RemoteAgent:
         self._agent.start(orders)
 
     def poll(self, session: str, since: int, wait_s: float) -> dict[str, Any]:
-        """See `HostAgent.poll`. When the raylet is dead, the last answer says whether all that ran here was ended.
+        """See `HostAgent.poll`. When the host leaves or its raylet is dead, the last says whether all was ended here.
 
         A caller that takes this agent for its predecessor gets the session and nothing else: with the other's cursor
         it would drop what it never saw.
@@ -81,7 +86,7 @@ class RemoteAgent:
         # No events: the place would be given to the next job before the caller hears that it is gone.
         self._closed.wait(_CLOSE_S)
         self._said_goodbye.set()
-        return {"session": self._session, "closed": self._closed.is_set()}
+        return {"session": self._session, "closed": self._closed.is_set(), "left": self._leaves}
 
     def cancel(self, attempt_ids: Sequence[int], why: str) -> None:
         """See `HostAgent.cancel`."""
@@ -100,7 +105,8 @@ class RemoteAgent:
         self._agent.close()
 
     def _watch_raylet(self, raylet: int) -> None:
-        while os.getppid() == raylet:
+        while os.getppid() == raylet and not self._leaves:
+            self._leaves = self._leaving.exists()
             time.sleep(_PARENT_PERIOD_S)
         self._closing.set()
         closing = threading.Thread(target=self._agent.close, daemon=True)
@@ -110,6 +116,9 @@ class RemoteAgent:
             self._closed.set()
         if self._said_goodbye.wait(_GOODBYE_S):
             time.sleep(_PARENT_PERIOD_S / 2)  # for the answer to leave this machine
+        self._leaving.unlink(missing_ok=True)
+        while os.getppid() == raylet:  # else Ray would start another agent
+            time.sleep(_PARENT_PERIOD_S)
         os._exit(1)
 
 

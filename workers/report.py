@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from workers.contract import SCHEMA_VERSION, Result
 
@@ -91,3 +93,13 @@ class Report:
     wall_s: float | None = None
     child_s: float | None = None
     schema_version: int = SCHEMA_VERSION
+
+
+def as_sent(report: Mapping[str, Any]) -> dict[str, str | None]:
+    """What an event carries of a report that is plain data: its JSON text, and apart from it that of its telemetry.
+
+    The text is stored as it is; telemetry, None where there is none, has rows of its own.
+    """
+    document = {name: value for name, value in report.items() if name != "telemetry"}
+    telemetry = json.dumps(report["telemetry"]) if report["telemetry"] else None
+    return {"report": json.dumps(document), "telemetry": telemetry}

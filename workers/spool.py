@@ -118,17 +118,29 @@ class Spool:
                     ) from None
             if not killed and time.monotonic() > deadline - 8:  # two seconds to end by itself
                 killed = True
-                with suppress(ValueError, KeyError, TypeError):
-                    holder = json.loads((self.root / "agent.lock").read_text(encoding="ascii"))
-                    if holder["pid"] != os.getpid() and is_alive(holder["pid"], holder["started"]):
-                        with suppress(OSError):  # gone meanwhile, or another user's: then it is an agent that runs
-                            os.kill(holder["pid"], 9)
+                if (holder := agent_of(self.root.parent)) is not None and holder != os.getpid():
+                    with suppress(OSError):  # gone meanwhile, or another user's: then it is an agent that runs
+                        os.kill(holder, 9)
             time.sleep(0.05)
         me = this_process()
         self._lock.seek(0)
         self._lock.truncate()
         self._lock.write(json.dumps({"pid": me.pid, "started": me.started}))
         self._lock.flush()
+
+
+def agent_of(home: Path) -> int | None:
+    """The process of the agent that holds a data directory; None where none does."""
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        holder = json.loads((home / "spool" / "agent.lock").read_text(encoding="ascii"))
+        if is_alive(holder["pid"], holder["started"]):
+            return int(holder["pid"])
+    return None
+
+
+def leaving_note(home: Path) -> Path:
+    """Where a host that leaves asks its agent to end; the agent removes it once it has, and has told the farm."""
+    return home / "spool" / "leaving"
 
 
 def record_ray_session(root: Path, session: str, folder: Path) -> Path:

@@ -24,6 +24,8 @@ class Lost:
     why: str
     #: Known to be dead, and with it all that it ran (its raylet is gone, its agent said so): no lease need run out.
     dead: bool = False
+    #: It said goodbye: nothing went wrong.
+    left: bool = False
 
 
 class Executor(Protocol):

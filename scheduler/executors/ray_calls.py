@@ -16,6 +16,8 @@ log = logging.getLogger(__name__)
 _POLL_WAIT_S = 1.0
 #: A poll that is out for longer means a host that hangs, or cannot be reached.
 _CALL_S = 15.0
+#: An agent begins by ending what its predecessor left and finding its devices; one that takes longer hangs.
+_HELLO_S = 60.0
 #: A log is wanted by a person, who can ask again.
 _LOG_S = 5.0
 
@@ -26,9 +28,10 @@ class _Agent:
 
     actor: Any
     session: str
-    #: The poll that is out, and since when.
+    #: When it was last polled; before that, when it said hello.
+    polled_at: float
+    #: The poll that is out.
     poll: Any = None
-    polled_at: float = 0.0
 
 
 class RayCalls:
@@ -43,25 +46,30 @@ class RayCalls:
         #: A host must be out of reach before its attempts are given up: nothing may begin there.
         self._silence_s = min(_CALL_S, lease_s)
         self._agents: dict[str, _Agent] = {}
-        #: Hellos that are out: the reference by host, with its actor.
-        self._greeted: dict[str, tuple[Any, Any]] = {}
+        #: Hellos that are out: the reference by host, with its actor, and since when.
+        self._greeted: dict[str, tuple[Any, Any, float]] = {}
         #: Calls whose answer says nothing, watched for errors: the reference, and what it was.
         self._sent: dict[Any, str] = {}
 
     def arrivals(self) -> dict[str, dict[str, Any]]:
         """See `Executor.arrivals`."""
         came = {}
-        for ref in self._ready([ref for ref, _ in self._greeted.values()], 0):
-            name = next(name for name, (out, _) in self._greeted.items() if out == ref)
-            _, actor = self._greeted.pop(name)
+        now = time.monotonic()
+        for ref in self._ready([ref for ref, _, _ in self._greeted.values()], 0):
+            name = next(name for name, (out, _, _) in self._greeted.items() if out == ref)
+            _, actor, _ = self._greeted.pop(name)
             try:
                 hello = dict(self._ray.get(ref, timeout=_CALL_S))
             except self._ray.exceptions.RayError as error:
                 self._no_hello(name, actor, _said(error))
                 continue
             if self._welcome(name, actor, hello):
-                self._agents[name] = _Agent(actor, str(hello["session"]))
+                self._agents[name] = _Agent(actor, str(hello["session"]), now)
                 came[name] = hello
+        for name, (_, actor, since) in list(self._greeted.items()):
+            if now - since > _HELLO_S:
+                del self._greeted[name]
+                self._no_hello(name, actor, f"it has said nothing for {_HELLO_S:.0f} s")
         return came
 
     def start(self, host: str, orders: Sequence[dict[str, Any]]) -> None:
@@ -112,7 +120,7 @@ class RayCalls:
 
     def greet(self, name: str, actor: Any) -> None:
         """Ask an agent who it is; its answer makes it an arrival. Does not wait, and renews no lease."""
-        self._greeted[name] = (actor.hello.remote(), actor)
+        self._greeted[name] = (actor.hello.remote(), actor, time.monotonic())
 
     def _welcome(self, name: str, actor: Any, hello: dict[str, Any]) -> bool:
         """Whether an agent that said hello is taken; else whoever refuses it sees to what comes next."""
@@ -125,10 +133,10 @@ class RayCalls:
         """An agent's process is gone. What that says of its host, if it can be said at once."""
         return self._drop(name, why)
 
-    def _drop(self, name: str, why: str, *, dead: bool = False) -> Lost:
+    def _drop(self, name: str, why: str, *, dead: bool = False, left: bool = False) -> Lost:
         """Forget an agent until it is found again."""
         self._agents.pop(name, None)
-        return Lost(why, dead)
+        return Lost(why, dead, left)
 
     # Below: answers.
 
@@ -147,7 +155,8 @@ class RayCalls:
         if answer["session"] != agent.session:
             return {name: self._drop(name, "its agent was started anew")}
         if "closed" in answer:
-            return {name: self._drop(name, "its Ray node ended", dead=answer["closed"])}
+            why = "it left the farm" if answer["left"] else "its Ray node ended"
+            return {name: self._drop(name, why, dead=answer["closed"], left=answer["left"])}
         return {name: answer}
 
     def _send(self, host: str, method: str, *arguments: Any) -> None:

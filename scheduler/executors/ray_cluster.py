@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import signal
 import threading
 import time
@@ -22,7 +23,7 @@ log = logging.getLogger(__name__)
 
 #: Nodes are looked for so often.
 _LOOK_S = 1.0
-#: An agent that cannot be asked, or is of another version and busy, is asked again after so long.
+#: An agent that cannot be asked, or that the dispatcher refused, is asked again after so long.
 _AGAIN_S = 5.0
 _CONNECT_S = 30.0
 _PROBE_S = 1.0
@@ -87,6 +88,8 @@ class _Found:
 
     #: Node id to the address of its raylet.
     nodes: dict[str, tuple[str, int]] = field(default_factory=dict)
+    #: Ids of the live nodes of each host.
+    alive: dict[str, set[str]] = field(default_factory=dict)
     #: Agents to greet.
     fresh: dict[str, Any] = field(default_factory=dict)
     #: Hosts whose agent is in use or was asked; others are looked for. To when.
@@ -116,7 +119,9 @@ class ClusterRayExecutor(RayCalls):
         self._node_of: dict[str, str] = {}
         #: Agents that are gone: since when, and why; until the probe of their raylet has answered.
         self._doubtful: dict[str, tuple[float, str]] = {}
-        #: Agents of another version that were replaced, by node: once.
+        #: Hosts whose agent said that nothing runs there.
+        self._idle: set[str] = set()
+        #: Agents that were of no use and were replaced, by node: once.
         self._replaced: set[str] = set()
         self._said: set[str] = set()
         self._failure: Exception | None = None
@@ -141,6 +146,9 @@ class ClusterRayExecutor(RayCalls):
     def poll(self, cursors: Mapping[str, int], wait_s: float) -> dict[str, dict[str, Any] | Lost]:
         """See `Executor.poll`."""
         answers = super().poll({name: at for name, at in cursors.items() if name not in self._doubtful}, wait_s)
+        for name in self._agents.keys() - cursors.keys():
+            if time.monotonic() - self._agents[name].polled_at > _AGAIN_S:
+                self._refused(name)
         for name, (since, why) in list(self._doubtful.items()):
             with self._lock:
                 if name not in self._found.probed:
@@ -160,17 +168,31 @@ class ClusterRayExecutor(RayCalls):
     def _welcome(self, name: str, actor: Any, hello: dict[str, Any]) -> bool:
         node = str(hello["node"])
         self._node_of[name] = node
-        if hello["version"] == AGENT_VERSION:
-            log.info("%s is here, with %d devices", name, len(hello["devices"]), extra={"action": "arrival"})
-            return True
-        # The code of a detached agent is that of the day it was started: an idle one is started anew, once.
-        if not hello["running"] and node not in self._replaced:
-            self._replaced.add(node)
-            self._say(f"{name}: its agent is of version {hello['version']}; it is started anew")
-            self._ray.kill(actor, no_restart=True)
-            self._look_again(name, 1.0)
+        self._doubtful.pop(name, None)
+        if hello["running"]:
+            self._idle.discard(name)
+        else:
+            self._idle.add(name)
+        if hello["version"] != AGENT_VERSION:
+            return not self._replace(name, actor, f"its agent is of version {hello['version']}")
+        log.info("%s is here, with %d devices", name, len(hello["devices"]), extra={"action": "arrival"})
+        return True
+
+    def _refused(self, name: str) -> None:
+        """The dispatcher does not poll it: whatever it objects to may be mended by now."""
+        agent = self._agents.pop(name)
+        if not self._replace(name, agent.actor, "it is refused"):
+            self._look_again(name, 0.0)
+
+    def _replace(self, name: str, actor: Any, why: str) -> bool:
+        """Start an idle agent anew, once: its code, and the store it was told, are those of the day it was started."""
+        node = self._node_of[name]
+        if name not in self._idle or node in self._replaced:
             return False
-        self._look_again(name, _AGAIN_S)
+        self._replaced.add(node)
+        self._say(f"{name}: {why}; its agent is started anew")
+        self._ray.kill(actor, no_restart=True)
+        self._look_again(name, 1.0)
         return True
 
     def _no_hello(self, name: str, actor: Any, why: str) -> None:
@@ -186,11 +208,12 @@ class ClusterRayExecutor(RayCalls):
         threading.Thread(target=self._probe, args=(name, address), name=f"probe-{name}", daemon=True).start()
         return None
 
-    def _drop(self, name: str, why: str, *, dead: bool = False) -> Lost:
-        log.warning("%s is lost: %s", name, why, extra={"action": "lost"})
+    def _drop(self, name: str, why: str, *, dead: bool = False, left: bool = False) -> Lost:
+        log.warning("%s is %s: %s", name, "gone" if left else "lost", why, extra={"action": "lost"})
         self._doubtful.pop(name, None)
-        self._look_again(name, 0.0)
-        return super()._drop(name, why, dead=dead)
+        # Who left is there for a moment more: it is looked for once it is there on another node.
+        self._look_again(name, math.inf if left else 0.0)
+        return super()._drop(name, why, dead=dead, left=left)
 
     def _probe(self, name: str, address: tuple[str, int] | None) -> None:
         answered = None if address is None else listens(*address, _PROBE_S)
@@ -221,23 +244,27 @@ class ClusterRayExecutor(RayCalls):
 
     def _look(self, launch: Callable[[str], Any]) -> None:
         now = time.monotonic()
-        alive: dict[str, list[str]] = {}
+        alive: dict[str, set[str]] = {}
         nodes = {}
         for node in self._ray.nodes():
             nodes[node["NodeID"]] = (node["NodeManagerAddress"], int(node["NodeManagerPort"]))
             if node["Alive"] and (name := node["Labels"].get(HOST_LABEL)):
-                alive.setdefault(name, []).append(node["NodeManagerAddress"])
-        for name, addresses in alive.items():
-            if len(addresses) > 1:
+                alive.setdefault(name, set()).add(node["NodeID"])
+        for name, ids in alive.items():
+            if len(ids) > 1:
+                addresses = ", ".join(sorted(nodes[known][0] for known in ids))
                 self._say(
-                    f"{name}: two live hosts have this name ({', '.join(sorted(addresses))}); one of them gets no work:"
+                    f"{name}: two live hosts have this name ({addresses}); one of them gets no work:"
                     " give it another --name"
                 )
         with self._lock:
-            self._found.nodes = nodes
+            for name in self._found.known.keys() - self._agents.keys():  # one in use is polled, and missed where it is
+                if alive.get(name) != self._found.alive.get(name):
+                    del self._found.known[name]
+            self._found.nodes, self._found.alive = nodes, alive
             wanted = [name for name in alive if self._found.known.get(name, 0.0) <= now]
         for name in wanted:
             actor = launch(name)
             with self._lock:
                 self._found.fresh[name] = actor
-                self._found.known[name] = float("inf")
+                self._found.known[name] = math.inf

@@ -36,7 +36,8 @@ Outcome = Succeed | Failure | Literal["silent", "vanish"]
 
 #: silent: what is said to it waits until it answers again. lost: it does not answer, and what is said to it is lost.
 #: dead: lost, and known to be dead.
-State = Literal["answers", "silent", "lost", "dead"]
+#: left: dead, for it said goodbye.
+State = Literal["answers", "silent", "lost", "dead", "left"]
 
 
 class ScriptedHost:
@@ -99,8 +100,8 @@ class ScriptedHost:
         """Report an order taken at some time: late or again, or with changed fields, such as another token."""
         order = self.orders[attempt_id]
         self.running.discard(attempt_id)
-        report = to_dict(self._report(order, outcome)) | changes
-        self._emit("finished", attempt_id=attempt_id, token=report["token"], report=report)
+        told = to_dict(self._report(order, outcome)) | changes
+        self._emit("finished", attempt_id=attempt_id, token=told["token"], **report.as_sent(told))
 
     def plug(self, devices: Sequence[DeviceDescription]) -> None:
         """These are its devices from now on."""
@@ -117,7 +118,8 @@ class ScriptedHost:
         self._events, self._sequence = [], 0
         self.session = secrets.token_hex(4)
         for event in untaken:
-            self._emit("finished", attempt_id=event["attempt_id"], token=event["token"], report=event["report"])
+            told = {name: event[name] for name in ("attempt_id", "token", "report", "telemetry")}
+            self._emit("finished", **told)
         for attempt_id in sorted(self.running):
             self._emit("lost", attempt_id=attempt_id, token=self.orders[attempt_id].token)
         self.running.clear()
@@ -194,10 +196,12 @@ class ScriptedExecutor:
         answers: dict[str, dict[str, Any] | Lost] = {}
         for name, cursor in cursors.items():
             host = self._hosts[name]
-            if host.state in ("lost", "dead"):
+            if host.state in ("lost", "dead", "left"):
                 self._told.pop(name, None)
                 self._waiting.pop(name, None)
-                answers[name] = Lost(f"{name} does not answer", dead=host.state == "dead")
+                answers[name] = Lost(
+                    f"{name} does not answer", dead=host.state in ("dead", "left"), left=host.state == "left"
+                )
             elif host.state == "answers":
                 for said in self._waiting.pop(name, []):
                     said()

@@ -1,3 +1,3 @@
-"""Real processes that are killed, frozen and cut off: `make faults`, which needs root, `ip` and PostgreSQL."""
+"""Real processes that are killed, frozen, cut off and starved of disk: `make faults`. Needs root, `ip`, PostgreSQL."""
 
 from __future__ import annotations

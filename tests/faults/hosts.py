@@ -25,6 +25,7 @@ _NETWORK = "10.77.0."
 PORT = 6379
 #: Short leases, so that faults take seconds. The agent ends its work then; the dispatcher gives it up 10 s later.
 LEASE_S = 5.0
+_DISK_MB = 64
 
 
 def why_not() -> str | None:
@@ -115,7 +116,7 @@ class Space:
 
 
 class LabHost(Space):
-    """A host: its namespace, its cable, and the `benchfarm join` that runs there."""
+    """A host: its namespace, its cable, its disk, and the `benchfarm join` that runs there."""
 
     def __init__(self, lab: Lab, name: str, number: int) -> None:
         """Make the machine and plug it in; nothing runs on it."""
@@ -130,18 +131,21 @@ class LabHost(Space):
         self.ip("link", "set", "eth0", "up")
         self.home = self.folder / "home"
         self.home.mkdir()
+        # Seen by this host only: it is mounted in a namespace that a process of the test keeps, whoever dies here.
+        prepare = f'mount -t tmpfs -o size={_DISK_MB}m tmpfs "$0" && exec sleep infinity'
+        command = ["unshare", "--mount", "--propagation", "private", "sh", "-c", prepare, str(self.home)]
+        self._disk = subprocess.Popen(command)
+        mounts = Path(f"/proc/{self._disk.pid}/mounts")
+        wait_until(lambda: str(self.home) in mounts.read_text(), 10, doing="disk mounted")
         self.joined: subprocess.Popen[bytes] | None = None
 
-    def join(self, *options: str, disk_mb: int = 64, head: str | None = None) -> subprocess.Popen[bytes]:
-        """`benchfarm join` on this host, its data directory on a disk of its own."""
+    def join(self, *options: str, head: str | None = None) -> subprocess.Popen[bytes]:
+        """`benchfarm join` on this host, its data directory on the host's disk."""
         environment = self._lab.environment(self.home)
         environment.pop("BENCHFARM_DATABASE_URL", None)
         words = [sys.executable, "-m", "benchfarm", "join", head or f"{self._lab.address}:{PORT}", "--name", self.host]
         words += ["--token-file", str(self._lab.token), *options]
-        # The disk is this host's only: a mount namespace of its own, private to it.
-        prepare = f'mount -t tmpfs -o size={disk_mb}m tmpfs "$BENCHFARM_HOME" && exec "$@"'
-        command = ["unshare", "--mount", "--propagation", "private", "sh", "-c", prepare, "sh", *words]
-        self.joined = self.start(command, environment, "join.out")
+        self.joined = self.start([*self._on_disk(), *words], environment, "join.out")
         return self.joined
 
     def has_joined(self, times: int = 1) -> bool:
@@ -175,8 +179,16 @@ class LabHost(Space):
 
     def on_disk(self, script: str) -> None:
         """Run a shell script where this host's disk is seen."""
-        (pid,) = {process.pid for process in self.find("benchfarm join")}
-        subprocess.run(["nsenter", "-t", str(pid), "-m", "sh", "-c", script], check=True, cwd="/")
+        subprocess.run([*self._on_disk(), "sh", "-c", script], check=True)
+
+    def remove(self) -> None:
+        """Kill what runs on it, and delete it with its disk."""
+        super().remove()
+        self._disk.kill()
+        self._disk.wait()
+
+    def _on_disk(self) -> list[str]:
+        return ["nsenter", f"--mount=/proc/{self._disk.pid}/ns/mnt", "--"]
 
 
 class Lab:

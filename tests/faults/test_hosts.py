@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -14,10 +15,10 @@ import pytest
 from sqlalchemy import Engine, select
 
 from device_registry.database import open_engine, reading
-from device_registry.registry import devices
+from device_registry.registry import devices, hosts
 from scheduler.states import attempts, events, jobs
-from tests.faults.hosts import LEASE_S, Lab, wait_until, why_not
-from tests.faults.invariants import idle_violations, open_jobs
+from tests.faults.hosts import LEASE_S, Lab, LabHost, wait_until, why_not
+from tests.faults.invariants import idle_violations, open_jobs, results
 from tests.postgres import PostgresServer, binaries
 
 _LACKING = why_not() or ("PostgreSQL's server is not installed" if binaries() is None else None)
@@ -26,6 +27,7 @@ pytestmark = [
     pytest.mark.timeout(280),
 ]
 
+MODELS = ("sim/mobilenet", "sim/tiny", "sim/detector", "sim/transformer")
 #: Never warm, so that each attempt takes the same time: about 3 s.
 FLEET = {"seed": 1, "time_scale": 0.6, "devices": [{"count": 3, "model": "Pixel 8", "thermal": None}]}
 #: The dispatcher gives up what it has not heard of for so long, and no earlier.
@@ -66,11 +68,21 @@ class Farm:
     def all_online(self) -> None:
         wait_until(lambda: self.online() == {"a", "b"}, 60, doing="both hosts online")
 
-    def submit(self, repeats: int = 2, model: str = "sim/mobilenet", *, fresh: bool = False) -> int:
-        """A measurement on each device and repeat; with a conversion where it is to be a fresh one."""
+    def submit(self, repeats: int = 2, *models: str, fresh: bool = False) -> int:
+        """A measurement of each model on each device and repeat; with conversions where they are to be fresh ones."""
         self._seed += fresh
-        words = ("--runtime", "sim", "--recipe", "fp32", "--no-gate", "--seed", str(self._seed))
-        return int(self.lab.document("submit", model, *words, "--repeats", str(repeats))["run"])
+        words = ("--runtime", "sim", "--recipe", "fp32", "--no-gate", "--seed", str(self._seed if fresh else 0))
+        return int(self.lab.document("submit", *(models or MODELS[:1]), *words, "--repeats", str(repeats))["run"])
+
+    def submit_and_hold(self) -> tuple[int, LabHost, LabHost]:
+        """A run whose conversion a runner is at, and stays at; the host where, and the other."""
+        with ThreadPoolExecutor(1) as pool:
+            submitting = pool.submit(self.submit, 1, fresh=True)
+            wait_until(lambda: [*self.a.runners(), *self.b.runners()], 30, doing="a conversion runs")
+            here, other = (self.a, self.b) if self.a.runners() else (self.b, self.a)
+            here.signal(signal.SIGSTOP, here.runners())
+            assert len(here.runners()) == 1
+            return submitting.result(), here, other
 
     def running(self, run: int) -> int:
         """Measurements that run now."""
@@ -98,6 +110,23 @@ class Farm:
         for host in (self.a, self.b):
             wait_until(lambda host=host: not host.runners(), 10, doing="no runner left")
         return [row.attempts for row in rows if row.kind == "measure"]
+
+    def tries(self, run: int) -> int:
+        """Attempts that the one conversion of a run took."""
+        with reading(self.engine) as connection:
+            query = select(jobs.c.attempts).where(jobs.c.sweep_run_id == run, jobs.c.kind == "convert")
+            return int(connection.execute(query).scalar_one())
+
+    def measured(self, run: int) -> Counter[tuple[str, bool | None]]:
+        """How many attempts at measurements ended in a state, with a result that is stale or not, or with none."""
+        with reading(self.engine) as connection:
+            rows = connection.execute(
+                select(attempts.c.state, results.c.stale)
+                .join(jobs, jobs.c.id == attempts.c.job_id)
+                .outerjoin(results, results.c.attempt_id == attempts.c.id)
+                .where(jobs.c.sweep_run_id == run, jobs.c.kind == "measure")
+            )
+            return Counter((row.state, row.stale) for row in rows)
 
     def given_up(self, run: int, since: float, host: str = "") -> list[float]:
         """Seconds from a moment to each time that a job of a run was queued again, on devices of one host or of all."""
@@ -176,57 +205,70 @@ def test_a_killed_agent_is_replaced(farm: Farm) -> None:
 
 
 def test_a_killed_runner_is_tried_again(farm: Farm) -> None:
-    with ThreadPoolExecutor(1) as pool:
-        submitting = pool.submit(farm.submit, 1, fresh=True)
-        runners = wait_until(lambda: [*farm.a.runners(), *farm.b.runners()], 30, doing="a conversion runs")
-        farm.a.signal(signal.SIGKILL, runners)
-        run = submitting.result()
+    run, here, _ = farm.submit_and_hold()
+    here.signal(signal.SIGKILL, here.runners())
     farm.done(run)
-    with reading(farm.engine) as connection:
-        query = select(jobs.c.attempts).where(jobs.c.sweep_run_id == run, jobs.c.kind == "convert")
-        assert connection.execute(query).scalar_one() == 2
+    assert farm.tries(run) == 2
 
 
-def test_a_killed_raylet_and_a_host_that_dies_with_all_it_runs(farm: Farm, report: Callable[[str, Any], None]) -> None:
+def test_a_killed_raylet_and_a_host_of_which_only_a_runner_outlives(
+    farm: Farm, report: Callable[[str, Any], None]
+) -> None:
+    converting, dead, other = farm.submit_and_hold()
     run = farm.submit_and_run()
-    agents = farm.a.agents()
+    agents, orphans = other.agents(), dead.runners()
     killed = time.time()
-    farm.a.raylet().kill()
-    farm.b.signal(signal.SIGKILL)
+    other.raylet().kill()
+    dead.signal(signal.SIGKILL, [process for process in dead.processes() if process not in orphans])
     wait_until(lambda: not any(agent.is_running() for agent in agents), 6, doing="the agent ends itself")
     agent_s = time.time() - killed
     wait_until(lambda: len(farm.given_up(run, killed)) == 6, 20, doing="jobs queued again")
-    requeued = {name: farm.given_up(run, killed, name) for name in ("a", "b")}
-    report("killed raylet (a), dead host (b): agent of a gone, jobs queued again after s", (agent_s, requeued))
-    assert requeued["a"][-1] < 20
-    assert requeued["b"][-1] < 15
-    farm.b.join(*farm.options)
+    requeued = {host.host: farm.given_up(run, killed, host.host) for host in (other, dead)}
+    report("killed raylet, dead host: agent of the first gone, jobs queued again after s", (agent_s, requeued))
+    assert requeued[other.host][-1] < 20
+    assert requeued[dead.host][-1] < 15
+    assert dead.processes() == orphans  # nobody is there to end it
+    dead.join(*farm.options)
     assert sorted(farm.done(run)) == [1] * 6 + [2] * 6
+    assert farm.tries(converting) == 2
     farm.all_online()
 
 
 def test_a_frozen_host_and_a_pulled_cable_outlast_the_lease(farm: Farm, report: Callable[[str, Any], None]) -> None:
+    converting, frozen, cut_off = farm.submit_and_hold()
     run = farm.submit_and_run()
     began = time.time()
-    farm.a.signal(signal.SIGSTOP)
-    farm.b.pull_cable()
+    frozen.signal(signal.SIGSTOP)
+    cut_off.pull_cable()
     wait_until(lambda: len(farm.given_up(run, began)) == 6, EXPIRY_S + 10, doing="jobs queued again")
-    farm.a.signal(signal.SIGCONT)
-    farm.b.plug_cable()
+    frozen.signal(signal.SIGCONT)
+    cut_off.plug_cable()
     attempts_each = farm.done(run, 90)
     requeued_s = farm.given_up(run, began)
     report("frozen, and cut off: jobs queued again after s", requeued_s)
     assert requeued_s[0] > LEASE_S + 5
     assert requeued_s[5] < LEASE_S + 15
     assert sorted(attempts_each) == [1] * 6 + [2] * 6
+    assert farm.tries(converting) == 2
+    # What was cut off went on to its end: its results came late, are kept, and count for nothing.
+    ended = farm.measured(run)
+    assert ended["finished", False] == 12
+    assert ended["stale", True] >= 3
+    assert ended["stale", True] + ended["stale", None] == 6
+    assert ended.total() == 18
     farm.all_online()
 
 
-def test_a_full_disk(farm: Farm) -> None:
+def test_a_full_disk_fails_what_needs_it_and_the_other_host_does_it(farm: Farm) -> None:
+    def failed_there() -> bool:
+        full = select(attempts.c.id).join(hosts, hosts.c.id == attempts.c.host_id).where(hosts.c.name == "a")
+        with reading(farm.engine) as connection:
+            return connection.execute(full.where(attempts.c.message.like("no space left%"))).first() is not None
+
     farm.a.on_disk(f"dd if=/dev/zero of={farm.a.home}/filler bs=1M status=none || true")
-    runs = [farm.submit(1, fresh=True) for _ in range(3)]
-    for run in runs:
-        farm.done(run)
+    assert not failed_there()
+    farm.done(farm.submit(1, *MODELS, fresh=True))  # more conversions than the other host takes at a time
+    assert failed_there()
     farm.a.on_disk(f"rm {farm.a.home}/filler")
     farm.all_online()
 
@@ -254,9 +296,15 @@ def test_hosts_that_cannot_join_are_told_why(farm: Farm) -> None:
 def test_leaving_leaves_nothing_behind(farm: Farm) -> None:
     run = farm.submit_and_run(1)
     assert farm.b.joined is not None
+    left = time.time()
     farm.b.joined.send_signal(signal.SIGTERM)
+    wait_until(lambda: len(farm.given_up(run, left, "b")) == 3, 5, doing="jobs queued again at once")
     assert farm.b.joined.wait(timeout=20) == 0
     assert farm.b.processes() == []
     assert "left the farm" in farm.b.said()
+    with reading(farm.engine) as connection:
+        came = select(hosts.c.presence, events.c.after).join(events, events.c.entity_id == hosts.c.id)
+        rows = connection.execute(came.where(hosts.c.name == "b", events.c.entity == "host").order_by(events.c.id))
+        assert rows.all()[-1] == ("left", "left")
     farm.b.join(*farm.options)
-    assert sorted(farm.done(run)) == [1] * 3 + [2] * 3
+    assert set(farm.done(run)) == {1}  # going was no fault of theirs

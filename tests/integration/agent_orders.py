@@ -5,6 +5,7 @@ An order's entry may name anything that can be imported and called: `signal:paus
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -55,7 +56,8 @@ def event_of(agent: HostAgent, kind: str, attempt_id: int = 1) -> dict[str, Any]
 
 def report_of(agent: HostAgent, attempt_id: int = 1) -> Report:
     """The report of an attempt that is over."""
-    return from_dict(Report, event_of(agent, "finished", attempt_id)["report"])
+    event = event_of(agent, "finished", attempt_id)
+    return from_dict(Report, {**json.loads(event["report"]), "telemetry": json.loads(event["telemetry"] or "[]")})
 
 
 def failure_of(agent: HostAgent, attempt_id: int = 1) -> tuple[str, str]:

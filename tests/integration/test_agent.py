@@ -209,7 +209,7 @@ def test_what_a_killed_agent_left_is_ended_by_its_successor_and_told_as_lost(mak
     successor = make_agent()
     assert _is_gone(runner)
     event = event_of(successor, "lost")
-    assert (event["token"], event["report"]) == (f"{1:032d}", None)
+    assert event["token"] == f"{1:032d}"
     successor.poll(event["sequence"], 0)
     assert list((home / "spool" / "attempts").iterdir()) == []
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -131,6 +132,60 @@ def test_a_place_never_has_two_attempts(agent: HostAgent, home: Path) -> None:
     assert failure_of(agent, 5) == ("infrastructure", "superseded")
     assert failure_of(agent, 3) == ("infrastructure", "stale_order")
     assert agent.poll(0, 0)["running"] == [7]
+
+
+def test_an_attempt_of_another_farm_is_told_apart_by_its_token(agent: HostAgent) -> None:
+    """Each database counts from 1: what is left of another farm must not swallow an order of this one."""
+    agent.start([order(UNKNOWN)])
+    event_of(agent, "finished")  # and nobody takes it
+    agent.start([order(HANGS, token="f" * 32)])
+    assert until(lambda: agent.poll(0, 0.1)["running"], "the second to run") == [1]
+    agent.start([order(UNKNOWN, token="e" * 32, place="slot:1:9")])
+    told = [event for event in agent.poll(0, 0)["events"] if event.get("token") == "e" * 32]
+    assert "stale_order" in told[0]["report"]
+    assert agent.poll(0, 0)["running"] == [1]
+
+
+def test_an_attempt_for_which_there_is_no_thread_is_the_infrastructures_fault(
+    agent: HostAgent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = threading.Thread.start
+
+    def refuse(thread: threading.Thread) -> None:
+        if thread.name.startswith("attempt-"):
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    agent.start([order(UNKNOWN)])
+    assert failure_of(agent) == ("infrastructure", "no_thread")
+    assert agent.poll(0, 0)["running"] == []
+    monkeypatch.undo()
+    agent.start([order(UNKNOWN, attempt_id=2, place="slot:1:1")])
+    assert failure_of(agent, 2) == ("model", "raised")
+
+
+def test_a_store_that_never_answers_holds_no_place_for_ever(
+    agent: HostAgent, monkeypatch: pytest.MonkeyPatch, home: Path
+) -> None:
+    mended = threading.Event()
+
+    def hang(*_: object) -> Path:
+        mended.wait(60)
+        return home
+
+    monkeypatch.setattr(agent._store, "fetch", hang)
+    monkeypatch.setattr(workers.attempts, "_TRANSFERS_S", -1000.0)
+    agent.start([order(HANGS, inputs={"artifact": "0" * 64})])
+    assert failure_of(agent) == ("infrastructure", "stuck")
+    assert agent.poll(0, 0)["running"] == []
+    left = [thread for thread in threading.enumerate() if thread.name == "attempt-1"]
+    mended.set()
+    for thread in left:
+        thread.join(10)
+    # It woke up, began nothing, and is told of once.
+    kinds = [event["kind"] for event in agent.poll(0, 0)["events"]]
+    assert kinds == ["finished"]
 
 
 def test_hello_renews_no_lease(make_agent: MakeAgent) -> None:

@@ -115,8 +115,9 @@ def test_one_poll_is_out_at_a_time_and_the_next_has_the_new_cursor(calls: RayCal
     ("answer", "why", "dead"),
     [
         ({"session": "s2"}, "started anew", False),
-        ({"session": "s1", "closed": True}, "Ray node ended", True),
-        ({"session": "s1", "closed": False}, "Ray node ended", False),
+        ({"session": "s1", "closed": True, "left": False}, "Ray node ended", True),
+        ({"session": "s1", "closed": False, "left": False}, "Ray node ended", False),
+        ({"session": "s1", "closed": True, "left": True}, "left the farm", True),
         (FakeRay.exceptions.RayActorError(), "does not answer (RayActorError)", False),
         (FakeRay.exceptions.RayError(), "its agent broke", False),
     ],
@@ -130,6 +131,7 @@ def test_a_lost_host_is_named_once_and_not_polled(
     assert isinstance(lost, Lost)
     assert why in lost.why
     assert lost.dead is dead
+    assert lost.left is ("left" in why)
     asked = len(actor.asked)
     assert calls.poll({"a": 0}, 0) == {}
     calls.start("a", [{}])
@@ -145,6 +147,23 @@ def test_a_host_is_out_of_reach_before_its_attempts_are_given_up(
     lost = calls.poll({"a": 0}, 0)["a"]
     assert isinstance(lost, Lost)
     assert not lost.dead
+
+
+def test_an_agent_that_never_says_hello_is_told_of(
+    ray: FakeRay, actor: FakeActor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(RayCalls, "_no_hello", lambda self, name, actor, why: said.append(f"{name}: {why}"))
+    made = RayCalls(ray, LEASE_S)
+    made.greet("a", actor)
+    assert made.arrivals() == {}
+    assert said == []
+    now = time.monotonic()
+    monkeypatch.setattr(ray_calls.time, "monotonic", lambda: now + 61)
+    assert made.arrivals() == {}
+    assert said == ["a: it has said nothing for 60 s"]
+    assert made.arrivals() == {}
+    assert len(said) == 1
 
 
 def test_a_broken_agent_is_started_anew(calls: RayCalls, actor: FakeActor, ray: FakeRay) -> None:
@@ -184,6 +203,52 @@ def test_a_busy_agent_of_another_version_is_left_until_it_is_idle(meet: Any, ray
     assert ray.killed == []
     assert meet(version="0") == {}
     assert len(ray.killed) == 1
+
+
+@pytest.fixture
+def look(cluster: ClusterRayExecutor, ray: FakeRay) -> Callable[[str | None], list[str]]:
+    """Look for hosts while host a is on that node, or on none; returns for which hosts an agent was sought."""
+
+    def look(node: str | None) -> list[str]:
+        known = {"NodeID": node, "NodeManagerAddress": "127.0.0.1", "NodeManagerPort": 1, "Alive": True}
+        nodes = [] if node is None else [{**known, "Labels": {ray_cluster.HOST_LABEL: "a"}}]
+        ray.nodes = lambda: nodes  # type: ignore[attr-defined]
+        sought: list[str] = []
+        cluster._look(sought.append)
+        cluster._found.fresh.clear()
+        return sought
+
+    return look
+
+
+def test_a_refused_host_is_asked_again_and_an_idle_agent_is_replaced_once(
+    cluster: ClusterRayExecutor, look: Any, meet: Any, actor: FakeActor, ray: FakeRay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its store may be mended by now; its agent may have been told another."""
+    assert look("n1") == ["a"]
+    clock = time.monotonic
+    for ahead_s, killed in ((10, 1), (20, 1)):
+        assert list(meet()) == ["a"]
+        cluster.poll({}, 0)  # the dispatcher has refused it
+        assert look("n1") == []
+        monkeypatch.setattr(ray_cluster.time, "monotonic", lambda ahead_s=ahead_s: clock() + ahead_s)
+        cluster.poll({}, 0)
+        assert len(ray.killed) == killed
+        monkeypatch.setattr(ray_cluster.time, "monotonic", lambda ahead_s=ahead_s: clock() + ahead_s + 1.5)
+        assert look("n1") == ["a"]
+
+
+def test_a_host_that_left_is_looked_for_once_it_is_on_another_node(
+    cluster: ClusterRayExecutor, look: Any, meet: Any, actor: FakeActor
+) -> None:
+    assert look("n1") == ["a"]
+    meet()
+    cluster.poll({"a": 0}, 0)
+    actor.answer("poll", {"session": "s1", "closed": True, "left": True})
+    assert cluster.poll({"a": 0}, 0)["a"] == Lost("it left the farm", dead=True, left=True)
+    assert look("n1") == []  # its node is there for a moment more
+    assert look(None) == []
+    assert look("n2") == ["a"]
 
 
 @pytest.mark.parametrize(("answered", "dead"), [(True, False), (None, False), (False, True)])

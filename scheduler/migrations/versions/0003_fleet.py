@@ -20,12 +20,14 @@ branch_labels = None
 depends_on = None
 
 _QUEUED = sa.text("state = 'queued'")
+_AWAKE = sa.text("followed_until IS NOT NULL AND NOT resting")
+_MAKES = sa.text("makes_key IS NOT NULL")
 _WAITS_UNTIL = sa.text("queue_until IS NOT NULL AND state IN ('blocked', 'queued')")
 
 
 def upgrade() -> None:
     """Add what a fleet needs; what was queued for one host goes on."""
-    _hosts_and_devices()
+    _hosts_devices_and_runs()
     op.create_table(
         "requirement",
         sa.Column("id", sa.Integer(), nullable=False),
@@ -47,6 +49,7 @@ def upgrade() -> None:
         sa.Column("samples", sa.Integer(), nullable=False),
         sa.PrimaryKeyConstraint("key"),
     )
+    op.create_index("run_by_follower", "sweep_run", ["followed_until"], sqlite_where=_AWAKE, postgresql_where=_AWAKE)
     with op.batch_alter_table("job") as job:
         job.add_column(sa.Column("requirement_id", sa.Integer(), nullable=True))
         job.add_column(sa.Column("owner", sa.String(length=200), nullable=True))
@@ -72,6 +75,7 @@ def upgrade() -> None:
     op.create_index(
         "job_by_queue_end", "job", ["queue_until"], sqlite_where=_WAITS_UNTIL, postgresql_where=_WAITS_UNTIL
     )
+    op.create_index("job_by_make", "job", ["makes_key"], sqlite_where=_MAKES, postgresql_where=_MAKES)
     op.drop_index("ix_result_sweep_run_id", table_name="result")
     op.create_index("result_by_case", "result", ["sweep_run_id", "case_key", "device_id"])
 
@@ -86,7 +90,7 @@ _REQUIRED: dict[str, Any] = {
 }
 
 
-def _hosts_and_devices() -> None:
+def _hosts_devices_and_runs() -> None:
     """New columns, filled for the rows that are there."""
     added: dict[str, tuple[sa.Column[Any], ...]] = {
         "host": (
@@ -102,6 +106,7 @@ def _hosts_and_devices() -> None:
             sa.Column("probe_at", sa.DateTime(timezone=True), nullable=True),
             sa.Column("used_s", sa.Float(), nullable=True),
         ),
+        "sweep_run": (sa.Column("resting", sa.Boolean(), nullable=True),),
     }
     filled: dict[str, dict[str, tuple[Any, Any]]] = {
         "host": {"presence": (sa.String(length=20), "online"), "labels": (sa.JSON(), {})},
@@ -111,6 +116,7 @@ def _hosts_and_devices() -> None:
             "probes": (sa.Integer(), 0),
             "used_s": (sa.Float(), 0.0),
         },
+        "sweep_run": {"resting": (sa.Boolean(), False)},
     }
     for name, columns in added.items():
         for column in columns:

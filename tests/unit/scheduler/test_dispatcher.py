@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import update
 
 from device_registry.database import writing
-from device_registry.registry import devices, hosts
+from device_registry.registry import devices, hosts, record_hello
 from scheduler.dispatcher import ATTEMPT_LEASE_S, Dispatcher
 from scheduler.executors.scripted import Outcome, ScriptedExecutor, Succeed
 from scheduler.leases import DispatcherLease, LeaseLostError
@@ -28,6 +28,7 @@ from tests.unit.scheduler.builders import (
     plan_of,
 )
 from workers.contract import Failure
+from workers.host import describe_host
 
 MakeFarm = Callable[..., Farm]
 _MEASURE_IS_SILENT = only("measure", "silent")
@@ -133,6 +134,25 @@ def test_of_two_hosts_with_one_name_the_second_is_refused(farm: Farm) -> None:
     assert refused.presence == "refused"
     assert "called here already" in refused.why
     assert farm.rows(hosts, hosts.c.key == "here")[0].presence == "online"
+
+
+def test_a_host_with_a_device_that_another_host_has_is_refused_until_that_one_is_gone(farm: Farm) -> None:
+    """One machine that joined under two names: its CPU has one host, and goes on when the other name is lost."""
+    twin = farm.new_host("twin")
+    twin.devices = farm.host.devices
+    farm.dispatcher.leave()
+    farm.dispatcher = farm.new_dispatcher(farm.host, twin)
+    refused = farm.rows(hosts, hosts.c.key == "twin")[0]
+    assert (refused.presence, "here has its device d0 already" in refused.why) == ("refused", True)
+    [device] = farm.devices()
+    assert (device.host, device.presence) == ("here", "online")
+    farm.host.state = "dead"
+    farm.tick()
+    twin.restart()
+    for _ in range(2):
+        farm.tick()
+    [device] = farm.devices()
+    assert (device.host, device.presence) == ("twin", "online")
 
 
 def test_a_host_that_sees_another_store_is_refused(farm: Farm) -> None:
@@ -243,6 +263,29 @@ def test_what_ran_on_a_host_that_is_known_to_be_dead_is_queued_again_at_once(far
     assert farm.rows(hosts)[0].presence == "lost"
     assert {device.presence for device in farm.devices()} == {"offline"}
     assert farm.dispatcher.lost_hosts == {"here": "here does not answer"}
+
+
+def test_what_ran_on_a_host_that_left_is_queued_again_at_once_and_was_no_try(farm: Farm) -> None:
+    _measuring(farm)
+    farm.host.state = "left"
+    farm.tick()
+    assert farm.live() == []
+    assert farm.rows(hosts)[0].presence == "left"
+    assert (farm.job("measure").state, farm.job("measure").attempts) == ("queued", 0)
+    check_history(farm)
+
+
+def test_a_loss_that_is_told_under_another_token_is_of_another_farm(farm: Farm) -> None:
+    """A host that was another farm's tells what was left there: ids are counted anew in every database."""
+    _measuring(farm)
+    [attempt] = farm.live()
+    farm.host._emit("lost", attempt_id=attempt.id, token="f" * 32)
+    for _ in range(2):
+        farm.tick()
+    assert [row.id for row in farm.live()] == [attempt.id]
+    farm.host.finish(attempt.id, Succeed())
+    farm.settle()
+    assert [row.attempt_id for row in farm.results()] == [attempt.id]
 
 
 def test_a_host_lost_and_not_known_to_be_dead_keeps_its_attempts_until_their_lease_has_run_out(farm: Farm) -> None:
@@ -498,6 +541,29 @@ def test_stopping_ends_what_runs_and_leaves_it_to_be_resumed(farm: Farm) -> None
     farm.dispatcher = farm.new_dispatcher()
     farm.settle()
     check_history(farm)
+
+
+def test_stopping_takes_its_hosts_along(farm: Farm) -> None:
+    assert farm.devices()[0].host_presence == "online"
+    farm.dispatcher.stop()
+    assert [(device.presence, device.host_presence) for device in farm.devices()] == [("offline", "left")]
+
+
+def test_hosts_that_do_not_come_back_are_lost(farm: Farm) -> None:
+    """They died while nobody dispatched. One that has just registered itself may come yet."""
+
+    def register(name: str) -> None:
+        with writing(farm.engine) as connection:
+            record_hello(connection, describe_host(name), [], "3", farm.clock())
+
+    register("dead")
+    for _ in range(100):
+        farm.tick()
+    register("young")
+    for _ in range(20):
+        farm.tick()
+    presences = {row.name: row.presence for row in farm.rows(hosts)}
+    assert presences == {"here": "online", "dead": "lost", "young": "online"}
 
 
 def test_stopping_takes_what_has_finished_in_the_meantime(farm: Farm) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -10,7 +11,8 @@ from sqlalchemy import select
 
 from device_registry.database import reading, writing
 from scheduler.executors.scripted import Outcome, Succeed
-from scheduler.ingest import lose_attempts, read_report, results, telemetry
+from scheduler.ingest import lose_attempts, results
+from scheduler.outcomes import telemetry
 from scheduler.points import points, series
 from scheduler.queue import MOST_ATTEMPTS, artifacts
 from scheduler.states import attempts, events, jobs
@@ -27,7 +29,9 @@ from tests.unit.scheduler.builders import (
     only,
     plan_of,
 )
+from workers.codec import from_dict
 from workers.contract import Failure, Order
+from workers.report import Report
 
 MakeFarm = Callable[..., Farm]
 
@@ -192,7 +196,7 @@ def test_a_report_without_what_was_asked_for_fails_its_job_and_not_the_dispatche
     if content == "the other":
         other = documents[1 if kind == "convert" else 0]
         farm.host.finish(other, Succeed())
-        made = farm.host.poll(0)["events"][-1]["report"]["result"]
+        made = json.loads(farm.host.poll(0)["events"][-1]["report"])["result"]
         result |= {"measurement": made["measurement"], "conversion": made["conversion"]}
     farm.host.finish(attempt, Succeed(), result=result)
     farm.settle()
@@ -226,7 +230,7 @@ def test_readings_become_rows_and_the_document_keeps_the_rest(farm: Farm) -> Non
     assert rows[0].device_id == farm.devices()[0].id
     [result] = farm.results()
     assert "telemetry" not in result.document
-    assert read_report(result.document).result.measurement is not None
+    assert from_dict(Report, result.document).result.measurement is not None
 
 
 def test_a_result_knows_its_run_case_device_and_artifact(farm: Farm) -> None:

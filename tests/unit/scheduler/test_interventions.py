@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import timedelta
 from typing import TypeVar
 
 import pytest
-from sqlalchemy import Connection
+from sqlalchemy import Connection, event
 
 from device_registry.database import reading, writing
 from device_registry.errors import UsageError
-from scheduler import interventions
+from scheduler import expiry, interventions, queue
 from scheduler.comparisons import run_results
+from scheduler.request import Request
 from scheduler.states import jobs
 from scheduler.status import run_status
 from tests.unit.scheduler.builders import (
@@ -76,6 +78,60 @@ def test_a_cancelled_conversion_goes_on_for_others_only(farm: Farm) -> None:
     assert cancel(farm, 1) == [1]
     assert farm.states(first) == [("measure", "cancelled")]
     assert farm.states(second) == [("convert", "queued"), ("measure", "blocked")]
+
+
+def test_conversions_that_others_wait_for_outlive_their_cancelling_together(farm: Farm) -> None:
+    farm.submit(plan_of(farm.devices(), ONNX, salt="a"))
+    second = farm.submit(plan_of(farm.devices(), ONNX, salt="b")).sweep_run_id
+    assert cancel(farm, 1, 2) == [1, 2]
+    assert farm.states(second) == [("convert", "queued"), ("convert", "blocked"), ("measure", "blocked")]
+    check_counts(farm)
+
+
+def test_the_conversion_of_a_cancelled_run_goes_to_one_that_is_worked_on(farm: Farm) -> None:
+    first = farm.submit(plan_of(farm.devices(), ONNX, salt="a")).sweep_run_id
+    resting = farm.submit(plan_of(farm.devices(), ONNX, salt="b")).sweep_run_id
+    last = farm.submit(plan_of(farm.devices(), ONNX, salt="c")).sweep_run_id
+    farm.leave(resting)
+    cancel_run(farm, first)
+    farm.followed.discard(first)
+    assert farm.states(last) == [("convert", "queued"), ("convert", "blocked"), ("measure", "blocked")]
+    cancel_run(farm, last)  # it is kept even for one that rests, if nobody else wants it
+    assert farm.states(resting) == [("convert", "queued"), ("convert", "blocked"), ("measure", "blocked")]
+    farm.followed.discard(last)
+    farm.followed.add(farm.submit(plan_of(farm.devices(), ONNX, salt="b")).sweep_run_id)
+    farm.settle()
+    assert farm.states(resting)[-1] == ("measure", "succeeded")
+    check_history(farm)
+    check_counts(farm)
+
+
+@pytest.mark.parametrize("end", ["cancel", "fail", "expire"])
+def test_what_waits_for_a_conversion_ends_with_it_in_few_statements_however_much_it_is(farm: Farm, end: str) -> None:
+    def statements(repeats: int) -> int:
+        seen: list[str] = []
+
+        def see(_connection: object, _cursor: object, text: str, *_: object) -> None:
+            seen.append(text)
+
+        made = plan_of(farm.devices(), ONNX, model=f"net{repeats}", repeats=repeats)
+        run_id = farm.submit(made, Request(models=("net",), queue_timeout_s=5.0)).sweep_run_id
+        first = farm.jobs(jobs.c.sweep_run_id == run_id)[0].id
+        now = farm.clock() + timedelta(seconds=6)
+        event.listen(farm.engine, "before_cursor_execute", see)
+        with writing(farm.engine) as connection:
+            if end == "cancel":
+                queue.cancel_job(connection, first, who="tester", now=now)
+            elif end == "fail":
+                queue.fail_job(connection, first, "queued", "model", "crashed", "it crashed", who="tester", now=now)
+            else:
+                assert expiry.expire_queued(connection, who="tester", now=now) == repeats
+        event.remove(farm.engine, "before_cursor_execute", see)
+        assert {state for _, state in farm.states(run_id)} <= {"cancelled", "failed"}
+        return len(seen)
+
+    assert statements(2) == statements(40)
+    check_history(farm)
 
 
 def test_what_runs_of_a_cancelled_run_is_ended(farm: Farm) -> None:

@@ -16,15 +16,20 @@ from device_registry.database import reading
 from tests.unit.scheduler.builders import BROKEN, CRASHED, INT8, ONNX, TORCH, Farm, in_turn, plan_of
 
 #: What has a row for each job, attempt or artifact that ever was, with the aliases that we give them.
-_GROWING = {"job", "attempt", "event", "result", "profile", "point", "telemetry", "artifact", "head", "waiting"}
+_GROWING = {"job", "attempt", "event", "result", "profile", "point", "telemetry", "artifact", "head", "waiting"} | {
+    "sweep_run",
+    "heir",
+}
 #: Indexes that hold live rows only.
 _PARTIAL = {
     "job_by_lane",
+    "job_by_make",
     "job_by_queue_end",
     "one_live_attempt_per_device",
     "one_live_attempt_per_job",
     "one_live_attempt_per_place",
     "one_live_convert_per_artifact",
+    "run_by_follower",
 }
 
 

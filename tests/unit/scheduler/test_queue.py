@@ -19,6 +19,7 @@ from scheduler.executors.scripted import Succeed
 from scheduler.ingest import results
 from scheduler.placement import Assignment, Place
 from scheduler.queue import artifacts, sweep_runs
+from scheduler.request import Request
 from scheduler.states import (
     ATTEMPT_CHANGES,
     JOB_CHANGES,
@@ -237,6 +238,19 @@ def test_conversions_of_an_abandoned_run_are_adopted_by_a_run_that_needs_them(fa
     assert farm.states(needing)[-1] == ("measure", "succeeded")
     assert farm.states(left) == [("measure", "queued")]
     assert farm.started() == ["convert pt2 fp32", "convert onnx fp32", "measure onnx fp32"]
+
+
+def test_conversions_of_an_abandoned_run_are_made_for_one_that_nobody_follows(farm: Farm) -> None:
+    left = farm.submit(plan_of(farm.devices(), ONNX)).sweep_run_id
+    with writing(farm.engine) as connection:
+        made = plan_of(farm.devices(), ONNX, salt="another")
+        asked = Request(models=("net",))
+        runs.submit(connection, made, asked, None, owner="ci", this_host_id=1, now=farm.clock(), follow=False)
+    farm.leave(left)
+    for _ in range(10):
+        farm.tick()
+    assert farm.states(left) == [("measure", "queued")]
+    assert farm.jobs()[-1].state == "succeeded"
 
 
 def test_a_conversion_left_while_it_ran_is_adopted_and_made(farm: Farm) -> None:

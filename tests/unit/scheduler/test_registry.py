@@ -116,6 +116,26 @@ def test_devices_of_a_lost_host_are_offline_until_it_says_hello(engine: Engine) 
     assert known(engine)["a"].presence == known(engine)["a"].host_presence == "online"
 
 
+def test_a_host_that_is_refused_again_and_again_is_told_of_once(engine: Engine) -> None:
+    told: list[PresenceChange] = []
+
+    def refuse(why: str) -> None:
+        with writing(engine) as connection:
+            record_hello(connection, host("lab-1"), [], "2", NOW, told.append, refused=why)
+
+    hello(engine, "lab-1", phones("a"))
+    for _ in range(3):
+        refuse("its agent has version 2")
+    assert known(engine)["a"].presence == "offline"
+    assert [(change.entity, change.before, change.after, change.why) for change in told] == [
+        ("host", "online", "refused", "its agent has version 2"),
+        ("device", "online", "offline", "its host is refused"),
+    ]
+    refuse("it does not see the store")
+    hello(engine, "lab-1", phones("a"), told)
+    assert [change.after for change in told[2:]] == ["refused", "online", "online"]
+
+
 def test_selectors_see_labels_of_the_host_and_what_is_simulated(engine: Engine) -> None:
     hello(engine, "lab-1", [*phones("a"), *phones("b", simulated=True)])
     hello(engine, "lab-2", phones("c"))

@@ -8,13 +8,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from uuid import uuid4
 
+import psycopg
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Engine, MetaData, func, inspect, select
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlmodel import SQLModel
 from typer.testing import CliRunner
 
@@ -212,6 +213,31 @@ def test_an_engine_outlives_a_restart_of_its_server() -> None:
         engine.dispose()
     finally:
         server.remove()
+
+
+_PASSING = ["DeadlockDetected", "IdleInTransactionSessionTimeout", "LockNotAvailable", "QueryCanceled", "DiskFull"]
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"), [(name, True) for name in _PASSING] + [("UndefinedTable", False), ("UniqueViolation", False)]
+)
+def test_what_a_server_says_passes_or_is_a_bug(name: str, expected: bool) -> None:
+    told: Exception = getattr(psycopg.errors, name)()
+    assert passes(DBAPIError.instance("SELECT 1", None, told, psycopg.Error)) is expected
+    assert passes(ValueError("anything else")) is False
+
+
+def test_a_full_disk_passes_and_a_table_that_is_none_does_not(tmp_path: Path) -> None:
+    engine = open_engine(f"sqlite:///{tmp_path / 'small.db'}")
+    with writing(engine) as connection:
+        connection.exec_driver_sql("PRAGMA max_page_count=2")
+        with pytest.raises(OperationalError) as told:
+            connection.exec_driver_sql("CREATE TABLE filled AS SELECT zeroblob(100000) AS bytes")
+    assert passes(told.value)
+    with pytest.raises(OperationalError) as told, reading(engine) as connection:
+        connection.exec_driver_sql("SELECT * FROM none")
+    assert not passes(told.value)
+    engine.dispose()
 
 
 def test_head_is_the_newest_revision() -> None:

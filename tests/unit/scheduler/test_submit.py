@@ -220,3 +220,12 @@ def test_a_run_that_nobody_follows_is_worked_on(farm: Farm) -> None:
     for _ in range(20):
         farm.tick()
     assert {state for _, state in farm.states(run_id)} == {"succeeded"}
+
+
+def test_a_machine_is_the_host_that_was_seen_last(lab: UserFarm) -> None:
+    """The row of a run that was killed may stand beside that of the host that joined."""
+    with writing(lab.engine) as connection:
+        stale = record_hello(connection, describe_host(), [], "3", utc_now() - timedelta(days=1))
+        joined = record_hello(connection, describe_host("lab-2"), [], "3", utc_now() + timedelta(seconds=1))
+    assert stale != joined
+    assert lab.fleet().this_host_id == joined

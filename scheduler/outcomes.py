@@ -1,0 +1,105 @@
+"""Rows of what attempts yielded: artifacts, results, profiles and readings of sensors, many with one statement."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import Connection, insert, select
+
+from device_registry.bulk import insert_rows
+from device_registry.database import table_of
+from scheduler.queue import artifacts
+from scheduler.reports import Told
+from scheduler.states import read_payload
+from scheduler.tables import Profile, Result, Telemetry
+
+results = table_of(Result)
+profiles = table_of(Profile)
+telemetry = table_of(Telemetry)
+
+
+def insert_artifacts(connection: Connection, made: Sequence[tuple[Told, Any]], now: datetime) -> None:
+    parents = {row.needs_key for _, row in made if row.needs_key is not None}
+    query = select(artifacts.c.key, artifacts.c.companions).where(artifacts.c.key.in_(parents))
+    companions = {row.key: row.companions for row in connection.execute(query)} if parents else {}
+    rows = []
+    for told, row in made:
+        conversion = told.report.result.conversion
+        assert conversion is not None
+        own = {role: file.sha256 for role, file in conversion.companions.items()}
+        rows.append(
+            {
+                "key": row.makes_key,
+                "sha256": conversion.artifact.sha256,
+                "bytes": conversion.artifact.bytes,
+                "format": conversion.format,
+                "recipe": conversion.recipe,
+                "model": read_payload(row.payload_text)["model"],
+                "companions": {**companions.get(row.needs_key, {}), **own},
+                "provenance": {
+                    "seconds": conversion.seconds,
+                    "imports_ms": conversion.imports_ms,
+                    "versions": conversion.versions,
+                    "facts": conversion.facts,
+                },
+                "created_at": now,
+            }
+        )
+    if rows:
+        connection.execute(insert(artifacts), rows)
+
+
+def insert_results(connection: Connection, taken: Sequence[tuple[Told, Any]], *, stale: bool, now: datetime) -> None:
+    rows = [
+        {
+            "attempt_id": row.id,
+            "job_id": row.job_id,
+            "sweep_run_id": row.sweep_run_id,
+            "device_id": row.device_id,
+            "case_key": row.case_key,
+            "verdict": told.report.judgement.verdict if told.report.judgement is not None else "interrupted",
+            "p50_ms": told.report.result.measurement.timings.p50_ms,
+            "artifact_sha256": told.report.artifact_sha256,
+            "document": told.text,
+        }
+        for told, row in taken
+        if told.report.result.measurement is not None
+    ]
+    insert_rows(connection, results, rows, stale=stale, created_at=now)
+
+
+def insert_profiles(connection: Connection, taken: Sequence[tuple[Told, Any]], now: datetime) -> None:
+    rows = [
+        {
+            "attempt_id": row.id,
+            "job_id": row.job_id,
+            "sweep_run_id": row.sweep_run_id,
+            "device_id": row.device_id,
+            "artifact_sha256": told.report.artifact_sha256,
+            "document": told.text,
+        }
+        for told, row in taken
+    ]
+    insert_rows(connection, profiles, rows, created_at=now)
+
+
+def insert_telemetry(connection: Connection, taken: Sequence[tuple[Told, Any]]) -> None:
+    rows = [
+        {
+            "attempt_id": row.id,
+            "device_id": row.device_id,
+            "at": datetime.fromtimestamp(reading.at, UTC),
+            "sensor": reading.sensor,
+            "domain": reading.domain,
+            "quantity": reading.quantity,
+            "unit": reading.unit,
+            "value": reading.value,
+            "quality": reading.quality,
+        }
+        for told, row in taken
+        for reading in told.telemetry
+    ]
+    if rows:
+        connection.execute(insert(telemetry), rows)
