@@ -52,6 +52,8 @@ DEVICES = 1000
 #: Jobs at either end of a run that are left out: devices fall idle, the queue is not full yet.
 _EDGE = 0.05
 _ONE_S = 1.0
+#: What a server of our own is told: memory as a small one has, and no waiting for this machine's disk.
+_POSTGRES = ("fsync=off", "synchronous_commit=off", "full_page_writes=off", "shared_buffers=256MB")
 
 
 @dataclass(frozen=True)
@@ -266,7 +268,7 @@ def postgres(url: str | None) -> Iterator[str | None]:
     if binaries() is None:
         yield None
         return
-    server = PostgresServer()
+    server = PostgresServer(settings=_POSTGRES)
     try:
         server.execute("CREATE DATABASE dispatch")
         _migrate(server.url("dispatch"))

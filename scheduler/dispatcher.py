@@ -53,7 +53,7 @@ _ROUND_S = 1.0
 _RENEW_S = 10.0
 #: Looking at a farm anew must leave time for its work: a look is followed by so many times its cost without one.
 _COST_FACTOR = 10.0
-#: Events that are taken in one round. When a thousand devices are done at once, the first of them shall not wait for
+#: Events that are taken in one round: when a thousand devices are done at once, the first of them shall not wait for
 #: the reports of the last.
 _MOST_EVENTS = 256
 #: How long `stop` waits for the reports of what it ended.
@@ -130,6 +130,8 @@ class Dispatcher:
         self._arrived: dict[str, dict[str, Any]] = {}
         self._lost: dict[str, Lost] = {}
         self._backlog_turn = 0
+        #: Agents told more than the last round took.
+        self._more_to_take = False
         #: Hosts that were ever given work here.
         self._served: set[int] = set()
         #: Hosts that stopped answering or were refused, and why; until they come back.
@@ -180,7 +182,7 @@ class Dispatcher:
                 self._executor.cancel(host.reached_as, running, "the dispatcher stopped")
             for _ in range(int(_STOP_S / _STEP_S)):
                 self._round(self._poll(_STEP_S), lambda _: False)
-                if not any(host.running for host in self._roster.hosts.values()):
+                if not self._more_to_take and not any(host.running for host in self._roster.hosts.values()):
                     break
             self._poll(0.0)  # so that the agents forget what was taken
         finally:
@@ -306,9 +308,11 @@ class Dispatcher:
         answering = self._answering(answers)
         share = max(1, _MOST_EVENTS // max(1, len(answering)))
         found = []
+        self._more_to_take = False
         for host, answer in answering:
             fresh = [event for event in answer["events"] if event["sequence"] > host.cursor]
             # The first answer of all is taken whole: what it does not name is given up.
+            self._more_to_take |= host.known and len(fresh) > share
             found.append((host, fresh[:share] if host.known else fresh))
         return found
 

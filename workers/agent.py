@@ -283,7 +283,8 @@ class HostAgent:
                 if (inside := self._inside.pop(attempt_id, None)) is not None:
                     self._leave(inside.place, attempt_id)
                     self._outbox.add("finished", attempt_id=attempt_id, token=token, **texts, spooled=False)
-            self._changed.notify_all()
+            if finished:  # nothing waits for a begin: it is told with what comes next
+                self._changed.notify_all()
 
     def _watch_lease(self) -> None:
         while not self._closed.wait(1.0):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import threading
@@ -62,6 +63,7 @@ class RemoteAgent:
         self._said_goodbye = threading.Event()
         #: Its host leaves in order, rather than that its raylet died.
         self._leaves = False
+        gc.freeze()  # Ray's modules stay as long as this process: no search for garbage need look at them again
         threading.Thread(target=self._watch_raylet, args=(raylet,), name="raylet-watch", daemon=True).start()
 
     def hello(self) -> dict[str, Any]:

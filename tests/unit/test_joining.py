@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -9,9 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from device_registry.errors import UsageError
+from workers import join
 from workers.join import check_name, parse_labels
 from workers.ray_environment import find_token, make_token, parse_address
 from workers.ray_node import mismatch, versions
+from workers.spool import Spool, leaving_note
 
 
 @pytest.mark.parametrize(
@@ -66,6 +70,27 @@ def test_a_token_is_its_owners_alone(tmp_path: Path) -> None:
         find_token(path)
     with pytest.raises(UsageError, match="no token of a farm"):
         find_token(tmp_path / "none")
+
+
+def test_a_host_that_leaves_waits_until_its_agent_has_said_goodbye(tmp_path: Path) -> None:
+    note = leaving_note(tmp_path)
+    join._take_leave(tmp_path)  # there is no agent to wait for
+    assert not note.exists()
+    spool = Spool(tmp_path / "spool")
+    goodbye: list[bool] = []
+
+    def agent() -> None:
+        while not note.exists():
+            time.sleep(0.01)
+        goodbye.append(True)
+        note.unlink()
+
+    thread = threading.Thread(target=agent)
+    thread.start()
+    join._take_leave(tmp_path)
+    assert goodbye == [True]
+    thread.join()
+    spool.close()
 
 
 def test_only_equal_versions_join() -> None:

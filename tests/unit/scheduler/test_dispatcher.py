@@ -653,3 +653,24 @@ def test_every_round_keeps_the_invariants(make_farm: MakeFarm) -> None:
         check_counts(farm)
     check_history(farm)
     assert farm.jobs(jobs.c.state.in_(("blocked", "queued", "running"))) == []
+
+
+@pytest.mark.parametrize("ends", ["by themselves", "by the dispatcher"])
+def test_of_many_reports_at_once_none_is_left_behind(
+    make_farm: MakeFarm, monkeypatch: pytest.MonkeyPatch, ends: str
+) -> None:
+    monkeypatch.setattr("scheduler.dispatcher._MOST_EVENTS", 2)
+    farm = make_farm(kind="phone", devices=5)
+    farm.submit(plan_of(farm.devices(), TORCH))
+    _until_measuring(farm, 5)
+    for row in farm.live():
+        farm.host.finish(row.id, Succeed())
+    farm.tick()
+    assert len(farm.results()) < 5
+    if ends == "by themselves":
+        farm.settle()
+    else:
+        farm.dispatcher.stop()
+    assert len(farm.results()) == 5
+    check_history(farm)
+    check_counts(farm)

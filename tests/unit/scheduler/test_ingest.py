@@ -166,6 +166,9 @@ def test_a_failure_reported_twice_costs_one_try(farm: Farm) -> None:
         {"judgement": {"verdict": "splendid"}},
         {"telemetry": [{"sensor": "s"}]},
         {"environment": 7},
+        {"wall_s": "1.5"},
+        {"wall_s": float("nan")},
+        {"child_s": float("-inf")},
     ],
     ids=str,
 )
@@ -231,6 +234,17 @@ def test_readings_become_rows_and_the_document_keeps_the_rest(farm: Farm) -> Non
     [result] = farm.results()
     assert "telemetry" not in result.document
     assert from_dict(Report, result.document).result.measurement is not None
+
+
+def test_a_document_is_kept_as_it_came_whatever_its_text_says(farm: Farm) -> None:
+    attempt = _measuring(farm)
+    said = {"driver": "NaN and Infinity", "quote": '"\\ \u00e9 \U0001f600'}
+    farm.host.finish(attempt, Succeed(p50_ms=0.1 + 0.2), environment=said, wall_s=1 / 3)
+    farm.settle()
+    [result] = farm.results()
+    assert (result.document["environment"], result.document["wall_s"]) == (said, 1 / 3)
+    assert result.p50_ms == result.document["result"]["measurement"]["timings"]["p50_ms"] == 0.1 + 0.2
+    assert [row.value for row in farm.points()] == [0.1 + 0.2]
 
 
 def test_a_result_knows_its_run_case_device_and_artifact(farm: Farm) -> None:
