@@ -64,7 +64,7 @@ class Soak:
     def join(self, host: LabHost) -> None:
         """Start a host's `benchfarm join`."""
         fleet = self.lab.folder / "fleet.json"
-        host.join("--only", "sim", "--simulate", str(fleet), "--label", f"rack=r{len(host.host) % 2}", disk_mb=256)
+        host.join("--only", "sim", "--simulate", str(fleet), "--label", f"rack=r{len(host.host) % 2}")
 
     def later(self, seconds: float, act: Callable[[], None]) -> None:
         """Undo a fault after so long."""
