@@ -182,7 +182,7 @@ def _headline(status: Row) -> Text:
     counts = [f"{count:,} {state}" for state, count in status["devices"].items()]
     line.append(f"\ndevices: {', '.join(counts) or 'none'}", style="default")
     queued = sum(group["jobs"] for group in status["queue"])
-    line.append(f"\njobs: {len(status['running']):,} shown running, {queued:,} queued, {status['blocked']:,} blocked")
+    line.append(f"\njobs: {status['running_count']:,} running, {queued:,} queued, {status['blocked']:,} blocked")
     return line
 
 

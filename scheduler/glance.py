@@ -10,9 +10,10 @@ from typing import Any
 from sqlalchemy import Connection, func, select
 
 from device_registry.registry import RegisteredDevice, RegisteredHost, list_devices, list_hosts
+from device_registry.registry import devices as device_rows
 from scheduler.leases import DISPATCHER, is_led, leases
 from scheduler.requirements import requirements
-from scheduler.states import IS_QUEUED, LIVE_ATTEMPT, attempts, events, jobs
+from scheduler.states import IS_LIVE, IS_QUEUED, attempts, events, jobs
 
 #: Events that are looked through for failures: a farm that never fails has no others.
 _LOOK_BACK = 200_000
@@ -35,6 +36,7 @@ def farm_status(connection: Connection, now: datetime, *, most: int = 20) -> dic
         "set_aside": [_set_aside(device) for device in devices if device.admin != "enabled"][:most],
         "queue": _queue(connection, now, most),
         "blocked": connection.execute(select(func.count()).where(jobs.c.state == "blocked")).scalar_one(),
+        "running_count": connection.execute(select(func.count()).select_from(attempts).where(IS_LIVE)).scalar_one(),
         "running": _running(connection, most),
         "failures": _failures(connection, most // 2),
     }
@@ -47,7 +49,7 @@ def hosts_at_a_glance(connection: Connection) -> list[dict[str, Any]]:
 
 
 def _busy(connection: Connection) -> set[int | None]:
-    return set(connection.execute(select(attempts.c.device_id).where(attempts.c.state.in_(LIVE_ATTEMPT))).scalars())
+    return set(connection.execute(select(attempts.c.device_id).where(IS_LIVE)).scalars())
 
 
 def _dispatcher(connection: Connection, hosts: Sequence[RegisteredHost], now: datetime) -> dict[str, Any]:
@@ -138,9 +140,10 @@ def _wants(row: Any) -> str:
 
 def _running(connection: Connection, most: int) -> list[dict[str, Any]]:
     query = (
-        select(attempts, jobs.c.title, jobs.c.owner, jobs.c.expected_s)
+        select(attempts, jobs.c.title, jobs.c.owner, jobs.c.expected_s, device_rows.c.name.label("device"))
         .join(jobs, jobs.c.id == attempts.c.job_id)
-        .where(attempts.c.state.in_(LIVE_ATTEMPT))
+        .outerjoin(device_rows, device_rows.c.id == attempts.c.device_id)
+        .where(IS_LIVE)
         .order_by(attempts.c.started_at)
         .limit(most)
     )
@@ -149,7 +152,7 @@ def _running(connection: Connection, most: int) -> list[dict[str, Any]]:
             "job": row.job_id,
             "what": row.title,
             "owner": row.owner,
-            "place": row.place,
+            "place": row.place if row.device is None else row.device,
             "since": row.started_at,
             "expected_end": row.started_at + timedelta(seconds=row.expected_s),
         }

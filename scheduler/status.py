@@ -15,7 +15,7 @@ from scheduler.durations import FIRST_GUESS_S
 from scheduler.ingest import results
 from scheduler.queue import sweep_runs
 from scheduler.records import superseded
-from scheduler.states import LIVE_ATTEMPT, OPEN_JOB, attempts, jobs
+from scheduler.states import IS_LIVE, OPEN_JOB, attempts, jobs
 from scheduler.tables import CANARY
 
 #: Runs of more jobs are told in numbers.
@@ -103,7 +103,7 @@ def run_status(connection: Connection, run_id: int, now: datetime) -> RunStatus:
     others = connection.execute(
         select(jobs.c.title)
         .join(attempts, attempts.c.job_id == jobs.c.id)
-        .where(attempts.c.state.in_(LIVE_ATTEMPT), jobs.c.sweep_run_id != run_id)
+        .where(IS_LIVE, jobs.c.sweep_run_id != run_id)
         .limit(_MOST_OTHERS)
     ).scalars()
     left_s = _left_s(connection, found, now) if small else _left_at_large_s(connection, run_id, counts)

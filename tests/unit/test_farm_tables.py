@@ -69,6 +69,7 @@ def status(**changed: Any) -> dict[str, Any]:
         "set_aside": [],
         "queue": [{"owner": "ci", "wants": "any device", "jobs": 123456, "first_waits_s": 70.0}],
         "blocked": 5,
+        "running_count": 1,
         "running": [
             {
                 "job": 9,
