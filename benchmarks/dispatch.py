@@ -52,6 +52,8 @@ DEVICES = 1000
 #: Jobs at either end of a run that are left out: devices fall idle, the queue is not full yet.
 _EDGE = 0.05
 _ONE_S = 1.0
+#: A farm's devices do not all fall idle at one moment: a first job of another length for each group of them.
+_PHASES = 10
 #: What a server of our own is told: memory as a small one has, and no waiting for this machine's disk.
 _POSTGRES = ("fsync=off", "synchronous_commit=off", "full_page_writes=off", "shared_buffers=256MB")
 
@@ -67,7 +69,7 @@ class Size:
 
 
 FULL = Size(devices=DEVICES, short=(8, 5), long=(4, 5))
-QUICK = Size(devices=100, short=(2, 5), long=(1, 3))
+QUICK = Size(devices=80, short=(2, 5), long=(1, 3))
 
 
 class BenchExecutor(RayCalls):
@@ -81,8 +83,9 @@ class BenchExecutor(RayCalls):
         for number in range(AGENTS):
             name = f"bench-{number}"
             fleet = folder / f"{name}.json"
-            group = {"model": "Bench", "count": devices // AGENTS, "thermal": None}
-            fleet.write_text(json.dumps({"devices": [group], "time_scale": time_scale}), encoding="utf-8")
+            group = {"count": devices // AGENTS // _PHASES, "thermal": None}
+            groups = [group | {"model": f"Bench {phase}"} for phase in range(_PHASES)]
+            fleet.write_text(json.dumps({"devices": groups, "time_scale": time_scale}), encoding="utf-8")
             environment = {
                 "BENCHFARM_HOME": str(folder / name),
                 "BENCHFARM_HOST_NAME": name,
@@ -137,8 +140,13 @@ class Run:
     process_us: float
 
 
-def farm_run(ray: Any, url: str | None, devices: int, shape: tuple[int, int], *, seconds: float) -> Run:
-    """Run a sweep of so many cases and repeats, of so many seconds each, on each device."""
+def farm_run(
+    ray: Any, url: str | None, devices: int, shape: tuple[int, int], *, seconds: float, in_phase: bool = True
+) -> Run:
+    """Run a sweep of so many cases and repeats, of so many seconds each, on each device.
+
+    Out of phase, devices are at work when the sweep comes, and fall idle one after another within its seconds.
+    """
     with tempfile.TemporaryDirectory(prefix="benchfarm-dispatch-") as name:
         folder = Path(name)
         database = url or f"sqlite:///{folder / 'benchfarm.db'}"
@@ -155,6 +163,9 @@ def farm_run(ray: Any, url: str | None, devices: int, shape: tuple[int, int], *,
             request = Request(models=("sim/tiny",), runtimes=("sim",), recipes=("fp32",), options=options)
             _work(farm, dispatcher, request)  # converts, and warms everything up
             cases, repeats = shape
+            for phase in range(0 if in_phase else _PHASES):
+                first = replace(options, min_seconds=seconds * (1 + (phase + 1) / _PHASES))
+                farm.submit(replace(request, selector=f"model=Bench {phase}", options=first))
             began = time.thread_time(), time.process_time()
             run_id = _work(farm, dispatcher, replace(request, threads=tuple(range(1, cases + 1)), repeats=repeats))
             thread_s, process_s = time.thread_time() - began[0], time.process_time() - began[1]
@@ -302,12 +313,11 @@ def main() -> int:
             run = farm_run(ray, None, size.devices, size.short, seconds=0.0)
             figures.append(_jobs("sqlite", run, SQLITE_BAR))
         if given.only in (None, "idle"):
-            run = farm_run(ray, None, size.devices, size.long, seconds=_ONE_S)
-            gaps = sorted(idle_ms(run.rows))
-            p99 = gaps[int(len(gaps) * 0.99)]
-            figures.append(
-                counted("idle to next start, p99", p99, IDLE_BAR_MS, "ms", p50_ms=gaps[len(gaps) // 2], gaps=len(gaps))
-            )
+            for name, in_phase in (("idle to next start", False), ("idle to next start, all released at once", True)):
+                run = farm_run(ray, None, size.devices, size.long, seconds=_ONE_S, in_phase=in_phase)
+                gaps = sorted(idle_ms(run.rows))
+                seen = {"p50_ms": gaps[len(gaps) // 2], "gaps": len(gaps), "thread_us": run.thread_us}
+                figures.append(counted(f"{name}, p99", gaps[int(len(gaps) * 0.99)], IDLE_BAR_MS, "ms", **seen))
         if given.only in (None, "postgresql"):
             with postgres(given.postgres) as url:
                 if url is None:
