@@ -134,15 +134,13 @@ def _torment(soak: Soak, seconds: float, pause_s: float) -> None:
 
 def _strike(soak: Soak) -> None:
     well = [host for host in soak.hosts if host.host not in soak.hurt and host.joined is not None]
-    kinds = {**OF_HOSTS, **OF_THE_FARM} if len(well) > HOSTS // 2 else OF_THE_FARM
+    shares = (sum(OF_HOSTS.values()) if len(well) > HOSTS // 2 else 0, sum(OF_THE_FARM.values()))
+    kinds = soak.luck.choices((OF_HOSTS, OF_THE_FARM), shares)[0]
     (kind,) = soak.luck.choices(list(kinds), list(kinds.values()))
     if kind is kill_database and soak.server is None:
         return
     try:
-        if kind in OF_HOSTS:
-            kind(soak, soak.luck.choice(well))  # type: ignore[operator]
-        else:
-            kind(soak)  # type: ignore[operator]
+        kind(soak, *([soak.luck.choice(well)] if kinds is OF_HOSTS else []))
     except (psutil.NoSuchProcess, ValueError):
         return  # what was to be hit is just starting
     soak.faults[kind.__name__] += 1

@@ -536,7 +536,7 @@ class Dispatcher:
         now, clock_s = self._clock(), self._monotonic()
         with self._writing() as connection:
             self._running.load(connection, now, clock_s)
-            self._usage.load(connection, now)
+            self._usage = Usage.read(connection, now)
         self._roster.forget_shape()
         self._look_from = self._round_at = 0.0
         self._stirred, self._stale = True, False

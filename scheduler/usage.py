@@ -39,10 +39,11 @@ class Usage:
         self._holders: OrderedDict[str, frozenset[str]] = OrderedDict()
         self.backlog_s: dict[int, float] = {}
 
-    def load(self, connection: Connection, now: datetime) -> None:
-        """Read the last hours' attempts."""
-        self.__init__()  # type: ignore[misc]
-        self._origin_s = now.timestamp()
+    @classmethod
+    def read(cls, connection: Connection, now: datetime) -> Usage:
+        """As the last hours' attempts say."""
+        usage = cls()
+        usage._origin_s = now.timestamp()
         since = now - timedelta(seconds=_READ_BACK_S)
         latest = connection.execute(select(func.max(attempts.c.id))).scalar_one() or 0
         rows = connection.execute(
@@ -52,7 +53,8 @@ class Usage:
         )
         for row in rows:  # an end that lies ahead was written by a clock that was wrong
             used_s = max(0.0, (row.finished_at - row.started_at).total_seconds())
-            self.add(row.owner, used_s, min(row.finished_at, now).timestamp())
+            usage.add(row.owner, used_s, min(row.finished_at, now).timestamp())
+        return usage
 
     def claimed(self, claimed: Iterable[Claimed], now_s: float) -> None:
         """Jobs were given places: each is used for as long as is expected, until it is known better."""

@@ -47,9 +47,8 @@ def test_a_clock_that_was_months_ahead_and_is_set_right_stops_nobody(farm: Farm)
     farm.run(plan_of(farm.devices(), TORCH, salt="ahead"))
     farm.clock.jump(-60 * _DAY_S)
     farm.run(plan_of(farm.devices(), TORCH, salt="right"))
-    usage = Usage()
     with reading(farm.engine) as connection:
-        usage.load(connection, farm.clock())
+        usage = Usage.read(connection, farm.clock())
     assert usage.history({}, farm.clock().timestamp()).usage_s == {"tester": pytest.approx(4.0, rel=0.01)}
     farm.dispatcher.leave()
     farm.dispatcher = farm.new_dispatcher()  # it reads of ends that lie ahead
