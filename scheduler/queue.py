@@ -315,11 +315,6 @@ def standing(connection: Connection, keys: Collection[str]) -> set[str]:
     )
 
 
-def stands(connection: Connection, key: str) -> bool:
-    """Whether an artifact of this key is known."""
-    return bool(standing(connection, [key]))
-
-
 def cancel_job(connection: Connection, job_id: int, *, who: str, now: datetime) -> int | None:
     """Cancel a job; returns the live attempt that must be ended, if there is one.
 

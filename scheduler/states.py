@@ -167,21 +167,6 @@ def change_jobs(
     _change(connection, jobs, JOB_CHANGES, ids, before, after, who=who, why=why, now=now, each=each, values=values)
 
 
-def change_attempt(
-    connection: Connection,
-    attempt_id: int,
-    before: str,
-    after: str,
-    *,
-    who: str,
-    why: str | None,
-    now: datetime,
-    **values: Any,
-) -> None:
-    """Change an attempt's state, compare-and-set. Raises as `change_jobs`."""
-    change_attempts(connection, [attempt_id], before, after, who=who, why=why, now=now, **values)
-
-
 def change_attempts(
     connection: Connection,
     ids: Collection[int],

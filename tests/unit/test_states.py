@@ -22,7 +22,7 @@ from scheduler.states import (
     IllegalChangeError,
     LostRaceError,
     attempts,
-    change_attempt,
+    change_attempts,
     change_job,
     change_jobs,
     events,
@@ -113,7 +113,7 @@ def test_a_legal_change_of_an_attempt_is_made_and_leaves_an_event(
     connection: Connection, before: str, after: str
 ) -> None:
     put(connection, attempts, before)
-    change_attempt(connection, 1, before, after, who="tester", why="because", now=LATER)
+    change_attempts(connection, [1], before, after, who="tester", why="because", now=LATER)
     assert state_of(connection, attempts) == after
     event = connection.execute(select(events)).one()
     assert (event.entity, event.entity_id, event.before, event.after) == ("attempt", 1, before, after)
@@ -132,7 +132,7 @@ def test_every_illegal_change_of_an_attempt_is_refused_and_leaves_nothing(connec
     for before, after in set(itertools.product(ATTEMPT_CHANGES, ATTEMPT_CHANGES)) - LEGAL_ATTEMPT:
         put(connection, attempts, before)
         with pytest.raises(IllegalChangeError, match=f"attempt 1: {before} -> {after} is not a legal change"):
-            change_attempt(connection, 1, before, after, who="tester", why=None, now=LATER)
+            change_attempts(connection, [1], before, after, who="tester", why=None, now=LATER)
         assert state_of(connection, attempts) == before
     assert connection.execute(select(func.count()).select_from(events)).scalar_one() == 0
 
@@ -150,15 +150,15 @@ def test_a_change_from_a_state_that_somebody_else_has_changed_is_lost(connection
 @pytest.mark.parametrize("after", ["finished", "lost", "cancelled"])
 def test_an_attempt_that_ends_says_when_and_why(connection: Connection, after: str) -> None:
     put(connection, attempts, "running")
-    change_attempt(connection, 1, "running", after, who="tester", why="the host is gone", now=LATER)
+    change_attempts(connection, [1], "running", after, who="tester", why="the host is gone", now=LATER)
     row = connection.execute(select(attempts)).one()
     assert (row.finished_at, row.message) == (LATER, "the host is gone")
 
 
 def test_a_late_result_does_not_change_when_its_attempt_was_lost(connection: Connection) -> None:
     put(connection, attempts, "running")
-    change_attempt(connection, 1, "running", "lost", who="tester", why="the host is gone", now=NOW)
-    change_attempt(connection, 1, "lost", "stale", who="tester", why="a result came", now=LATER)
+    change_attempts(connection, [1], "running", "lost", who="tester", why="the host is gone", now=NOW)
+    change_attempts(connection, [1], "lost", "stale", who="tester", why="a result came", now=LATER)
     row = connection.execute(select(attempts)).one()
     assert (row.state, row.finished_at, row.message) == ("stale", NOW, "the host is gone")
 

@@ -26,8 +26,9 @@ from scheduler.states import (
     IllegalChangeError,
     LostRaceError,
     attempts,
-    change_attempt,
+    change_attempts,
     change_job,
+    change_jobs,
     jobs,
 )
 from tests.unit.scheduler.builders import (
@@ -463,12 +464,12 @@ def _filled(farm: Farm) -> dict[tuple[str, str], dict[str, Any]]:
 def test_only_changes_in_the_table_of_changes_are_made(farm: Farm, entity: str) -> None:
     farm.submit(plan_of(farm.devices(), TORCH))
     farm.tick()
-    legal, change = (JOB_CHANGES, change_job) if entity == "job" else (ATTEMPT_CHANGES, change_attempt)
+    legal, change = (JOB_CHANGES, change_jobs) if entity == "job" else (ATTEMPT_CHANGES, change_attempts)
     for before, afters in legal.items():
         for after in set(legal) - set(afters):
             refused = pytest.raises(IllegalChangeError, match=f"{entity} 1: {before} -> {after}")
             with refused, writing(farm.engine) as connection:
-                change(connection, 1, before, after, who="t", why=None, now=farm.clock())
+                change(connection, [1], before, after, who="t", why=None, now=farm.clock())
 
 
 def test_a_change_from_a_state_that_has_passed_is_refused_and_leaves_no_event(farm: Farm) -> None:
