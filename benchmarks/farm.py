@@ -18,6 +18,7 @@ import psutil
 from sqlalchemy import Engine, select
 
 from device_registry.database import open_engine, reading
+from scheduler.payloads import payloads
 from scheduler.queue import artifacts
 from scheduler.states import jobs
 from workers.agent import child_environment
@@ -83,8 +84,8 @@ def farm_database(home: Path) -> Engine:
 def order_for(home: Path, result: dict[str, Any], threads: int, seconds: float) -> Order:
     """The order that the agent would make for a row of `run --json`, with a timed part of fixed length."""
     with reading(farm_database(home)) as connection:
-        job = select(jobs.c.payload).where(jobs.c.id == result["processes"][0]["job"])
-        payload = connection.execute(job).scalar_one()
+        told = select(payloads.c.document).join(jobs, jobs.c.payload_id == payloads.c.id)
+        payload = connection.execute(told.where(jobs.c.id == result["processes"][0]["job"])).scalar_one()
         found = select(artifacts.c.companions).where(artifacts.c.sha256 == result["artifact_sha256"])
         companions = connection.execute(found.limit(1)).scalar_one()
     task = from_dict(MeasureTask, payload["measure"])

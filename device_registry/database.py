@@ -24,7 +24,14 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, NoSuchModuleError, OperationalError
+from sqlalchemy.exc import (
+    ArgumentError,
+    DBAPIError,
+    IntegrityError,
+    InterfaceError,
+    NoSuchModuleError,
+    OperationalError,
+)
 from sqlmodel import SQLModel
 
 from device_registry.errors import BenchfarmError, UsageError
@@ -157,6 +164,26 @@ def insert_row(connection: Connection, table: Table, **values: Any) -> int:
     key = connection.execute(insert(table).values(**values)).inserted_primary_key
     assert key is not None  # every table of ours has one
     return int(key[0])
+
+
+def shared_row(connection: Connection, table: Table, digest: str, **values: Any) -> int:
+    """The row of that digest, which many rows refer to, made if there is none yet; returns its id.
+
+    Args:
+        connection: inside a transaction that writes.
+        table: with a unique column `digest`.
+        digest: of the values.
+        values: the other columns.
+    """
+    query = select(table.c.id).where(table.c.digest == digest)
+    known = connection.execute(query).scalar_one_or_none()
+    if known is not None:
+        return int(known)
+    try:
+        with connection.begin_nested():
+            return insert_row(connection, table, digest=digest, **values)
+    except IntegrityError:  # somebody else made it in the same moment
+        return int(connection.execute(query).scalar_one())
 
 
 def one_of(connection: Connection, column: Any, values: Collection[Any]) -> ColumnElement[bool]:

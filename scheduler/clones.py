@@ -12,6 +12,7 @@ from device_registry.errors import BenchfarmError, UsageError
 from device_registry.registry import devices
 from device_registry.selectors import Selector, Term
 from scheduler.interventions import known_run
+from scheduler.payloads import payloads
 from scheduler.request import Request
 from scheduler.states import jobs
 from workers.codec import ContractError, from_dict
@@ -34,7 +35,8 @@ def request_of_job(connection: Connection, job_id: int) -> Request:
         UsageError: there is no such job, or it is a conversion.
         BenchfarmError: another version of benchfarm wrote it.
     """
-    row = connection.execute(select(jobs).where(jobs.c.id == job_id)).first()
+    query = select(jobs, payloads.c.document.label("payload")).join(payloads, payloads.c.id == jobs.c.payload_id)
+    row = connection.execute(query.where(jobs.c.id == job_id)).first()
     if row is None:
         raise UsageError(f"no job {job_id}; see benchfarm jobs list")
     if row.kind == "convert":

@@ -11,6 +11,7 @@ from sqlalchemy import Connection, select
 
 from device_registry.registry import devices
 from scheduler.ingest import results
+from scheduler.payloads import payloads
 from scheduler.points import point_of
 from scheduler.queue import artifacts, sweep_runs
 from scheduler.records import devices_of, superseded
@@ -40,7 +41,8 @@ def run_results(connection: Connection, run_id: int) -> RunResults:
     """Everything a run has to show, by case and device."""
     request = connection.execute(select(sweep_runs).where(sweep_runs.c.id == run_id)).one()
     failed_jobs = connection.execute(
-        select(jobs)
+        select(jobs, payloads.c.document.label("payload"))
+        .join(payloads, payloads.c.id == jobs.c.payload_id)
         .where(jobs.c.sweep_run_id == run_id, jobs.c.state.in_(("failed", "cancelled")), ~superseded())
         .order_by(jobs.c.position)
     ).all()
@@ -78,9 +80,16 @@ def latest_results(connection: Connection, limit: int) -> list[dict[str, Any]]:
 
 def _cases(connection: Connection, run_id: int) -> list[list[Any]]:
     rows = connection.execute(
-        select(results, devices.c.name.label("device"), devices.c.attributes, jobs.c.payload, jobs.c.needs_key)
+        select(
+            results,
+            devices.c.name.label("device"),
+            devices.c.attributes,
+            payloads.c.document.label("payload"),
+            jobs.c.needs_key,
+        )
         .join(devices, devices.c.id == results.c.device_id)
         .join(jobs, jobs.c.id == results.c.job_id)
+        .join(payloads, payloads.c.id == jobs.c.payload_id)
         .where(results.c.sweep_run_id == run_id, results.c.stale.is_(False))
         .order_by(results.c.id)
     )

@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import Connection, exists, or_, select, text
 
 from device_registry.database import one_of
-from scheduler.states import OPEN_JOB, change_jobs, jobs
+from scheduler.states import IS_WAITING, change_jobs, jobs
 from workers.errors import Cause
 
 #: Failure code of a job that waited for a place for longer than its user wanted.
@@ -42,9 +42,9 @@ def expire_queued(connection: Connection, *, who: str, now: datetime) -> int:
 
 
 def _cancel_unwanted(connection: Connection, keys: Collection[str], *, who: str, now: datetime) -> None:
-    """Cancel conversions to these keys that have not begun and that no open job needs any more."""
+    """Cancel conversions to these keys that have not begun, where no other job waits for them."""
     waiting = jobs.alias("waiting")
-    needed = exists().where(waiting.c.needs_key == jobs.c.makes_key, waiting.c.state.in_(OPEN_JOB))
+    needed = exists().where(waiting.c.needs_key == jobs.c.makes_key, IS_WAITING)
     while keys:  # what they are made from may be unwanted with them
         rows = connection.execute(
             select(jobs.c.id, jobs.c.state, jobs.c.needs_key)

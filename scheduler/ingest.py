@@ -18,6 +18,7 @@ from scheduler import outcomes, queue, reports
 from scheduler.durations import learn
 from scheduler.outcomes import profiles as profiles
 from scheduler.outcomes import results as results
+from scheduler.payloads import payload_text, payloads
 from scheduler.points import update_points
 from scheduler.queue import Return
 from scheduler.reports import Told
@@ -27,7 +28,6 @@ from scheduler.states import (
     change_attempts,
     change_jobs,
     jobs,
-    payload_text,
     record_all,
 )
 from workers.contract import Failure
@@ -165,6 +165,7 @@ def _rows(connection: Connection, ids: Iterable[int]) -> dict[int, Any]:
             cast(jobs.c.avoid, Text).label("avoid_text"),
         )
         .join(jobs, jobs.c.id == attempts.c.job_id)
+        .join(payloads, payloads.c.id == jobs.c.payload_id)
         .where(one_of(connection, attempts.c.id, sorted(set(ids))))
         .order_by(jobs.c.id)
         .with_for_update(of=_IN_ORDER)

@@ -10,9 +10,9 @@ from sqlalchemy import Connection, insert, select
 
 from device_registry.bulk import insert_rows
 from device_registry.database import table_of
+from scheduler.payloads import read_payload
 from scheduler.queue import artifacts
 from scheduler.reports import Told
-from scheduler.states import read_payload
 from scheduler.tables import Profile, Result, Telemetry
 
 results = table_of(Result)

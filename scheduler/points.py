@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import json
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence, Set
 from datetime import datetime
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection, Text, and_, cast, select, update
 
 from device_registry.bulk import insert_rows
 from device_registry.database import one_of, table_of
 from scheduler.conversions import digest
 from scheduler.reports import Told
+from scheduler.states import jobs
 from scheduler.tables import Artifact, Point, Result, Series
 from workers.codec import from_dict
 from workers.contract import PROTOCOL_VERSION, MeasureTask
@@ -42,17 +43,19 @@ def update_points(connection: Connection, taken: Sequence[tuple[Told, Any]], now
     if not taken:
         return
     latest = {_case(row): (told.report, row) for told, row in taken}
-    series_ids = _series(connection, {case: row for case, (_, row) in latest.items()})
+    known = _known(connection, {case: row for case, (_, row) in latest.items()})
+    repeats = _repeats(connection, taken, known)
     environments = _Environments(_conversion_versions(connection, {row.needs_key for _, row in latest.values()}))
     found: dict[tuple[int, int], dict[str, Any]] = {}
-    for case, repeats in _repeats(connection, latest).items():
-        report, row = latest[case]
-        value, verdict, counted = point_of(repeats)
-        found[series_ids[case], row.sweep_run_id] = {
-            "series_id": series_ids[case],
+    for case, (report, row) in latest.items():
+        series_id = known[case].series_id
+        value, verdict, counted = point_of(repeats[case])
+        found[series_id, row.sweep_run_id] = {
+            "series_id": series_id,
             "sweep_run_id": row.sweep_run_id,
             "value": value,
             "repeats": counted,
+            "process_medians": json.dumps(repeats[case]),
             "verdict": verdict,
             "artifact_sha256": report.artifact_sha256,
             "environment_digest": environments.digest(report.environment, row.needs_key),
@@ -92,25 +95,58 @@ def _case(row: Any) -> _Case:
     return row.sweep_run_id, row.case_key, row.device_id
 
 
-def _repeats(connection: Connection, cases: Iterable[_Case]) -> dict[_Case, list[tuple[float, str]]]:
+class _Known(NamedTuple):
+    """What there is of a case before its new results."""
+
+    series_id: int
+    #: Whether it has a point in this run.
+    has_point: bool = False
+    #: Text of that point's process medians; None where an older benchfarm made it, which kept none.
+    medians: str | None = None
+
+
+def _repeats(
+    connection: Connection, taken: Sequence[tuple[Told, Any]], known: Mapping[_Case, _Known]
+) -> dict[_Case, list[tuple[float, str]]]:
     """What counts of each case, (process median, verdict) each."""
-    wanted = set(cases)
-    by_run: dict[int, set[str]] = {}
-    for run_id, case_key, _ in wanted:
-        by_run.setdefault(run_id, set()).add(case_key)
-    found: dict[_Case, list[tuple[float, str]]] = {}
-    for run_id, keys in by_run.items():
-        rows = connection.execute(
-            select(_results.c.case_key, _results.c.device_id, _results.c.p50_ms, _results.c.verdict).where(
-                _results.c.sweep_run_id == run_id,
-                one_of(connection, _results.c.case_key, keys),
-                _results.c.stale.is_(False),
-            )
-        )
-        for case_key, device_id, p50_ms, verdict in rows.all():
-            if (case := (run_id, case_key, device_id)) in wanted:
-                found.setdefault(case, []).append((p50_ms, verdict))
+    unkept = {case for case, before in known.items() if before.has_point and before.medians is None}
+    found: dict[_Case, list[tuple[float, str]]] = _from_results(connection, unkept) if unkept else {}
+    for told, row in taken:
+        case = _case(row)
+        if case in unkept:
+            continue
+        if case not in found:
+            found[case] = json.loads(known[case].medians or "[]")
+        measurement, judgement = told.report.result.measurement, told.report.judgement
+        assert measurement is not None
+        assert judgement is not None  # or it were no success
+        found[case].append((measurement.timings.p50_ms, judgement.verdict))
     return found
+
+
+def _from_results(connection: Connection, cases: Set[_Case]) -> dict[_Case, list[tuple[float, str]]]:
+    """The same from the results themselves, the new ones included."""
+    columns = (
+        _results.c.sweep_run_id,
+        _results.c.case_key,
+        _results.c.device_id,
+        _results.c.p50_ms,
+        _results.c.verdict,
+    )
+    rows = connection.execute(
+        select(*columns)
+        .join(jobs, jobs.c.id == _results.c.job_id)
+        .where(
+            jobs.c.sweep_run_id.in_({run_id for run_id, _, _ in cases}),
+            one_of(connection, jobs.c.case_key, {case_key for _, case_key, _ in cases}),
+            _results.c.stale.is_(False),
+        )
+        .order_by(_results.c.id)
+    )
+    found: dict[_Case, list[tuple[float, str]]] = {}
+    for *case, p50_ms, verdict in rows.all():
+        found.setdefault((case[0], case[1], case[2]), []).append((p50_ms, verdict))
+    return {case: repeats for case, repeats in found.items() if case in cases}
 
 
 def _identity(device_id: int, payload: str) -> dict[str, Any]:
@@ -139,20 +175,30 @@ def _task_identity(payload: str) -> dict[str, Any]:
     }
 
 
-def _series(connection: Connection, rows: dict[_Case, Any]) -> dict[_Case, int]:
-    """The series of each case, made where there is none yet."""
+def _known(connection: Connection, rows: dict[_Case, Any]) -> dict[_Case, _Known]:
+    """The series of each case, made where there is none yet, and its point of the case's run."""
     keys = {case: _series_key(row.device_id, row.payload_text) for case, row in rows.items()}
-    query = select(series.c.key, series.c.id).where(one_of(connection, series.c.key, set(keys.values())))
-    known = {key: int(series_id) for key, series_id in connection.execute(query).all()}
+    found: dict[tuple[str, int], _Known] = {}
+    for run_id in sorted({run_id for run_id, _, _ in rows}):
+        wanted = {key for case, key in keys.items() if case[0] == run_id}
+        here = and_(points.c.series_id == series.c.id, points.c.sweep_run_id == run_id)
+        query = (
+            select(series.c.key, series.c.id, points.c.id, cast(points.c.process_medians, Text))
+            .outerjoin(points, here)
+            .where(one_of(connection, series.c.key, wanted))
+        )
+        for key, series_id, point_id, medians in connection.execute(query).all():
+            found[key, run_id] = _Known(series_id, point_id is not None, medians)
     missing = {
         key: {"key": key, **_identity(rows[case].device_id, rows[case].payload_text)}
         for case, key in keys.items()
-        if key not in known
+        if (key, case[0]) not in found
     }
     if missing:
         made = connection.execute(series.insert().returning(series.c.key, series.c.id), list(missing.values()))
-        known.update((key, series_id) for key, series_id in made.all())
-    return {case: known[key] for case, key in keys.items()}
+        fresh = {key: _Known(series_id) for key, series_id in made.all()}
+        found |= {(key, case[0]): fresh[key] for case, key in keys.items() if (key, case[0]) not in found}
+    return {case: found[key, case[0]] for case, key in keys.items()}
 
 
 def _conversion_versions(connection: Connection, keys: set[str | None]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from sqlalchemy import Connection, Row, select
 from device_registry.errors import UsageError
 from device_registry.registry import devices
 from scheduler.ingest import profiles
+from scheduler.payloads import payloads
 from scheduler.states import jobs
 
 #: What two profiles should have in common, beside the model, for their times to be compared.
@@ -80,8 +81,9 @@ def compare_profiles(before: Mapping[str, Any], after: Mapping[str, Any]) -> dic
 
 def _query() -> Any:
     return (
-        select(profiles, jobs.c.payload, devices.c.name.label("device"), devices.c.attributes)
+        select(profiles, payloads.c.document.label("payload"), devices.c.name.label("device"), devices.c.attributes)
         .join(jobs, jobs.c.id == profiles.c.job_id)
+        .join(payloads, payloads.c.id == jobs.c.payload_id)
         .join(devices, devices.c.id == profiles.c.device_id)
     )
 

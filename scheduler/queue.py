@@ -15,9 +15,11 @@ from device_registry.bulk import insert_returning
 from device_registry.database import insert_row, one_of, table_of
 from device_registry.errors import UsageError
 from scheduler.lanes import sweep_runs as sweep_runs
+from scheduler.payloads import payload_texts, read_payload
 from scheduler.placement import Assignment, JobKind, rank_of
 from scheduler.states import (
     IS_LIVE,
+    IS_NOT_BEGUN,
     LIVE_ATTEMPT,
     OPEN_JOB,
     attempts,
@@ -25,8 +27,6 @@ from scheduler.states import (
     change_job,
     change_jobs,
     jobs,
-    payload_text,
-    read_payload,
     record,
     record_all,
 )
@@ -135,8 +135,10 @@ def claim(
         .where(one_of(connection, jobs.c.id, places), jobs.c.state == "queued")
         .values(state="running", attempts=jobs.c.attempts + 1, changed_at=now)
         .returning(
-            *(jobs.c[name] for name in ("id", "kind", "needs_key", "owner", "requirement_id", "expected_s")),
-            payload_text(),
+            *(
+                jobs.c[name]
+                for name in ("id", "kind", "needs_key", "owner", "requirement_id", "expected_s", "payload_id")
+            )
         )
     ).all()
     if not rows:
@@ -161,11 +163,13 @@ def claim(
         return []
     common = {"state": "leased", "lease_until": lease_until, "started_at": now}
     made = insert_returning(connection, attempts, leased, ("id", "token"), **common)
+    texts = payload_texts(connection, {row.payload_id for row in rows})
+    told = {known: read_payload(text) for known, text in texts.items()}
     claimed = []
     for attempt_id, token in sorted((one.id, one.token) for one in made):
         row = tokens[token]
         place = places[row.id]
-        payload = read_payload(row.payload_text)
+        payload = told[row.payload_id]
         order = {
             "attempt_id": attempt_id,
             "token": token,
@@ -372,6 +376,8 @@ def _ids_that_need(connection: Connection, keys: Collection[str], state: str) ->
     if not keys:
         return []
     found = connection.execute(
-        select(jobs.c.id).where(one_of(connection, jobs.c.needs_key, keys), jobs.c.state == state).with_for_update()
+        select(jobs.c.id)
+        .where(one_of(connection, jobs.c.needs_key, keys), IS_NOT_BEGUN, jobs.c.state == state)
+        .with_for_update()
     )
     return [int(known) for known in found.scalars()]

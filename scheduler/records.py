@@ -14,6 +14,7 @@ from device_registry.errors import UsageError
 from device_registry.registry import devices, hosts, label_of
 from scheduler.forecast import forecast
 from scheduler.leases import is_led
+from scheduler.payloads import payloads
 from scheduler.queue import sweep_runs
 from scheduler.states import JOB_CHANGES, LIVE_ATTEMPT, OPEN_JOB, attempts, events, jobs, portions
 from workers.errors import AttemptError
@@ -83,8 +84,8 @@ def job_record(connection: Connection, job_id: int, now: datetime) -> dict[str, 
     Raises:
         UsageError: no such job.
     """
-    query = select(jobs, sweep_runs.c.followed_until).join(sweep_runs).where(jobs.c.id == job_id)
-    row = connection.execute(query).first()
+    query = select(jobs, sweep_runs.c.followed_until, payloads.c.document.label("payload"))
+    row = connection.execute(query.join(sweep_runs).join(payloads).where(jobs.c.id == job_id)).first()
     if row is None:
         raise UsageError(f"no job {job_id}; see benchfarm jobs list")
     tries = connection.execute(select(attempts).where(attempts.c.job_id == job_id).order_by(attempts.c.id)).all()

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from typing import Any, Literal
 
-from sqlalchemy import Connection, Row, insert, select
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy import Connection, Row, select
 
-from device_registry.database import one_of, table_of
+from device_registry.database import one_of, shared_row, table_of
 from device_registry.selectors import parse_selector
 from scheduler import placement
 from scheduler.conversions import digest
@@ -36,20 +35,7 @@ def requirement_id(
         needs: what the place must offer.
     """
     values = {"place": place, "selector": selector, "device_id": device_id, "host_id": host_id, "needs": sorted(needs)}
-    key = digest(list(values.values()))
-    query = select(requirements.c.id).where(requirements.c.digest == key)
-    known = connection.execute(query).scalar_one_or_none()
-    if known is not None:
-        return int(known)
-    try:
-        with connection.begin_nested():
-            return int(
-                connection.execute(
-                    insert(requirements).values(digest=key, **values).returning(requirements.c.id)
-                ).scalar_one()
-            )
-    except IntegrityError:  # somebody else made it in the same moment
-        return int(connection.execute(query).scalar_one())
+    return shared_row(connection, requirements, digest(list(values.values())), **values)
 
 
 def load(connection: Connection, after_id: int = 0) -> list[placement.Requirement]:

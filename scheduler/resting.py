@@ -8,7 +8,7 @@ from sqlalchemy import ColumnElement, Connection, exists, func, or_, select, tex
 
 from device_registry.database import one_of
 from scheduler.lanes import RESTING, sweep_runs
-from scheduler.states import IS_OPEN_CONVERT, OPEN_JOB, jobs
+from scheduler.states import IS_OPEN_CONVERT, IS_WAITING, OPEN_JOB, jobs
 
 #: Runs that one round puts to rest.
 _MOST_RUNS = 100
@@ -65,7 +65,7 @@ def hand_over(
         select(jobs.c.id, func.min(waiting.c.id).label("waiting_id"))
         .join(waiting, waiting.c.needs_key == jobs.c.makes_key)
         .join(heir, heir.c.id == waiting.c.sweep_run_id)
-        .where(waiting.c.state == "blocked", waiting.c.sweep_run_id != jobs.c.sweep_run_id)
+        .where(IS_WAITING, waiting.c.state == "blocked", waiting.c.sweep_run_id != jobs.c.sweep_run_id)
         .where(true() if to_resting else alive)
         .group_by(jobs.c.id)
     )

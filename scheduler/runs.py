@@ -23,6 +23,7 @@ from device_registry.database import insert_row
 from device_registry.errors import UsageError
 from scheduler import queue, resting
 from scheduler.durations import FIRST_GUESS_S, duration_key, expected_s
+from scheduler.payloads import payload_id
 from scheduler.placement import rank_of
 from scheduler.plan import CONVERT_DEADLINE_S, MEASURE_ALLOWANCE_S, Plan, PlannedConversion, PlannedMeasurement, Request
 from scheduler.queue import artifacts, sweep_runs
@@ -187,7 +188,7 @@ class _Inserting:
         self._standing, self._owner, self._this_host_id = standing, owner, this_host_id
         self._expected_s: dict[str, float] = {}
         self._requirements: dict[Any, int] = {}
-        self._payloads: dict[int, dict[str, Any]] = {}
+        self._payloads: dict[int, int] = {}
         self._keys: dict[tuple[int, str | None], str] = {}
 
     def expect(self, conversions: Sequence[PlannedConversion], measurements: Sequence[PlannedMeasurement]) -> None:
@@ -240,11 +241,14 @@ class _Inserting:
             "title": f"{variant.format} {variant.recipe} of {item.model}",
             "needs_key": variant.parent,
             "makes_key": variant.key,
-            "payload": {
-                "convert": to_dict(item.task),
-                "model": item.model,
-                "deadline_s": self._request.run_timeout_s or CONVERT_DEADLINE_S,
-            },
+            "payload_id": payload_id(
+                self._connection,
+                {
+                    "convert": to_dict(item.task),
+                    "model": item.model,
+                    "deadline_s": self._request.run_timeout_s or CONVERT_DEADLINE_S,
+                },
+            ),
         }
         try:
             with self._connection.begin_nested():
@@ -279,13 +283,14 @@ class _Inserting:
     def _measurement(self, item: PlannedMeasurement) -> dict[str, Any]:
         request, task, device = self._request, item.task, item.device
         if id(task) not in self._payloads:  # the plan holds it: no other can get its id meanwhile
-            self._payloads[id(task)] = {
+            document = {
                 request.kind: to_dict(task),
                 "model": task.model,
                 "deadline_s": request.run_timeout_s or longest_s(task.options) + MEASURE_ALLOWANCE_S,
                 "gate": request.gate,
                 "gate_timeout_s": request.gate_timeout_s,
             }
+            self._payloads[id(task)] = payload_id(self._connection, document)
         timeout_s = request.queue_timeout_s
         return self._common(request.kind, task.model, task, item.device_model) | {
             "state": "queued" if item.variant.key in self._standing else "blocked",
@@ -298,7 +303,7 @@ class _Inserting:
             "case_key": item.case_key,
             "repeat_no": item.repeat_no,
             "needs_key": item.variant.key,
-            "payload": self._payloads[id(task)],
+            "payload_id": self._payloads[id(task)],
         }
 
     def _common(

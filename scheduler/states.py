@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import datetime
-from functools import lru_cache
 from itertools import islice
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Label, Table, Text, bindparam, cast, insert, select, text, update
+from sqlalchemy import Connection, Table, bindparam, insert, select, text, update
 
 from device_registry.database import one_of, table_of
 from device_registry.errors import BenchfarmError
@@ -41,6 +39,8 @@ OPEN_JOB = ("blocked", "queued", "running")
 #: The same as conditions. Literal, for SQLite uses a partial index only for a query that repeats its words.
 IS_LIVE = text("attempt.state IN ('leased', 'running')")
 IS_QUEUED = text("job.state = 'queued'")
+IS_NOT_BEGUN = text("job.state IN ('blocked', 'queued')")
+IS_WAITING = text("waiting.state IN ('blocked', 'queued')")  # of an alias
 IS_OPEN_CONVERT = text("job.kind = 'convert' AND job.state IN ('blocked', 'queued', 'running')")
 _TABLES = {"job": jobs, "attempt": attempts}
 #: Rows named in one statement: SQLite takes 32,766 parameters, PostgreSQL 65,535.
@@ -48,18 +48,6 @@ _MOST_IDS = 10_000
 
 #: Why a change was made: the same for all rows of it, or by id.
 Why = str | None | Mapping[int, str | None]
-
-
-def payload_text() -> Label[str]:
-    """The payload of a job as it is stored, for `read_payload`: a sweep has many jobs and few payloads."""
-    return cast(jobs.c.payload, Text).label("payload_text")
-
-
-@lru_cache(maxsize=4096)
-def read_payload(text: str) -> dict[str, Any]:
-    """A payload from its text; shared, so not to be changed."""
-    payload: dict[str, Any] = json.loads(text)
-    return payload
 
 
 class IllegalChangeError(BenchfarmError):

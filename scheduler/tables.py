@@ -15,6 +15,7 @@ from device_registry.tables import UtcDateTime
 
 _LIVE_ATTEMPT = text("state IN ('leased', 'running')")
 _QUEUED = text("state = 'queued'")
+_NOT_BEGUN = text("state IN ('blocked', 'queued')")
 _WAITS_UNTIL = text("queue_until IS NOT NULL AND state IN ('blocked', 'queued')")
 _AWAKE = text("followed_until IS NOT NULL AND NOT resting")
 _MAKES = text("makes_key IS NOT NULL")
@@ -78,6 +79,19 @@ class Requirement(SQLModel, table=True):
     needs: list[str] = Field(default_factory=list, sa_type=JSON)
 
 
+class Payload(SQLModel, table=True):
+    """What an attempt is told of its work: jobs that are told the same share a row, for it is most of a job's bytes.
+
+    Never changed, so whoever read one may keep it.
+    """
+
+    id: int | None = Field(default=None, primary_key=True)
+    #: Digest of the document.
+    digest: str = Field(sa_type=String(64), unique=True)
+    #: ConvertTask or MeasureTask of workers.contract, with limits and gate: {"convert"|"measure"|"profile", ...}.
+    document: dict[str, Any] = Field(sa_type=JSON)
+
+
 class Job(SQLModel, table=True):
     """Wanted work."""
 
@@ -98,7 +112,8 @@ class Job(SQLModel, table=True):
         ),
         Index("job_by_queue_end", "queue_until", sqlite_where=_WAITS_UNTIL, postgresql_where=_WAITS_UNTIL),
         Index("job_by_run", "sweep_run_id", "state"),
-        Index("job_by_need", "needs_key", "state"),
+        Index("job_by_case", "sweep_run_id", "case_key"),
+        Index("job_by_need", "needs_key", sqlite_where=_NOT_BEGUN, postgresql_where=_NOT_BEGUN),
         Index("job_by_make", "makes_key", sqlite_where=_MAKES, postgresql_where=_MAKES),
         Index(
             "one_live_convert_per_artifact",
@@ -134,13 +149,12 @@ class Job(SQLModel, table=True):
     canary: bool = Field(default=False)
     #: What people read in lists: "onnx int8-static of torchvision/resnet18".
     title: str = Field(sa_type=Text)
-    case_key: str | None = Field(default=None, sa_type=String(64), index=True)
+    case_key: str | None = Field(default=None, sa_type=String(64))
     repeat_no: int = Field(default=0)
     #: Keys of the artifact it waits for and of the one it makes.
     needs_key: str | None = Field(default=None, sa_type=String(64))
     makes_key: str | None = Field(default=None, sa_type=String(64))
-    #: ConvertTask or MeasureTask of workers.contract, with limits and gate: {"convert"|"measure"|"profile", ...}.
-    payload: dict[str, Any] = Field(sa_type=JSON)
+    payload_id: int = Field(sa_type=Integer, sa_column_args=_reference("payload.id"))
     attempts: int = Field(default=0)
     not_before: datetime | None = Field(default=None, sa_type=UtcDateTime)
     failure_cause: str | None = Field(default=None, sa_type=String(20))
@@ -228,14 +242,14 @@ class Artifact(SQLModel, table=True):
 class Result(SQLModel, table=True):
     """The one document a finished measure attempt yields, and the columns that are searched."""
 
-    __table_args__ = (Index("result_by_case", "sweep_run_id", "case_key", "device_id"),)
+    __table_args__ = (Index("result_by_run", "sweep_run_id"),)
 
     id: int | None = Field(default=None, primary_key=True)
     attempt_id: int = Field(sa_type=Integer, sa_column_args=_reference("attempt.id"), unique=True)
     job_id: int = Field(sa_type=Integer, sa_column_args=_reference("job.id"), index=True)
     sweep_run_id: int = Field(sa_type=Integer, sa_column_args=_reference("sweep_run.id"))
     device_id: int = Field(sa_type=Integer, sa_column_args=_reference("device.id"))
-    case_key: str = Field(sa_type=String(64), index=True)
+    case_key: str = Field(sa_type=String(64))
     #: Came after its lease was lost: kept, never counted.
     stale: bool = Field(default=False)
     verdict: str = Field(sa_type=String(20))
@@ -289,7 +303,9 @@ class Point(SQLModel, table=True):
     series_id: int = Field(sa_type=Integer, sa_column_args=_reference("series.id"))
     sweep_run_id: int = Field(sa_type=Integer, sa_column_args=_reference("sweep_run.id"))
     value: float
+    #: How many of them counted, and (process median, verdict) of each that came, so that one more needs no other read.
     repeats: int
+    process_medians: list[Any] | None = Field(default=None, sa_type=JSON)
     verdict: str = Field(sa_type=String(20))
     artifact_sha256: str | None = Field(default=None, sa_type=String(64))
     #: Fingerprint of conversion and run environment: a change begins a new epoch.

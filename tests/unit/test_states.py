@@ -12,6 +12,7 @@ from sqlalchemy import Connection, Engine, Table, func, select, update
 
 from device_registry.database import insert_row, reading, table_of, writing
 from device_registry.tables import Device, Host
+from scheduler.payloads import payload_id
 from scheduler.requirements import requirement_id
 from scheduler.schema import open_database
 from scheduler.states import (
@@ -63,7 +64,15 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
         job = {"sweep_run_id": run_id, "kind": "measure", "state": "queued", "priority": 0, "position": 0}
         job |= {"requirement_id": wants, "owner": "me"}
         job_id = insert_row(
-            connection, jobs, **job, title="t", payload={}, created_at=NOW, changed_at=NOW, repeat_no=0, attempts=0
+            connection,
+            jobs,
+            **job,
+            title="t",
+            payload_id=payload_id(connection, {}),
+            created_at=NOW,
+            changed_at=NOW,
+            repeat_no=0,
+            attempts=0,
         )
         attempt = {"job_id": job_id, "host_id": host_id, "place": "d", "token": "t", "state": "leased"}
         insert_row(connection, attempts, **attempt, lease_until=NOW, started_at=NOW)

@@ -20,6 +20,7 @@ branch_labels = None
 depends_on = None
 
 _QUEUED = sa.text("state = 'queued'")
+_NOT_BEGUN = sa.text("state IN ('blocked', 'queued')")
 _AWAKE = sa.text("followed_until IS NOT NULL AND NOT resting")
 _MAKES = sa.text("makes_key IS NOT NULL")
 _WAITS_UNTIL = sa.text("queue_until IS NOT NULL AND state IN ('blocked', 'queued')")
@@ -43,15 +44,25 @@ def upgrade() -> None:
         sa.UniqueConstraint("digest"),
     )
     op.create_table(
+        "payload",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("digest", sa.String(length=64), nullable=False),
+        sa.Column("document", sa.JSON(), nullable=False),
+        sa.PrimaryKeyConstraint("id"),
+        sa.UniqueConstraint("digest"),
+    )
+    op.create_table(
         "duration",
         sa.Column("key", sa.String(length=64), nullable=False),
         sa.Column("expected_s", sa.Float(), nullable=False),
         sa.Column("samples", sa.Integer(), nullable=False),
         sa.PrimaryKeyConstraint("key"),
     )
+    op.add_column("point", sa.Column("process_medians", sa.JSON(), nullable=True))
     op.create_index("run_by_follower", "sweep_run", ["followed_until"], sqlite_where=_AWAKE, postgresql_where=_AWAKE)
     with op.batch_alter_table("job") as job:
         job.add_column(sa.Column("requirement_id", sa.Integer(), nullable=True))
+        job.add_column(sa.Column("payload_id", sa.Integer(), nullable=True))
         job.add_column(sa.Column("owner", sa.String(length=200), nullable=True))
         job.add_column(sa.Column("rank", sa.Float(), nullable=True))
         job.add_column(sa.Column("expected_s", sa.Float(), nullable=True))
@@ -67,21 +78,29 @@ def upgrade() -> None:
         if constraint is not None:
             job.drop_constraint(constraint, type_="foreignkey")
         job.drop_column("host_id")
+        job.drop_column("payload")
         for name, kind in _REQUIRED.items():
             job.alter_column(name, existing_type=kind, nullable=False)
         job.create_foreign_key("job_requirement_id_fkey", "requirement", ["requirement_id"], ["id"])
+        job.create_foreign_key("job_payload_id_fkey", "payload", ["payload_id"], ["id"])
     lane = ["requirement_id", "owner", "rank", "sweep_run_id", "position", "expected_s", "state"]
     op.create_index("job_by_lane", "job", lane, sqlite_where=_QUEUED, postgresql_where=_QUEUED)
     op.create_index(
         "job_by_queue_end", "job", ["queue_until"], sqlite_where=_WAITS_UNTIL, postgresql_where=_WAITS_UNTIL
     )
     op.create_index("job_by_make", "job", ["makes_key"], sqlite_where=_MAKES, postgresql_where=_MAKES)
+    op.drop_index("job_by_need", table_name="job")
+    op.create_index("job_by_need", "job", ["needs_key"], sqlite_where=_NOT_BEGUN, postgresql_where=_NOT_BEGUN)
     op.drop_index("ix_result_sweep_run_id", table_name="result")
-    op.create_index("result_by_case", "result", ["sweep_run_id", "case_key", "device_id"])
+    op.drop_index("ix_result_case_key", table_name="result")
+    op.create_index("result_by_run", "result", ["sweep_run_id"])
+    op.drop_index("ix_job_case_key", table_name="job")
+    op.create_index("job_by_case", "job", ["sweep_run_id", "case_key"])
 
 
 _REQUIRED: dict[str, Any] = {
     "requirement_id": sa.Integer(),
+    "payload_id": sa.Integer(),
     "owner": sa.String(length=200),
     "rank": sa.Float(),
     "expected_s": sa.Float(),
@@ -130,7 +149,7 @@ def _hosts_devices_and_runs() -> None:
 
 
 def _fill_jobs() -> None:
-    """Each job gets the requirement that its kind, device and host said before."""
+    """Each job gets the requirement that its kind, device and host said before, and refers to its payload."""
     connection = op.get_bind()
     job = sa.table(
         "job",
@@ -138,7 +157,9 @@ def _fill_jobs() -> None:
         *(sa.column(name, kind) for name, kind in _REQUIRED.items()),
         sa.column("created_at", sa.DateTime(timezone=True)),
         sa.column("priority", sa.Integer()),
+        sa.column("payload", sa.JSON()),
     )
+    payload = sa.table("payload", sa.column("id"), sa.column("digest"), sa.column("document", sa.JSON()))
     requirement = sa.table(
         "requirement",
         *(sa.column(name) for name in ("id", "digest", "place", "selector", "device_id", "host_id")),
@@ -147,6 +168,7 @@ def _fill_jobs() -> None:
     run = sa.table("sweep_run", sa.column("id"), sa.column("owner"))
     owners = {row.id: row.owner for row in connection.execute(sa.select(run))}
     known: dict[tuple[str, int | None, int | None], int] = {}
+    payloads: dict[str, int] = {}
     for row in connection.execute(sa.select(job)).all():
         place = "slot" if row.kind == "convert" else "device"
         want = (place, row.device_id, row.host_id)
@@ -156,6 +178,10 @@ def _fill_jobs() -> None:
             known[want] = len(known) + 1
             digest = hashlib.sha256(text.encode()).hexdigest()
             connection.execute(requirement.insert().values(id=known[want], digest=digest, **values))
+        told = hashlib.sha256(json.dumps(row.payload, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+        if told not in payloads:
+            payloads[told] = len(payloads) + 1
+            connection.execute(payload.insert().values(id=payloads[told], digest=told, document=row.payload))
         created: datetime = row.created_at
         aware = created if created.tzinfo is not None else created.replace(tzinfo=UTC)
         connection.execute(
@@ -163,6 +189,7 @@ def _fill_jobs() -> None:
             .where(job.c.id == row.id)
             .values(
                 requirement_id=known[want],
+                payload_id=payloads[told],
                 owner=owners[row.sweep_run_id],
                 rank=aware.timestamp() - row.priority * 600.0,  # as `placement.rank_of` was then
                 expected_s=0.0,
@@ -172,3 +199,4 @@ def _fill_jobs() -> None:
         )
     if known and connection.dialect.name == "postgresql":
         connection.execute(sa.text("SELECT setval('requirement_id_seq', (SELECT max(id) FROM requirement))"))
+        connection.execute(sa.text("SELECT setval('payload_id_seq', (SELECT max(id) FROM payload))"))

@@ -16,6 +16,7 @@ from sqlalchemy import Connection
 from device_registry.database import insert_row, open_engine, writing
 from device_registry.registry import devices, hosts
 from scheduler.forecast import Ahead, Forecast, estimate, forecast
+from scheduler.payloads import payload_id
 from scheduler.placement import rank_of
 from scheduler.queue import sweep_runs
 from scheduler.requirements import requirement_id
@@ -97,7 +98,13 @@ class Rows:
         """A queued job."""
         number = next(self.numbers)
         values: dict[str, Any] = {"kind": "measure", "state": "queued", "owner": "ann", "position": number, "title": ""}
-        values |= {"repeat_no": 0, "avoid": [], "canary": False, "payload": {}, "attempts": 0}
+        values |= {
+            "repeat_no": 0,
+            "avoid": [],
+            "canary": False,
+            "payload_id": payload_id(self.connection, {}),
+            "attempts": 0,
+        }
         values |= {"created_at": NOW, "changed_at": NOW, "rank": rank_of(NOW.timestamp() + run, priority)}
         return insert_row(
             self.connection,

@@ -433,7 +433,7 @@ def _filled(farm: Farm) -> dict[tuple[str, str], dict[str, Any]]:
         "requirement_id": farm.job("convert").requirement_id,
         "owner": "tester",
         "title": "t",
-        "payload": {},
+        "payload_id": farm.job("convert").payload_id,
         "created_at": now,
         "changed_at": now,
     }

@@ -26,6 +26,7 @@ from device_registry.database import insert_row, open_engine, passes, reading, t
 from device_registry.errors import BenchfarmError, UsageError
 from device_registry.tables import Device, Host
 from scheduler.conversions import digest
+from scheduler.payloads import payloads
 from scheduler.placement import rank_of
 from scheduler.schema import HEAD, SchemaError, current_revision, migrate, open_database, upgrade
 from scheduler.states import attempts, jobs
@@ -111,14 +112,21 @@ def test_a_migration_keeps_what_is_there(make_empty: Callable[[], Engine]) -> No
         host = connection.execute(select(hosts)).one()
         device = connection.execute(select(devices)).one()
         found = connection.execute(
-            select(jobs, requirements.c.place, requirements.c.device_id.label("wants"), requirements.c.host_id)
+            select(
+                jobs,
+                payloads.c.document,
+                requirements.c.place,
+                requirements.c.device_id.label("wants"),
+                requirements.c.host_id,
+            )
             .join(requirements, requirements.c.id == jobs.c.requirement_id)
+            .join(payloads, payloads.c.id == jobs.c.payload_id)
             .order_by(jobs.c.id)
         ).all()
         digests = [
             (row.digest, digest([row.place, row.selector, row.device_id, row.host_id, row.needs]))
             for row in connection.execute(select(requirements))
-        ]
+        ] + [(row.digest, digest(row.document)) for row in connection.execute(select(payloads))]
         assert connection.execute(select(func.count()).select_from(attempts)).scalar_one() == 1
     assert (host.presence, host.labels) == ("online", {})
     assert (device.tags, device.failures_in_row, device.probes, device.used_s) == ([], 0, 0, 0.0)
@@ -129,9 +137,12 @@ def test_a_migration_keeps_what_is_there(make_empty: Callable[[], Engine]) -> No
     ]
     assert found[1].requirement_id == found[2].requirement_id != found[0].requirement_id
     assert found[1].rank == rank_of(_THEN.timestamp(), 0) > found[2].rank == rank_of(_THEN.timestamp(), 2)
+    assert [row.document for row in found] == [{"deadline_s": 1.0}] * 3
+    assert len({row.payload_id for row in found}) == 1
     assert all(found == computed for found, computed in digests)
     with writing(engine) as connection:  # on PostgreSQL the next id must not be one that was given by hand
         insert_row(connection, requirements, digest="d", place="slot", selector="", needs=[])
+        insert_row(connection, payloads, digest="d", document={})
     engine.dispose()
 
 

@@ -21,6 +21,7 @@ from scheduler.farm import Farm as UserFarm
 from scheduler.farm import WaitTimeoutError
 from scheduler.glance import farm_status
 from scheduler.home import Home
+from scheduler.payloads import payloads
 from scheduler.placement import rank_of
 from scheduler.plan import Plan
 from scheduler.queue import artifacts, sweep_runs
@@ -68,8 +69,10 @@ def test_a_queue_holds_what_was_asked_for(lab: UserFarm) -> None:
     [convert, *measure] = rows(lab)
     assert (convert.kind, convert.state, convert.position) == ("convert", "queued", 0)
     assert [(row.kind, row.state, row.position) for row in measure] == [("measure", "blocked", n) for n in (1, 2)]
+    told = {row.id: row.document for row in rows(lab, payloads)}
+    assert len(told) == 2  # both repeats are told the same
     for row in (convert, *measure):
-        assert (row.owner, row.priority, row.device_id, row.payload["deadline_s"]) == ("ci", 3, None, 30.0)
+        assert (row.owner, row.priority, row.device_id, told[row.payload_id]["deadline_s"]) == ("ci", 3, None, 30.0)
         assert row.rank == pytest.approx(rank_of(row.created_at.timestamp(), 3))
         assert row.expected_s > 0
         assert row.duration_key
