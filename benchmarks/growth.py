@@ -190,7 +190,7 @@ def fill(engine: Engine, upto: int) -> None:
         names = [column.name for column in jobs.c if column.name != "id"]
         original = (jobs.c.sweep_run_id == last, jobs.c.kind == "measure", jobs.c.position < _TURN)
         ids = connection.execute(select(jobs.c.id).where(*original)).scalars().all()
-        source = select(jobs).where(one_of(connection, jobs.c.id, ids)).subquery()
+        source = select(jobs).where(one_of(jobs.c.id, ids)).subquery()
         first = connection.execute(select(func.max(jobs.c.position))).scalar_one() // _TURN + 1
         fresh: dict[str, Any] = {"state": literal("queued"), "attempts": literal(0)}
         for turn in range(max(0, round((upto - queued) / len(ids)))):

@@ -26,6 +26,7 @@ from sqlalchemy import (
     true,
 )
 from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.sql.dml import ReturningInsert
 
 from device_registry.tables import JsonText
 
@@ -49,7 +50,7 @@ def insert_rows(
     if not rows:
         return
     if connection.dialect.name == "postgresql":
-        connection.execute(_of_records(connection, table, rows, common, key))
+        connection.execute(*_of_records(connection, table, rows, common, key))
         return
     # As many executions of one prepared statement: numbers go down as they are.
     dialect = connection.dialect
@@ -63,34 +64,47 @@ def insert_returning(
     connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]], returning: _Names, **common: Any
 ) -> Sequence[Row[Any]]:
     """Insert at least one row, of integers and text only; returns columns of what was inserted, in any order."""
-    added = _of_records(connection, table, rows, common, ())
-    return connection.execute(added.returning(*(table.c[name] for name in returning))).all()
+    added, given = _of_records(connection, table, rows, common, ())
+    return connection.execute(_returning(added, returning), given).all()
 
 
 def _of_records(
     connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]], common: Mapping[str, Any], key: _Names
-) -> Insert:
-    """One statement that takes all rows as one JSON parameter."""
-    names = tuple(rows[0])
-    same = [bindparam(None, value, table.c[name].type) for name, value in common.items()]
-    records = _on_postgresql if connection.dialect.name == "postgresql" else _on_sqlite
-    given = records(table, names, json.dumps(rows)).add_columns(*same)
-    added: Insert = _INSERTS[connection.dialect.name](table).from_select([*names, *common], given)
+) -> tuple[Insert, dict[str, Any]]:
+    """One statement that takes all rows as one JSON parameter, and its parameters."""
+    same = {f"same_{name}": value for name, value in common.items()}
+    return _inserting(connection.dialect.name, table, tuple(rows[0]), tuple(common), key), {
+        "records": json.dumps(rows),
+        **same,
+    }
+
+
+@lru_cache(maxsize=64)
+def _inserting(dialect: str, table: Table, names: _Names, common: _Names, key: _Names) -> Insert:
+    same = [bindparam(f"same_{name}", type_=table.c[name].type) for name in common]
+    records = _on_postgresql if dialect == "postgresql" else _on_sqlite
+    given = records(table, names).add_columns(*same)
+    added: Insert = _INSERTS[dialect](table).from_select([*names, *common], given)
     resolved: Insert = _resolved(added, (*names, *common), key)
     return resolved
 
 
-def _on_postgresql(table: Table, names: _Names, text: str) -> Select[Any]:
+@lru_cache(maxsize=64)
+def _returning(added: Insert, names: _Names) -> ReturningInsert[Any]:
+    return added.returning(*(added.table.c[name] for name in names))
+
+
+def _on_postgresql(table: Table, names: _Names) -> Select[Any]:
     # What a JSON column gets is a string among the rows: it becomes JSON where it goes.
     documents = {name for name in names if isinstance(table.c[name].type, JSON)}
     kinds = [column(name, Text() if name in documents else table.c[name].type) for name in names]
-    records = func.json_to_recordset(bindparam(None, text, JsonText())).table_valued(*kinds)
+    records = func.json_to_recordset(bindparam("records", type_=JsonText())).table_valued(*kinds)
     given = records.render_derived(name="given", with_types=True).c
     return select(*(cast(given[name], JSON) if name in documents else given[name] for name in names)).where(true())
 
 
-def _on_sqlite(table: Table, names: _Names, text: str) -> Select[Any]:
-    each = func.json_each(bindparam(None, text, Text)).table_valued("value")
+def _on_sqlite(table: Table, names: _Names) -> Select[Any]:
+    each = func.json_each(bindparam("records", type_=Text)).table_valued("value")
     values = (func.json_extract(each.c.value, literal_column(f"'$.{name}'")) for name in names)
     return select(*values).where(true())
 

@@ -4,25 +4,25 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from typing import Any, cast
 
 from sqlalchemy import (
+    Boolean,
     ColumnElement,
     Connection,
+    Dialect,
     Engine,
     Table,
     Text,
-    any_,
     bindparam,
     create_engine,
     event,
-    func,
     insert,
     select,
 )
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.dialects import postgresql
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import (
     ArgumentError,
@@ -32,6 +32,9 @@ from sqlalchemy.exc import (
     NoSuchModuleError,
     OperationalError,
 )
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.functions import FunctionElement
+from sqlalchemy.types import TypeDecorator, TypeEngine
 from sqlmodel import SQLModel
 
 from device_registry.errors import BenchfarmError, UsageError
@@ -186,33 +189,56 @@ def shared_row(connection: Connection, table: Table, digest: str, **values: Any)
         return int(connection.execute(query).scalar_one())
 
 
-def one_of(connection: Connection, column: Any, values: Collection[Any]) -> ColumnElement[bool]:
+def one_of(column: Any, values: Collection[Any] | str) -> ColumnElement[bool]:
     """Whether a column holds one of these values, however many: they go down as one parameter.
 
     Args:
-        connection: whose dialect says it.
         column: of numbers or text.
-        values: all of the column's type.
+        values: all of the column's type; or the name of the parameter that they are given as when it is executed.
     """
-    if connection.dialect.name == "postgresql":
-        known = bindparam(None, list(values), type_=postgresql.ARRAY(column.type))
-        return cast(ColumnElement[bool], column == any_(known))
-    each = func.json_each(bindparam(None, json.dumps(list(values)), type_=Text)).table_valued("value")
-    return cast(ColumnElement[bool], column.in_(select(each.c.value)))
+    name, given = (values, None) if isinstance(values, str) else (None, values)
+    return _OneOf(column, bindparam(name, given, type_=_Listed(column.type), required=name is not None))
 
 
-def upsert(connection: Connection, table: Table, key: Sequence[str]) -> Any:
-    """An insert that, where there is a row of the same key already, gives it the new values instead.
+class _OneOf(FunctionElement[bool]):
+    """`one_of`, in the words of either database."""
 
-    Args:
-        connection: whose dialect says it.
-        table: where to.
-        key: columns of a unique constraint.
-    """
-    dialects: dict[str, Any] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
-    added = dialects[connection.dialect.name](table)
-    others = {column.name: added.excluded[column.name] for column in table.c if column.name not in ("id", *key)}
-    return added.on_conflict_do_update(index_elements=list(key), set_=others)
+    type = Boolean()
+    inherit_cache = True
+
+    def self_group(self, against: Any = None) -> Any:
+        # A condition already: "= 1" behind it would keep SQLite from any index.
+        return self
+
+
+@compiles(_OneOf, "sqlite")
+def _one_of_on_sqlite(element: _OneOf, compiler: Any, **given: Any) -> str:
+    column, values = (compiler.process(part, **given) for part in element.clauses)
+    return f"{column} IN (SELECT value FROM json_each({values}))"  # noqa: S608 - of a column and a parameter
+
+
+@compiles(_OneOf, "postgresql")
+def _one_of_on_postgresql(element: _OneOf, compiler: Any, **given: Any) -> str:
+    column, values = (compiler.process(part, **given) for part in element.clauses)
+    return f"{column} = ANY ({values})"
+
+
+class _Listed(TypeDecorator[Collection[Any]]):
+    """Values in one parameter: an array, or JSON where there is none."""
+
+    impl = Text
+    cache_ok = True
+
+    def __init__(self, kind: TypeEngine[Any]) -> None:
+        super().__init__()
+        self.kind = kind
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        return dialect.type_descriptor(postgresql.ARRAY(self.kind) if dialect.name == "postgresql" else Text())
+
+    def process_bind_param(self, value: Collection[Any] | None, dialect: Dialect) -> Any:
+        listed = list(value or ())
+        return listed if dialect.name == "postgresql" else json.dumps(listed)
 
 
 def _prepare_sqlite(connection: Any, _record: object) -> None:

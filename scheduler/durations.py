@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from typing import Final
 
 from sqlalchemy import Connection, select
 
-from device_registry.database import table_of, upsert
+from device_registry.bulk import insert_rows
+from device_registry.database import one_of, table_of
 from scheduler.conversions import digest
 from scheduler.states import portions
 from scheduler.tables import Duration
@@ -18,6 +20,7 @@ durations = table_of(Duration)
 FIRST_GUESS_S = {"convert": 12.0, "measure": 9.0, "profile": 12.0}
 #: Of each new value in the moving average.
 _WEIGHT = 0.1
+_KNOWN: Final = select(durations).where(one_of(durations.c.key, "keys"))
 
 
 def duration_key(kind: str, model: str, task: ConvertTask | MeasureTask, device_model: str | None) -> str:
@@ -40,13 +43,12 @@ def learn(connection: Connection, took: Sequence[tuple[str, float]]) -> None:
     """Count what jobs took, as (key, seconds), in: a tenth of each new value."""
     if not took:
         return
-    rows = connection.execute(select(durations).where(durations.c.key.in_({key for key, _ in took})))
+    rows = connection.execute(_KNOWN, {"keys": {key for key, _ in took}})
     known = {row.key: (row.expected_s, row.samples) for row in rows}
     for key, seconds in took:
         expected, samples = known.get(key, (seconds, 0))
         known[key] = (expected + (seconds - expected) * _WEIGHT, samples + 1)
-    added = upsert(connection, durations, ("key",))
     values = [
         {"key": key, "expected_s": known[key][0], "samples": known[key][1]} for key in sorted({k for k, _ in took})
     ]
-    connection.execute(added, values)
+    insert_rows(connection, durations, values, key=("key",))

@@ -48,7 +48,7 @@ def _cancel_unwanted(connection: Connection, keys: Collection[str], *, who: str,
     while keys:  # what they are made from may be unwanted with them
         rows = connection.execute(
             select(jobs.c.id, jobs.c.state, jobs.c.needs_key)
-            .where(one_of(connection, jobs.c.makes_key, keys), jobs.c.state.in_(("blocked", "queued")), ~needed)
+            .where(one_of(jobs.c.makes_key, keys), jobs.c.state.in_(("blocked", "queued")), ~needed)
             .with_for_update()
         ).all()
         for state in ("blocked", "queued"):

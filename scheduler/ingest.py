@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import Connection, Row, Text, cast, select, update
 from sqlalchemy.exc import StatementError
@@ -38,6 +38,32 @@ from workers.report import Report
 _IN_ORDER = (jobs, attempts)
 #: Failures that we caused ourselves: no try of the job is counted.
 _OURS = {"cancelled": "cancelled", "agent_closed": "cancelled", "lease_lost": "lost", "superseded": "lost"}
+
+
+_LEASED: Final = (
+    select(attempts.c.id, attempts.c.token)
+    .join(jobs, jobs.c.id == attempts.c.job_id)
+    .where(one_of(attempts.c.id, "ids"), attempts.c.state == "leased")
+    .order_by(jobs.c.id)
+    .with_for_update(of=_IN_ORDER)
+)
+_TRIED = ("id", "job_id", "device_id", "place", "token", "state")
+_ASKED = ("kind", "sweep_run_id", "case_key", "needs_key", "makes_key", "attempts", "owner", "canary", "duration_key")
+_ROWS: Final = (
+    select(
+        *(attempts.c[name] for name in _TRIED),
+        *(jobs.c[name] for name in _ASKED),
+        jobs.c.state.label("job_state"),
+        payload_text(),
+        cast(jobs.c.avoid, Text).label("avoid_text"),
+    )
+    .join(jobs, jobs.c.id == attempts.c.job_id)
+    .join(payloads, payloads.c.id == jobs.c.payload_id)
+    .where(one_of(attempts.c.id, "ids"))
+    .order_by(jobs.c.id)
+    .with_for_update(of=_IN_ORDER)
+)
+_BEGUN: Final = update(attempts).where(one_of(attempts.c.id, "ids")).values(state="running")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,13 +102,7 @@ def take_started(connection: Connection, started: Iterable[tuple[int, str]], *, 
     tokens = dict(started)
     if not tokens:
         return
-    rows = connection.execute(
-        select(attempts.c.id, attempts.c.token)
-        .join(jobs, jobs.c.id == attempts.c.job_id)
-        .where(one_of(connection, attempts.c.id, tokens), attempts.c.state == "leased")
-        .order_by(jobs.c.id)
-        .with_for_update(of=_IN_ORDER)
-    )
+    rows = connection.execute(_LEASED, {"ids": tokens})
     begun = [row.id for row in rows.all() if row.token == tokens[row.id]]
     change_attempts(connection, begun, "leased", "running", who=who, why=None, now=now)
 
@@ -148,28 +168,13 @@ def lose_attempts(
 
 def genuine(connection: Connection, told: Mapping[int, str]) -> list[int]:
     """Those of these attempts, ids to tokens, that are ours: an agent may tell of what another farm's database ran."""
-    rows = connection.execute(select(attempts.c.id, attempts.c.token).where(one_of(connection, attempts.c.id, told)))
+    rows = connection.execute(select(attempts.c.id, attempts.c.token).where(one_of(attempts.c.id, told)))
     return [row.id for row in rows.all() if row.token == told[row.id]]
 
 
 def _rows(connection: Connection, ids: Iterable[int]) -> dict[int, Any]:
     """Attempts with what is asked of their jobs; locked, for users cancel at any moment."""
-    tried = ("id", "job_id", "device_id", "place", "token", "state")
-    wanted = ("kind", "sweep_run_id", "case_key", "needs_key", "makes_key", "attempts", "owner", "canary")
-    rows = connection.execute(
-        select(
-            *(attempts.c[name] for name in tried),
-            *(jobs.c[name] for name in (*wanted, "duration_key")),
-            jobs.c.state.label("job_state"),
-            payload_text(),
-            cast(jobs.c.avoid, Text).label("avoid_text"),
-        )
-        .join(jobs, jobs.c.id == attempts.c.job_id)
-        .join(payloads, payloads.c.id == jobs.c.payload_id)
-        .where(one_of(connection, attempts.c.id, sorted(set(ids))))
-        .order_by(jobs.c.id)
-        .with_for_update(of=_IN_ORDER)
-    )
+    rows = connection.execute(_ROWS, {"ids": sorted(set(ids))})
     return {row.id: row for row in rows.all()}
 
 
@@ -239,7 +244,7 @@ def _end(
     """Live attempts end; those whose start was not heard of yet have begun all the same."""
     leased = [row.id for _, row in ended if row.state == "leased"]
     if leased:
-        connection.execute(update(attempts).where(one_of(connection, attempts.c.id, leased)).values(state="running"))
+        connection.execute(_BEGUN, {"ids": leased})
         record_all(connection, "attempt", leased, "leased", "running", who=who, why=None, now=now)
     logs = {row.id: told.report.log_sha256 for told, row in ended}
     plain = [known for known, sha256 in logs.items() if sha256 is None and why[known] is None]

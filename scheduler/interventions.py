@@ -134,7 +134,7 @@ def _known(connection: Connection, job_ids: Sequence[int]) -> list[Row[Any]]:
 
 def _hand_over(connection: Connection, run_ids: Collection[int], now: datetime) -> set[int]:
     """Give conversions that others wait for to one of these; to one that rests only where nobody else wants them."""
-    leaving = one_of(connection, jobs.c.sweep_run_id, set(run_ids))
+    leaving = one_of(jobs.c.sweep_run_id, set(run_ids))
     given = resting.hand_over(connection, leaving, now)
     return given | resting.hand_over(connection, leaving, now, to_resting=True)
 

@@ -75,7 +75,8 @@ def _first_of_each() -> Select[Any]:
         .correlate(requirements)
         .scalar_subquery()
     )
-    return select(*_columns(head)).select_from(requirements).join(head, head.c.id == first)
+    here = one_of(requirements.c.id, "ids")
+    return select(*_columns(head)).select_from(requirements).join(head, head.c.id == first).where(here)
 
 
 def _first_of_one() -> Select[Any]:
@@ -154,8 +155,8 @@ class Lanes:
                 read[lane] = key
         found: list[Row[Any]] = []
         for owner, ids in sorted(by_owner.items()):
-            wanted = _FIRST_OF_EACH.where(one_of(connection, requirements.c.id, ids))
-            found += connection.execute(wanted, {"owner": owner, "canary": canary, "now": now}).all()
+            given = {"ids": ids, "owner": owner, "canary": canary, "now": now}
+            found += connection.execute(_FIRST_OF_EACH, given).all()
         for row in found:
             read.pop((row.requirement_id, row.owner), None)
         for lane, key in read.items():  # read empty

@@ -7,9 +7,9 @@ import secrets
 import time
 from collections.abc import Callable
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Final
 
-from sqlalchemy import Connection, Row, insert, select, update
+from sqlalchemy import Connection, Row, bindparam, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from device_registry.database import table_of
@@ -23,6 +23,11 @@ leases = table_of(Lease)
 DISPATCHER = "dispatcher"
 #: A dispatcher that does not renew within this is replaced.
 LEASE_S = 20.0
+_RENEW: Final = (
+    update(leases)
+    .where(leases.c.role == DISPATCHER, leases.c.holder == bindparam("mine"))
+    .values(until=bindparam("new_until", type_=leases.c.until.type))
+)
 
 
 class LeaseLostError(BenchfarmError):
@@ -83,11 +88,8 @@ class DispatcherLease:
         Raises:
             LeaseLostError: somebody else has it.
         """
-        renewed = connection.execute(
-            update(leases)
-            .where(leases.c.role == DISPATCHER, leases.c.holder == self.holder)
-            .values(until=now + timedelta(seconds=LEASE_S))
-        )
+        until = now + timedelta(seconds=LEASE_S)
+        renewed = connection.execute(_RENEW, {"mine": self.holder, "new_until": until})
         if renewed.rowcount != 1:
             raise LeaseLostError
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 from functools import lru_cache
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import Connection, Label, Text, cast, select
 
-from device_registry.database import shared_row, table_of
+from device_registry.database import one_of, shared_row, table_of
 from scheduler.conversions import digest
 from scheduler.tables import Payload
 
@@ -34,5 +34,7 @@ def read_payload(text: str) -> dict[str, Any]:
 
 def payload_texts(connection: Connection, ids: set[int]) -> dict[int, str]:
     """Texts of these payloads, some of which may be shared by many jobs."""
-    query = select(payloads.c.id, payload_text()).where(payloads.c.id.in_(ids))
-    return {row.id: row.payload_text for row in connection.execute(query)}
+    return {row.id: row.payload_text for row in connection.execute(_TEXTS, {"ids": ids})}
+
+
+_TEXTS: Final = select(payloads.c.id, payload_text()).where(one_of(payloads.c.id, "ids"))

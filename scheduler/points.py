@@ -7,9 +7,9 @@ import statistics
 from collections.abc import Mapping, Sequence, Set
 from datetime import datetime
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
-from sqlalchemy import Connection, Text, and_, cast, select, update
+from sqlalchemy import Connection, Text, and_, bindparam, cast, select, update
 
 from device_registry.bulk import insert_rows
 from device_registry.database import one_of, table_of
@@ -27,6 +27,25 @@ _artifacts = table_of(Artifact)
 
 #: From best to worst: the verdict of a point none of whose repeats is valid is its worst.
 _SEVERITY = ("valid", "not_converged", "unusable", "throttled", "contaminated", "interrupted")
+
+_ITS_POINT = (
+    select(points.c.id)
+    .where(points.c.series_id == series.c.id, points.c.sweep_run_id == bindparam("run_id"))
+    .correlate(series)
+    .scalar_subquery()
+)
+#: Another repeat of a case changes nothing here.
+_SET_LATEST: Final = (
+    update(series)
+    .where(one_of(series.c.id, "ids"), series.c.latest_valid_point_id.is_distinct_from(_ITS_POINT))
+    .values(latest_valid_point_id=_ITS_POINT)
+)
+_KNOWN: Final = (
+    select(series.c.key, series.c.id, points.c.id, cast(points.c.process_medians, Text))
+    .outerjoin(points, and_(points.c.series_id == series.c.id, points.c.sweep_run_id == bindparam("run_id")))
+    .where(one_of(series.c.key, "keys"))
+)
+_PROVENANCE: Final = select(_artifacts.c.key, _artifacts.c.provenance).where(one_of(_artifacts.c.key, "keys"))
 
 #: A case of a run on a device: (run, case key, device).
 _Case = tuple[int, str, int]
@@ -66,16 +85,7 @@ def update_points(connection: Connection, taken: Sequence[tuple[Told, Any]], now
         if point["verdict"] == "valid":
             valid.setdefault(run_id, []).append(series_id)
     for run_id, ids in sorted(valid.items()):
-        its_point = (
-            select(points.c.id)
-            .where(points.c.series_id == series.c.id, points.c.sweep_run_id == run_id)
-            .correlate(series)
-            .scalar_subquery()
-        )
-        # Another repeat of a case changes nothing here.
-        new = series.c.latest_valid_point_id.is_distinct_from(its_point)
-        here = update(series).where(one_of(connection, series.c.id, ids), new)
-        connection.execute(here.values(latest_valid_point_id=its_point))
+        connection.execute(_SET_LATEST, {"ids": ids, "run_id": run_id})
 
 
 def point_of(repeats: list[tuple[float, str]]) -> tuple[float, str, int]:
@@ -138,7 +148,7 @@ def _from_results(connection: Connection, cases: Set[_Case]) -> dict[_Case, list
         .join(jobs, jobs.c.id == _results.c.job_id)
         .where(
             jobs.c.sweep_run_id.in_({run_id for run_id, _, _ in cases}),
-            one_of(connection, jobs.c.case_key, {case_key for _, case_key, _ in cases}),
+            one_of(jobs.c.case_key, {case_key for _, case_key, _ in cases}),
             _results.c.stale.is_(False),
         )
         .order_by(_results.c.id)
@@ -181,13 +191,7 @@ def _known(connection: Connection, rows: dict[_Case, Any]) -> dict[_Case, _Known
     found: dict[tuple[str, int], _Known] = {}
     for run_id in sorted({run_id for run_id, _, _ in rows}):
         wanted = {key for case, key in keys.items() if case[0] == run_id}
-        here = and_(points.c.series_id == series.c.id, points.c.sweep_run_id == run_id)
-        query = (
-            select(series.c.key, series.c.id, points.c.id, cast(points.c.process_medians, Text))
-            .outerjoin(points, here)
-            .where(one_of(connection, series.c.key, wanted))
-        )
-        for key, series_id, point_id, medians in connection.execute(query).all():
+        for key, series_id, point_id, medians in connection.execute(_KNOWN, {"keys": wanted, "run_id": run_id}).all():
             found[key, run_id] = _Known(series_id, point_id is not None, medians)
     missing = {
         key: {"key": key, **_identity(rows[case].device_id, rows[case].payload_text)}
@@ -203,8 +207,7 @@ def _known(connection: Connection, rows: dict[_Case, Any]) -> dict[_Case, _Known
 
 def _conversion_versions(connection: Connection, keys: set[str | None]) -> dict[str, Any]:
     wanted = [key for key in keys if key is not None]
-    query = select(_artifacts.c.key, _artifacts.c.provenance).where(one_of(connection, _artifacts.c.key, wanted))
-    return {row.key: row.provenance["versions"] for row in connection.execute(query)}
+    return {row.key: row.provenance["versions"] for row in connection.execute(_PROVENANCE, {"keys": wanted})}
 
 
 class _Environments:

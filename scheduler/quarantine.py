@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import Connection, Float, Row, and_, bindparam, or_, select, update
 
@@ -82,8 +82,8 @@ def note_outcomes(connection: Connection, outcomes: Sequence[Outcome], *, who: s
     # Most only succeed: their rows are not read.
     telling = [device_id for device_id, told in of_device.items() if any(_tells(outcome) for outcome in told)]
     well = sorted(of_device.keys() - telling)
-    _use(connection, well, of_device, failures_in_row=0)
-    _use(connection, sorted(telling), of_device)
+    _use(connection, well, of_device, well=True)
+    _use(connection, sorted(telling), of_device, well=False)
     for row in _locked(connection, telling):
         health = _health(row)
         for outcome in of_device[row.id]:
@@ -170,12 +170,16 @@ def _tells(outcome: Outcome) -> bool:
     return outcome.canary or outcome.failure_cause is not None
 
 
-def _use(connection: Connection, ids: Sequence[int], told: Mapping[int, list[Outcome]], **values: int) -> None:
+_MORE = devices.c.used_s + bindparam("more_s", type_=Float)
+_USED: Final = update(devices).where(devices.c.id == bindparam("one")).values(used_s=_MORE)
+_USED_WELL: Final = _USED.values(failures_in_row=0)
+
+
+def _use(connection: Connection, ids: Sequence[int], told: Mapping[int, list[Outcome]], *, well: bool) -> None:
     """Count the seconds that devices were used. In order of their ids: two writers must not lock each other out."""
     rows = [{"one": known, "more_s": sum(outcome.used_s for outcome in told[known])} for known in ids]
     if rows:
-        used = update(devices).where(devices.c.id == bindparam("one"))
-        connection.execute(used.values(used_s=devices.c.used_s + bindparam("more_s", type_=Float), **values), rows)
+        connection.execute(_USED_WELL if well else _USED, rows)
 
 
 def _locked(connection: Connection, ids: Iterable[int]) -> list[Row[Any]]:

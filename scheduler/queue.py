@@ -7,9 +7,9 @@ import secrets
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Final
 
-from sqlalchemy import Connection, Row, Text, cast, select, update
+from sqlalchemy import Connection, Row, Text, bindparam, cast, select, update
 
 from device_registry.bulk import insert_returning
 from device_registry.database import insert_row, one_of, table_of
@@ -42,6 +42,19 @@ MOST_ATTEMPTS = 3
 _MEMORY_SHARE = 0.8
 #: A job remembers so many places where it failed.
 _MOST_AVOIDED = 4
+
+
+_CLAIM: Final = (
+    update(jobs)
+    .where(one_of(jobs.c.id, "ids"), jobs.c.state == "queued")
+    .values(state="running", attempts=jobs.c.attempts + 1, changed_at=bindparam("now", type_=jobs.c.changed_at.type))
+    .returning(
+        *(jobs.c[name] for name in ("id", "kind", "needs_key", "owner", "requirement_id", "expected_s", "payload_id"))
+    )
+)
+_INPUTS: Final = select(artifacts.c.key, artifacts.c.sha256, artifacts.c.companions).where(
+    one_of(artifacts.c.key, "keys")
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,17 +143,7 @@ def claim(
         IntegrityError: a place is taken.
     """
     places = {assignment.job_id: assignment.place for assignment in assignments}
-    rows = connection.execute(
-        update(jobs)
-        .where(one_of(connection, jobs.c.id, places), jobs.c.state == "queued")
-        .values(state="running", attempts=jobs.c.attempts + 1, changed_at=now)
-        .returning(
-            *(
-                jobs.c[name]
-                for name in ("id", "kind", "needs_key", "owner", "requirement_id", "expected_s", "payload_id")
-            )
-        )
-    ).all()
+    rows = connection.execute(_CLAIM, {"ids": places, "now": now}).all()
     if not rows:
         return []
     record_all(connection, "job", [row.id for row in rows], "queued", "running", who=who, why=None, now=now)
@@ -214,11 +217,7 @@ def _return_unmade(connection: Connection, ids: Sequence[int], *, who: str, now:
 
 def _inputs(connection: Connection, keys: set[str]) -> dict[str, dict[str, str]]:
     """Artifact and companions by key."""
-    found = connection.execute(
-        select(artifacts.c.key, artifacts.c.sha256, artifacts.c.companions).where(
-            one_of(connection, artifacts.c.key, keys)
-        )
-    )
+    found = connection.execute(_INPUTS, {"keys": keys})
     return {row.key: {"artifact": row.sha256, **row.companions} for row in found}
 
 
@@ -340,9 +339,7 @@ def cancel_jobs(connection: Connection, ids: Collection[int], *, who: str, why: 
     Returns the live attempts that must be ended.
     """
     rows = connection.execute(
-        select(jobs.c.id, jobs.c.state)
-        .where(one_of(connection, jobs.c.id, ids), jobs.c.state.in_(OPEN_JOB))
-        .with_for_update()
+        select(jobs.c.id, jobs.c.state).where(one_of(jobs.c.id, ids), jobs.c.state.in_(OPEN_JOB)).with_for_update()
     ).all()
     for state in OPEN_JOB:
         mine = [row.id for row in rows if row.state == state]
@@ -351,7 +348,7 @@ def cancel_jobs(connection: Connection, ids: Collection[int], *, who: str, why: 
     change_jobs(connection, waiting, "blocked", "cancelled", who=who, why=why, now=now)
     running = [row.id for row in rows if row.state == "running"]
     live = connection.execute(
-        select(attempts.c.id, attempts.c.state).where(IS_LIVE, one_of(connection, attempts.c.job_id, running))
+        select(attempts.c.id, attempts.c.state).where(IS_LIVE, one_of(attempts.c.job_id, running))
     ).all()
     for state in LIVE_ATTEMPT:
         theirs = [row.id for row in live if row.state == state]
@@ -364,9 +361,7 @@ def _all_that_wait(connection: Connection, ids: Collection[int]) -> list[int]:
     """Blocked jobs that wait for what these jobs make, and for what those would make of it."""
     found: list[int] = []
     while ids:
-        keys = connection.execute(
-            select(jobs.c.makes_key).where(one_of(connection, jobs.c.id, ids), jobs.c.makes_key.is_not(None))
-        )
+        keys = connection.execute(select(jobs.c.makes_key).where(one_of(jobs.c.id, ids), jobs.c.makes_key.is_not(None)))
         ids = _ids_that_need(connection, list(keys.scalars()), "blocked")
         found += ids
     return found
@@ -376,8 +371,6 @@ def _ids_that_need(connection: Connection, keys: Collection[str], state: str) ->
     if not keys:
         return []
     found = connection.execute(
-        select(jobs.c.id)
-        .where(one_of(connection, jobs.c.needs_key, keys), IS_NOT_BEGUN, jobs.c.state == state)
-        .with_for_update()
+        select(jobs.c.id).where(one_of(jobs.c.needs_key, keys), IS_NOT_BEGUN, jobs.c.state == state).with_for_update()
     )
     return [int(known) for known in found.scalars()]

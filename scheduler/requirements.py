@@ -46,9 +46,7 @@ def load(connection: Connection, after_id: int = 0) -> list[placement.Requiremen
 
 def load_some(connection: Connection, ids: Collection[int]) -> list[placement.Requirement]:
     """The requirements of these ids."""
-    return [
-        _read(row) for row in connection.execute(select(requirements).where(one_of(connection, requirements.c.id, ids)))
-    ]
+    return [_read(row) for row in connection.execute(select(requirements).where(one_of(requirements.c.id, ids)))]
 
 
 def _read(row: Row[Any]) -> placement.Requirement:

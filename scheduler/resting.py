@@ -26,11 +26,11 @@ def rest(connection: Connection, now: datetime) -> bool:
     ids = connection.execute(lapsed).scalars().all()
     if not ids:
         return False
-    theirs = one_of(connection, jobs.c.sweep_run_id, ids)
+    theirs = one_of(jobs.c.sweep_run_id, ids)
     hand_over(connection, theirs, now)
     waiting = (theirs, jobs.c.state.in_(("blocked", "queued")), jobs.c.rank < RESTING)
     connection.execute(update(jobs).where(*waiting).values(rank=jobs.c.rank + RESTING))
-    connection.execute(update(sweep_runs).where(one_of(connection, sweep_runs.c.id, ids)).values(resting=True))
+    connection.execute(update(sweep_runs).where(one_of(sweep_runs.c.id, ids)).values(resting=True))
     return True
 
 
@@ -71,7 +71,7 @@ def hand_over(
     )
     left = set(connection.execute(select(jobs.c.id).where(IS_OPEN_CONVERT, leaving)).scalars())
     given: set[int] = set()
-    while left and (rows := connection.execute(wanted.where(one_of(connection, jobs.c.id, left))).all()):
+    while left and (rows := connection.execute(wanted.where(one_of(jobs.c.id, left))).all()):
         for row in rows:
             first = connection.execute(select(jobs).where(jobs.c.id == row.waiting_id)).one()
             values = {name: getattr(first, name) for name in ("sweep_run_id", "owner", "priority", "rank")}

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import datetime
+from functools import cache
 from itertools import islice
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Table, bindparam, insert, select, text, update
+from sqlalchemy import Connection, Insert, Table, Update, bindparam, insert, select, text, update
 
 from device_registry.database import one_of, table_of
 from device_registry.errors import BenchfarmError
@@ -101,10 +102,16 @@ def record_all(
         connection.execute(insert(events), [{**common, "entity_id": known, "why": reasons[known]} for known in ids])
         return
     # The database makes the rows of those that it has: nothing is done for each of them here.
-    columns: dict[str, Any] = {name: bindparam(None, value, events.c[name].type) for name, value in common.items()}
-    columns |= {"entity_id": table.c.id, "why": bindparam(None, why, events.c.why.type)}
-    rows = select(*columns.values()).where(one_of(connection, table.c.id, ids)).order_by(table.c.id)
-    connection.execute(insert(events).from_select(list(columns), rows))
+    connection.execute(_recording(table), {**common, "why": why, "ids": ids})
+
+
+@cache
+def _recording(table: Table) -> Insert:
+    names = ("at", "who", "entity", "before", "after", "why")
+    columns: dict[str, Any] = {name: bindparam(name, type_=events.c[name].type) for name in names}
+    columns["entity_id"] = table.c.id
+    rows = select(*columns.values()).where(one_of(table.c.id, "ids")).order_by(table.c.id)
+    return insert(events).from_select(list(columns), rows)
 
 
 def change_job(
@@ -197,18 +204,25 @@ def _change(
         raise IllegalChangeError(f"{table.name} {_named(ids)}: {before} -> {after} is not a legal change")
     if not ids:
         return
-    statement = update(table).where(table.c.state == before).values(state=after, **values)
+    same = {"state_before": before, "new_state": after, **{f"new_{name}": value for name, value in values.items()}}
     if each is None:
-        changed = connection.execute(statement.where(one_of(connection, table.c.id, ids))).rowcount
+        statement = _updating(table, ("state", *values), many=True)
+        changed = connection.execute(statement, {**same, "ids": ids}).rowcount
     else:
-        columns: dict[str, Any] = {
-            name: bindparam(f"new_{name}", type_=table.c[name].type) for name in next(iter(each.values()))
-        }
-        rows = [{"one": known, **{f"new_{name}": each[known][name] for name in columns}} for known in ids]
-        changed = connection.execute(statement.where(table.c.id == bindparam("one")).values(**columns), rows).rowcount
+        statement = _updating(table, ("state", *values, *next(iter(each.values()))), many=False)
+        rows = [{**same, "one": known, **{f"new_{name}": new for name, new in each[known].items()}} for known in ids]
+        changed = connection.execute(statement, rows).rowcount
     if changed != len(ids):
         raise LostRaceError(f"{table.name} {_named(ids)} is no longer {before}")
     record_all(connection, table.name, ids, before, after, who=who, why=why, now=now)
+
+
+@cache
+def _updating(table: Table, names: tuple[str, ...], *, many: bool) -> Update:
+    """Compare and set, by `ids` or by `one`. Made once: making a statement costs more than executing it."""
+    which = one_of(table.c.id, "ids") if many else table.c.id == bindparam("one")
+    values = {name: bindparam(f"new_{name}", type_=table.c[name].type) for name in names}
+    return update(table).where(table.c.state == bindparam("state_before"), which).values(values)
 
 
 def _named(ids: Collection[int]) -> str:
