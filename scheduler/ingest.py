@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from sqlalchemy import Connection, Row, Text, cast, select, update
 from sqlalchemy.exc import StatementError
@@ -66,8 +66,7 @@ _ROWS: Final = (
 _BEGUN: Final = update(attempts).where(one_of(attempts.c.id, "ids")).values(state="running")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ended:
+class Ended(NamedTuple):
     """What became of an attempt: for those who keep count."""
 
     attempt_id: int

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from math import fsum, inf
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from scheduler.fleet import Fleet, Place, Pool, Quiet, Requirement
 from scheduler.quiet import Hosts
@@ -53,9 +53,8 @@ def rank_of(created_at: float, priority: int) -> float:
     return created_at - priority * PRIORITY_STEP_S
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Wanted:
-    """A queued job, as placement sees it."""
+class Wanted(NamedTuple):
+    """A queued job, as placement sees it. A tuple: a frozen dataclass takes twice as long to make."""
 
     job_id: int
     kind: JobKind

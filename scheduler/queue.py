@@ -7,7 +7,7 @@ import secrets
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from sqlalchemy import Connection, Row, Text, bindparam, cast, select, update
 
@@ -57,8 +57,7 @@ _INPUTS: Final = select(artifacts.c.key, artifacts.c.sha256, artifacts.c.compani
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Claimed:
+class Claimed(NamedTuple):
     """A job that was given a place."""
 
     attempt_id: int

@@ -453,7 +453,7 @@ def test_what_begins_now_counts_as_use() -> None:
     jobs = [waiting(number, owner="ann" if number < 5 else "bob", expected_s=10.0) for number in range(1, 9)]
     owners = [job_id < 5 for job_id, _ in placed(jobs, phones(*"abcd"))]
     assert owners == [True, False, True, False]
-    unknown = [replace(job, expected_s=0.0) for job in jobs]
+    unknown = [job._replace(expected_s=0.0) for job in jobs]
     assert [job_id < 5 for job_id, _ in placed(unknown, phones(*"abcd"))] == [True, False, True, False]
 
 
