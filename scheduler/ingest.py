@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import Connection, Row, Text, cast, select, update
+from sqlalchemy import Connection, Row, Text, cast, select
 from sqlalchemy.exc import StatementError
 
 from device_registry.database import one_of, passes
@@ -28,7 +28,6 @@ from scheduler.states import (
     change_attempts,
     change_jobs,
     jobs,
-    record_all,
 )
 from workers.contract import Failure
 from workers.errors import Cause
@@ -63,7 +62,6 @@ _ROWS: Final = (
     .order_by(jobs.c.id)
     .with_for_update(of=_IN_ORDER)
 )
-_BEGUN: Final = update(attempts).where(one_of(attempts.c.id, "ids")).values(state="running")
 
 
 class Ended(NamedTuple):
@@ -241,16 +239,13 @@ def _end(
     now: datetime,
 ) -> None:
     """Live attempts end; those whose start was not heard of yet have begun all the same."""
-    leased = [row.id for _, row in ended if row.state == "leased"]
-    if leased:
-        connection.execute(_BEGUN, {"ids": leased})
-        record_all(connection, "attempt", leased, "leased", "running", who=who, why=None, now=now)
-    logs = {row.id: told.report.log_sha256 for told, row in ended}
-    plain = [known for known, sha256 in logs.items() if sha256 is None and why[known] is None]
-    change_attempts(connection, plain, "running", after, who=who, why=None, now=now)
-    others = {known: why[known] for known in logs.keys() - set(plain)}
-    each = {known: {"log_sha256": logs[known]} for known in others}
-    change_attempts(connection, others, "running", after, who=who, why=others, now=now, each=each)
+    for before, via in (("leased", "running"), ("running", None)):
+        logs = {row.id: told.report.log_sha256 for told, row in ended if row.state == before}
+        plain = [known for known, sha256 in logs.items() if sha256 is None and why[known] is None]
+        change_attempts(connection, plain, before, after, who=who, why=None, now=now, via=via)
+        others = {known: why[known] for known in logs.keys() - set(plain)}
+        each = {known: {"log_sha256": logs[known]} for known in others}
+        change_attempts(connection, others, before, after, who=who, why=others, now=now, each=each, via=via)
 
 
 def _take_succeeded(

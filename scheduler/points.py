@@ -9,7 +9,7 @@ from datetime import datetime
 from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import Connection, Text, and_, bindparam, cast, select, update
+from sqlalchemy import Connection, Text, bindparam, cast, func, select, update
 
 from device_registry.bulk import insert_rows
 from device_registry.database import one_of, table_of
@@ -40,11 +40,14 @@ _SET_LATEST: Final = (
     .where(one_of(series.c.id, "ids"), series.c.latest_valid_point_id.is_distinct_from(_ITS_POINT))
     .values(latest_valid_point_id=_ITS_POINT)
 )
-_KNOWN: Final = (
-    select(series.c.key, series.c.id, points.c.id, cast(points.c.process_medians, Text))
-    .outerjoin(points, and_(points.c.series_id == series.c.id, points.c.sweep_run_id == bindparam("run_id")))
-    .where(one_of(series.c.key, "keys"))
+#: The medians as text; empty where there is a point that has none. A join would have PostgreSQL read whole tables.
+_ITS_MEDIANS = (
+    select(func.coalesce(cast(points.c.process_medians, Text), ""))
+    .where(points.c.series_id == series.c.id, points.c.sweep_run_id == bindparam("run_id"))
+    .correlate(series)
+    .scalar_subquery()
 )
+_KNOWN: Final = select(series.c.key, series.c.id, _ITS_MEDIANS).where(one_of(series.c.key, "keys"))
 _PROVENANCE: Final = select(_artifacts.c.key, _artifacts.c.provenance).where(one_of(_artifacts.c.key, "keys"))
 
 #: A case of a run on a device: (run, case key, device).
@@ -109,9 +112,7 @@ class _Known(NamedTuple):
     """What there is of a case before its new results."""
 
     series_id: int
-    #: Whether it has a point in this run.
-    has_point: bool = False
-    #: Text of that point's process medians; None where an older benchfarm made it, which kept none.
+    #: Process medians of its point in this run, as text; None: it has none yet; empty: an older benchfarm kept none.
     medians: str | None = None
 
 
@@ -119,7 +120,7 @@ def _repeats(
     connection: Connection, taken: Sequence[tuple[Told, Any]], known: Mapping[_Case, _Known]
 ) -> dict[_Case, list[tuple[float, str]]]:
     """What counts of each case, (process median, verdict) each."""
-    unkept = {case for case, before in known.items() if before.has_point and before.medians is None}
+    unkept = {case for case, before in known.items() if before.medians == ""}
     found: dict[_Case, list[tuple[float, str]]] = _from_results(connection, unkept) if unkept else {}
     for told, row in taken:
         case = _case(row)
@@ -191,8 +192,8 @@ def _known(connection: Connection, rows: dict[_Case, Any]) -> dict[_Case, _Known
     found: dict[tuple[str, int], _Known] = {}
     for run_id in sorted({run_id for run_id, _, _ in rows}):
         wanted = {key for case, key in keys.items() if case[0] == run_id}
-        for key, series_id, point_id, medians in connection.execute(_KNOWN, {"keys": wanted, "run_id": run_id}).all():
-            found[key, run_id] = _Known(series_id, point_id is not None, medians)
+        for key, series_id, medians in connection.execute(_KNOWN, {"keys": wanted, "run_id": run_id}).all():
+            found[key, run_id] = _Known(series_id, medians)
     missing = {
         key: {"key": key, **_identity(rows[case].device_id, rows[case].payload_text)}
         for case, key in keys.items()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import datetime
 from functools import cache
-from itertools import islice
+from itertools import islice, pairwise
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Insert, Table, Update, bindparam, insert, select, text, update
@@ -159,7 +159,7 @@ def change_jobs(
         LostRaceError: a job is not in the state `before`.
     """
     values["changed_at"] = now
-    _change(connection, jobs, JOB_CHANGES, ids, before, after, who=who, why=why, now=now, each=each, values=values)
+    _change(connection, jobs, JOB_CHANGES, ids, (before, after), who=who, why=why, now=now, each=each, values=values)
 
 
 def change_attempts(
@@ -172,18 +172,21 @@ def change_attempts(
     why: Why,
     now: datetime,
     each: Mapping[int, Mapping[str, Any]] | None = None,
+    via: str | None = None,
     **values: Any,
 ) -> None:
-    """Change the state of many attempts, compare-and-set. Arguments and errors as `change_jobs`."""
+    """Change the state of many attempts, compare-and-set. Arguments and errors as `change_jobs`.
+
+    `via` is a state that they were in meanwhile, unheard: it leaves its event, too.
+    """
     if after in ("finished", "lost", "cancelled"):
         values["finished_at"] = now
         if isinstance(why, Mapping):
             each = {known: {"message": why[known], **(each or {}).get(known, {})} for known in ids}
         else:
             values.setdefault("message", why)
-    _change(
-        connection, attempts, ATTEMPT_CHANGES, ids, before, after, who=who, why=why, now=now, each=each, values=values
-    )
+    steps = (before, after) if via is None else (before, via, after)
+    _change(connection, attempts, ATTEMPT_CHANGES, ids, steps, who=who, why=why, now=now, each=each, values=values)
 
 
 def _change(
@@ -191,8 +194,7 @@ def _change(
     table: Table,
     legal: dict[str, tuple[str, ...]],
     ids: Collection[int],
-    before: str,
-    after: str,
+    steps: tuple[str, ...],
     *,
     who: str,
     why: Why,
@@ -200,11 +202,16 @@ def _change(
     each: Mapping[int, Mapping[str, Any]] | None,
     values: dict[str, Any],
 ) -> None:
-    if after not in legal[before]:
-        raise IllegalChangeError(f"{table.name} {_named(ids)}: {before} -> {after} is not a legal change")
+    for before, after in pairwise(steps):
+        if after not in legal[before]:
+            raise IllegalChangeError(f"{table.name} {_named(ids)}: {before} -> {after} is not a legal change")
     if not ids:
         return
-    same = {"state_before": before, "new_state": after, **{f"new_{name}": value for name, value in values.items()}}
+    same = {
+        "state_before": steps[0],
+        "new_state": steps[-1],
+        **{f"new_{name}": value for name, value in values.items()},
+    }
     if each is None:
         statement = _updating(table, ("state", *values), many=True)
         changed = connection.execute(statement, {**same, "ids": ids}).rowcount
@@ -213,8 +220,10 @@ def _change(
         rows = [{**same, "one": known, **{f"new_{name}": new for name, new in each[known].items()}} for known in ids]
         changed = connection.execute(statement, rows).rowcount
     if changed != len(ids):
-        raise LostRaceError(f"{table.name} {_named(ids)} is no longer {before}")
-    record_all(connection, table.name, ids, before, after, who=who, why=why, now=now)
+        raise LostRaceError(f"{table.name} {_named(ids)} is no longer {steps[0]}")
+    for before, after in pairwise(steps):
+        reason = why if after == steps[-1] else None
+        record_all(connection, table.name, ids, before, after, who=who, why=reason, now=now)
 
 
 @cache
