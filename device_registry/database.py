@@ -17,6 +17,7 @@ from sqlalchemy import (
     Table,
     Text,
     bindparam,
+    column,
     create_engine,
     event,
     insert,
@@ -221,6 +222,34 @@ def _one_of_on_sqlite(element: _OneOf, compiler: Any, **given: Any) -> str:
 def _one_of_on_postgresql(element: _OneOf, compiler: Any, **given: Any) -> str:
     column, values = (compiler.process(part, **given) for part in element.clauses)
     return f"{column} = ANY ({values})"
+
+
+def each_of(kind: TypeEngine[Any], name: str) -> Any:
+    """The values of a list as rows of one column, to select from: the counterpart of `one_of`.
+
+    Args:
+        kind: type of the values.
+        name: of the parameter that they are given as when it is executed.
+    """
+    listed = _EachOf(bindparam(name, type_=_Listed(kind), required=True))
+    # PostgreSQL calls the one column of a function by the function's alias.
+    return listed.table_valued(column("value", kind), name="value").c.value
+
+
+class _EachOf(FunctionElement[Any]):
+    """`each_of`, in the words of either database."""
+
+    inherit_cache = True
+
+
+@compiles(_EachOf, "sqlite")
+def _each_of_on_sqlite(element: _EachOf, compiler: Any, **given: Any) -> str:
+    return f"json_each({compiler.process(element.clauses, **given)})"
+
+
+@compiles(_EachOf, "postgresql")
+def _each_of_on_postgresql(element: _EachOf, compiler: Any, **given: Any) -> str:
+    return f"unnest({compiler.process(element.clauses, **given)})"
 
 
 class _Listed(TypeDecorator[Collection[Any]]):

@@ -6,11 +6,11 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import datetime
 from functools import cache
 from itertools import islice, pairwise
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
-from sqlalchemy import Connection, Insert, Table, Update, bindparam, insert, select, text, update
+from sqlalchemy import Connection, Table, Update, bindparam, insert, select, text, update
 
-from device_registry.database import one_of, table_of
+from device_registry.database import each_of, one_of, table_of
 from device_registry.errors import BenchfarmError
 from scheduler.tables import Attempt, Event, Job
 
@@ -43,7 +43,11 @@ IS_QUEUED = text("job.state = 'queued'")
 IS_NOT_BEGUN = text("job.state IN ('blocked', 'queued')")
 IS_WAITING = text("waiting.state IN ('blocked', 'queued')")  # of an alias
 IS_OPEN_CONVERT = text("job.kind = 'convert' AND job.state IN ('blocked', 'queued', 'running')")
-_TABLES = {"job": jobs, "attempt": attempts}
+_NAMES = ("at", "who", "entity", "before", "after", "why")
+_RECORDING: Final = insert(events).from_select(
+    [*_NAMES, "entity_id"],
+    select(*(bindparam(name, type_=events.c[name].type) for name in _NAMES), each_of(events.c.entity_id.type, "ids")),
+)
 #: Rows named in one statement: SQLite takes 32,766 parameters, PostgreSQL 65,535.
 _MOST_IDS = 10_000
 
@@ -96,22 +100,10 @@ def record_all(
     if not ids:
         return
     common = {"at": now, "who": who, "entity": entity, "before": before, "after": after}
-    table = _TABLES.get(entity)
-    if isinstance(why, Mapping) or table is None or len(ids) == 1:
-        reasons = why if isinstance(why, Mapping) else dict.fromkeys(ids, why)
-        connection.execute(insert(events), [{**common, "entity_id": known, "why": reasons[known]} for known in ids])
-        return
-    # The database makes the rows of those that it has: nothing is done for each of them here.
-    connection.execute(_recording(table), {**common, "why": why, "ids": ids})
-
-
-@cache
-def _recording(table: Table) -> Insert:
-    names = ("at", "who", "entity", "before", "after", "why")
-    columns: dict[str, Any] = {name: bindparam(name, type_=events.c[name].type) for name in names}
-    columns["entity_id"] = table.c.id
-    rows = select(*columns.values()).where(one_of(table.c.id, "ids")).order_by(table.c.id)
-    return insert(events).from_select(list(columns), rows)
+    if isinstance(why, Mapping):
+        connection.execute(insert(events), [{**common, "entity_id": known, "why": why[known]} for known in ids])
+    else:  # the database makes the rows: nothing is done for each of them here
+        connection.execute(_RECORDING, {**common, "why": why, "ids": ids})
 
 
 def change_job(

@@ -96,6 +96,16 @@ def upgrade() -> None:
     op.create_index("result_by_run", "result", ["sweep_run_id"])
     op.drop_index("ix_job_case_key", table_name="job")
     op.create_index("job_by_case", "job", ["sweep_run_id", "case_key"])
+    _compress_faster()
+
+
+def _compress_faster() -> None:
+    """Documents of results, half of what ingest costs PostgreSQL, by the quicker of its two ways where it has it."""
+    connection = op.get_bind()
+    if connection.dialect.name == "postgresql":
+        known = sa.text("SELECT enumvals FROM pg_settings WHERE name = 'default_toast_compression'")
+        if "lz4" in (connection.execute(known).scalar() or ()):
+            connection.execute(sa.text("ALTER TABLE result ALTER COLUMN document SET COMPRESSION lz4"))
 
 
 _REQUIRED: dict[str, Any] = {
