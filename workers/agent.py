@@ -85,6 +85,8 @@ class HostAgent:
         self._at_place: dict[str, int] = {}
         self._last_poll = _boot_clock()
         self._closed = threading.Event()
+        #: A driver says that its devices changed.
+        self._devices_stirred = threading.Event()
         self._failure: BaseException | None = None
         self._drivers = load_drivers(drivers, name)
         #: Devices that are there, and all that ever were: one that is gone may be recovered.
@@ -110,6 +112,8 @@ class HostAgent:
         self._own_runners = [driver for driver in self._drivers.values() if isinstance(driver, InProcessDriver)]
         for driver in self._own_runners:
             driver.open(self._tell_inside)
+        for each in self._drivers.values():
+            each.watch(self._devices_stirred.set)
         self._threads = [
             threading.Thread(target=self._watch_lease, name="lease", daemon=True),
             threading.Thread(target=self._watch_devices, name="devices", daemon=True),
@@ -239,8 +243,9 @@ class HostAgent:
         for attempt in children:
             if attempt.thread is not None and attempt.thread.ident is not None:
                 attempt.thread.join(timeout=10)
-        for driver in self._own_runners:
+        for driver in self._drivers.values():
             driver.close()
+        self._devices_stirred.set()
         for thread in self._threads:
             thread.join(timeout=5)
         self._monitor.close()
@@ -306,8 +311,11 @@ class HostAgent:
     def _watch_devices(self) -> None:
         """Tell when a device came or went; end what ran on one that went."""
         try:
-            while not self._closed.wait(_DISCOVERY_PERIOD_S):
-                self._look_at_devices()
+            while not self._closed.is_set():
+                self._devices_stirred.wait(_DISCOVERY_PERIOD_S)
+                self._devices_stirred.clear()
+                if not self._closed.is_set():
+                    self._look_at_devices()
         except BaseException as error:  # the next poll says so: no side loop dies in silence
             self._failure = error
             raise

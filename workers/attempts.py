@@ -9,6 +9,7 @@ import time
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from device_registry.capabilities import DeviceDescription
@@ -16,12 +17,12 @@ from workers.artifacts import ArtifactCorruptError, ArtifactStore
 from workers.child import cause_of_death, child_environment
 from workers.codec import ContractError, read_document, write_document
 from workers.contract import Failure, Order, Result, StoredFile
-from workers.devices.device import DeviceDriver
+from workers.devices.device import CarryingDriver, DeviceDriver, Errand
 from workers.errors import AttemptError, Cause, classify
 from workers.host_monitor import FOREIGN_WINDOW_S, HostMonitor
 from workers.judge import judge, judge_profile
 from workers.processes import end_group, end_marked, read_process
-from workers.report import GateReading, Report
+from workers.report import Energy, GateReading, Reading, Report
 from workers.spool import ATTEMPT_VARIABLE, Spool
 
 #: A log larger than this keeps its beginning and its end.
@@ -124,6 +125,8 @@ class Attempt:
         driver = self._bench.drivers[device.driver]
         own = [*order.own_pids, *self._bench.own_pids]
         before = self._gate(driver, device, own)
+        if isinstance(driver, CarryingDriver):
+            return self._carried(driver, device, folder, before, own)
         idle_until = started = monitor.look_now()
         idle_since = idle_until - FOREIGN_WINDOW_S - 0.5
         result = self._run_child(folder)
@@ -141,14 +144,42 @@ class Attempt:
         if energy.energy_mj is not None and energy.window_s:
             per_second = seen.throughput_per_s
             energy = replace(energy, energy_per_inference_mj=energy.energy_mj / energy.window_s / per_second)
-        telemetry = tuple(monitor.telemetry(started, ended))
-        return replace(
-            report,
-            judgement=judge(seen, before, after, telemetry, energy),
-            gate_after=after,
-            energy=energy,
-            telemetry=telemetry,
+        return _judged(report, after, tuple(monitor.telemetry(started, ended)), energy)
+
+    def _carried(
+        self, driver: CarryingDriver, device: DeviceDescription, folder: Path, before: GateReading, own: list[int]
+    ) -> Report:
+        """What a driver that carries the attempt to its device brings back."""
+        order = self._with_paths()
+        started = time.time()
+        tell = partial(self._tell_started, order)
+        errand = Errand(order=order, device=device, folder=folder, ending=self._ending, tell_started=tell)
+        try:
+            if self._ending.is_set():
+                return failed(order, self._ended)
+            brought = driver.carry(errand)
+        except AttemptError as error:
+            if self._ended is not None:  # that is why
+                return replace(failed(order, self._ended), gate_before=before)
+            failure = Failure(cause=error.cause, code=error.code, message=error.message)
+            return replace(failed(order, failure), gate_before=before)
+        if self._ended is not None:
+            return replace(failed(order, self._ended), gate_before=before)
+        result = brought.result
+        report = Report(
+            attempt_id=order.attempt_id,
+            token=order.token,
+            result=result,
+            gate_before=before,
+            environment={**driver.environment(device), **result.environment},
         )
+        if result.failure is not None:
+            return replace(report, telemetry=brought.telemetry)
+        after = driver.check(device, self._bench.monitor, started, time.time(), own)
+        if result.measurement is None:
+            return replace(report, gate_after=after, judgement=judge_profile(before, after))
+        energy = brought.energy or Energy(quality="unsupported", why="the device does not tell")
+        return _judged(report, after, brought.telemetry, energy)
 
     def _gate(self, driver: DeviceDriver, device: DeviceDescription, own: list[int]) -> GateReading:
         """Wait until the device is ready, as the order's policy says.
@@ -158,8 +189,9 @@ class Attempt:
         """
         order, monitor = self.order, self._bench.monitor
         began = time.monotonic()
+        here = not isinstance(driver, CarryingDriver)  # what is elsewhere is not seen from here
         while True:
-            until = monitor.look_now()
+            until = monitor.look_now() if here else time.time()
             reading = driver.check(device, monitor, until - FOREIGN_WINDOW_S - 0.5, until, own)
             waited_s = time.monotonic() - began
             short = reading.foreign_load.window_s < FOREIGN_WINDOW_S - 0.2  # an agent that has only just begun to look
@@ -178,8 +210,8 @@ class Attempt:
 
     def _run_child(self, folder: Path) -> Result:
         """Start the runner in a process group of its own, wait for it, read what it wrote."""
-        store, monitor = self._bench.store, self._bench.monitor
-        order = replace(self.order, paths={role: str(store.fetch(sha)) for role, sha in self.order.inputs.items()})
+        monitor = self._bench.monitor
+        order = self._with_paths()
         write_document(order, folder / "order.json")
         if self._ending.is_set():
             return failed(order, self._ended).result
@@ -213,6 +245,11 @@ class Attempt:
             return failed(order, cause_of_death(process.returncode, folder / "log.txt")).result
         except ContractError as error:
             return failed(order, Failure(cause=Cause.BUG, code="bad_result", message=str(error))).result
+
+    def _with_paths(self) -> Order:
+        """The order with its inputs on this host."""
+        store = self._bench.store
+        return replace(self.order, paths={role: str(store.fetch(sha)) for role, sha in self.order.inputs.items()})
 
     def _wait(self, process: subprocess.Popen[bytes]) -> None:
         limit_s = self.order.limits.deadline_s
@@ -262,6 +299,14 @@ class Attempt:
             half = _LOG_LIMIT // 2
             data = data[:half] + b"\n[...]\n" + data[-half:]
         return self._bench.store.put_bytes(zlib.compress(data), folder)
+
+
+def _judged(report: Report, after: GateReading, telemetry: tuple[Reading, ...], energy: Energy) -> Report:
+    """A report of a measurement with its verdict."""
+    assert report.result.measurement is not None
+    assert report.gate_before is not None
+    judgement = judge(report.result.measurement, report.gate_before, after, telemetry, energy)
+    return replace(report, judgement=judgement, gate_after=after, energy=energy, telemetry=telemetry)
 
 
 def hung(limit_s: float) -> Failure:

@@ -185,7 +185,10 @@ class WarmUp:
 
 @dataclass(frozen=True, kw_only=True)
 class Timings:
-    """Summary of the timed part. Percentiles without the samples for them are None."""
+    """Summary of the timed part. Percentiles without the samples for them are None.
+
+    Of a runtime that prints summaries only, an iteration is one invocation of it, and takes what it printed.
+    """
 
     iterations: int
     #: Inferences per timed iteration; above 1 the percentiles above the median are absent.
@@ -212,6 +215,8 @@ class Timings:
     #: Sustained mode: medians of the first and the last minute.
     first_minute_p50_ms: float | None = None
     last_minute_p50_ms: float | None = None
+    #: What an invocation printed of its own runs, where iterations are invocations: never compared with one another.
+    of_invocations: Literal["median", "mean"] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -252,12 +257,13 @@ class Measurement:
     """What a measure attempt saw inside the child."""
 
     runtime: RuntimeFacts
-    imports_ms: float
-    load_cold_ms: float
-    load_warm_ms: float
+    #: None, here and below, where the runtime does not tell.
+    imports_ms: float | None
+    load_cold_ms: float | None
+    load_warm_ms: float | None
     #: None where the runtime compiles nothing apart from its load.
     compile_ms: float | None
-    first_inference_ms: float
+    first_inference_ms: float | None
     warm_up: WarmUp
     timings: Timings
     throughput_per_s: float

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import threading
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 from device_registry.capabilities import DeviceDescription
-from workers.contract import Failure
+from workers.contract import Failure, Order, Result
 from workers.errors import AttemptError, Cause
 from workers.host_monitor import HostMonitor
-from workers.report import GateReading
+from workers.report import Energy, GateReading, Reading
 
 
 class DeviceDriver(ABC):
@@ -24,6 +27,12 @@ class DeviceDriver(ABC):
     @abstractmethod
     def discover(self) -> list[DeviceDescription]:
         """The devices that are there now. Asked every two seconds, so it must be cheap."""
+
+    def watch(self, changed: Callable[[], None]) -> None:  # noqa: B027 - most have nothing to tell
+        """Call `changed`, from any thread, whenever a device came or went; without it that shows within seconds."""
+
+    def close(self) -> None:  # noqa: B027 - most take nothing
+        """Give back what discovering took."""
 
     @abstractmethod
     def check(
@@ -48,6 +57,42 @@ class DeviceDriver(ABC):
         raise AttemptError(Cause.DEVICE, "no_ladder", f"nothing is known that could bring {device.name} back")
 
 
+@dataclass(frozen=True, kw_only=True)
+class Errand:
+    """An attempt that is to be carried to its device."""
+
+    #: With paths of this host.
+    order: Order
+    device: DeviceDescription
+    #: Of the attempt: for its log, and for files that its result names.
+    folder: Path
+    #: Set when it shall end now; whoever carries it need not say why.
+    ending: threading.Event
+    #: To be called once it has begun on the device.
+    tell_started: Callable[[], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Carried:
+    """What came of it."""
+
+    result: Result
+    telemetry: tuple[Reading, ...] = ()
+    energy: Energy | None = None
+
+
+class CarryingDriver(DeviceDriver):
+    """A driver of devices that are not this host's own: it carries each attempt there, in the attempt's thread."""
+
+    @abstractmethod
+    def carry(self, errand: Errand) -> Carried:
+        """Run an attempt on its device, within the order's deadline; whatever happens, nothing of it stays there.
+
+        Raises:
+            AttemptError: it has no result, and why.
+        """
+
+
 class Teller(Protocol):
     """Takes what happens to attempts that a driver runs itself."""
 
@@ -60,7 +105,10 @@ class InProcessDriver(DeviceDriver):
 
     @abstractmethod
     def open(self, tell: Teller) -> None:
-        """Be ready for attempts; `tell` may be called from any thread, but with no lock of the driver's held."""
+        """Be ready for attempts; `tell` may be called from any thread, but with no lock of the driver's held.
+
+        `close` ends that, and tells nothing more.
+        """
 
     @abstractmethod
     def begin(self, orders: Sequence[dict[str, Any]]) -> None:
@@ -69,7 +117,3 @@ class InProcessDriver(DeviceDriver):
     @abstractmethod
     def end(self, attempt_ids: Iterable[int], failure: Failure) -> None:
         """End attempts now; their reports say why. Those that are over already are left alone."""
-
-    @abstractmethod
-    def close(self) -> None:
-        """Tell nothing more, and give back what `open` took."""
