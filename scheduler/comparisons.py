@@ -133,7 +133,9 @@ def _case_row(repeats: Sequence[Any], made: Mapping[str, _Artifact]) -> dict[str
     artifact = made[typical.needs_key]
     energy = report["energy"] or {}
     flags = sorted(
-        {flag for row in repeats for flag in row.document["judgement"]["flags"]} | set(_label_flags(runtime, task))
+        {flag for row in repeats for flag in row.document["judgement"]["flags"]}
+        | set(_label_flags(runtime, task))
+        | set(["mean_not_median"] if timings.get("of_invocations") == "mean" else [])
     )
     return {
         "model": task["model"],
@@ -160,6 +162,8 @@ def _case_row(repeats: Sequence[Any], made: Mapping[str, _Artifact]) -> dict[str
         "p90_ms": _median(counted, "p90_ms"),
         "p95_ms": _median(counted, "p95_ms"),
         "p99_ms": _median(counted, "p99_ms"),
+        #: Where iterations are invocations of a tool that prints summaries: what it printed of its own runs.
+        "of_invocations": timings.get("of_invocations"),
         "iqr_over_median": timings["iqr_over_median"],
         "first_minute_p50_ms": timings["first_minute_p50_ms"],
         "last_minute_p50_ms": timings["last_minute_p50_ms"],
@@ -223,20 +227,24 @@ def _median(rows: Sequence[Any], name: str) -> float | None:
 def _add_speedups(rows: list[dict[str, Any]]) -> None:
     """Against the unconverted program, uncompiled and with no options of its runtime's own: eager torch in fp32.
 
-    Of a Keras model that is TensorFlow, of a model file the file on its own runtime; on the same device, threads and
-    batch. By latency; offline by throughput. A case whose outputs are wrong has none and is nobody's baseline.
+    Of a Keras model that is TensorFlow, of a model file the file on its own runtime; on a phone, where none of these
+    runs, what was converted in fp32. On the same device, threads and batch, and of the same statistic: means are not
+    compared with medians. By latency; offline by throughput. A case whose outputs are wrong has none and is nobody's
+    baseline.
     """
     rows = [row for row in rows if OUTPUTS_WRONG not in row["flags"]]
-    alike = ("model", "device", "threads", "batch", "mode", "rate_hz", "affinity")
+    alike = ("model", "device", "threads", "batch", "mode", "rate_hz", "affinity", "of_invocations")
     groups: dict[str, list[dict[str, Any]]] = {}
     for row in rows:
         groups.setdefault(repr([row[name] for name in alike]), []).append(row)
     for row in rows:
         same = groups[repr([row[name] for name in alike])]
-        unconverted = [other for other in same if other["_unconverted"] and not other["runtime_options"]]
-        if not unconverted:
+        plain = [other for other in same if not other["runtime_options"]]
+        unconverted = [other for other in plain if other["_unconverted"]]
+        elsewhere = [other for other in plain if other["recipe"] == "fp32" and other["of_invocations"] is not None]
+        if not (baselines := unconverted or elsewhere):
             continue
-        baseline = min(unconverted, key=lambda other: (other["compile_ms"] is not None, other["runtime"]))
+        baseline = min(baselines, key=lambda other: (other["compile_ms"] is not None, other["runtime"]))
         if row["mode"] == "offline":
             row["speedup"] = row["throughput_per_s"] / baseline["throughput_per_s"]
             continue

@@ -187,7 +187,7 @@ class _Planner:
         runtimes = plugins("runtimes")
         for name in request.runtimes or sorted(runtimes, key=_baseline_first):
             runtime: Runtime = runtimes[name].load()
-            if request.runtimes is None and _of_another_world(runtime, target):
+            if request.runtimes is None and _is_for_others(runtime, target):
                 continue
             why_not = _why_no_runtime(runtime, name, target)
             offered = [variant for variant in self._variants.values() if variant.format in runtime.formats]
@@ -338,9 +338,9 @@ def _why_no_runtime(runtime: Runtime, name: str, target: Target) -> str | None:
     return next(iter(whys), None) if all(whys) else None
 
 
-def _of_another_world(runtime: Runtime, target: Target) -> bool:
-    """Whether one is simulated and the other real: not even worth a line among what is unsupported."""
-    return bool(target.devices) and all(device.simulated != runtime.simulated for device in target.devices)
+def _is_for_others(runtime: Runtime, target: Target) -> bool:
+    """Whether it is made for other kinds of devices: not even worth a line among what is unsupported."""
+    return bool(target.devices) and not any(device.kind in runtime.device_kinds for device in target.devices)
 
 
 def _why_not_on(runtime: Runtime, name: str, device: RegisteredDevice) -> str | None:
@@ -349,7 +349,13 @@ def _why_not_on(runtime: Runtime, name: str, device: RegisteredDevice) -> str | 
     capability = next((item for item in device.host_description["runtimes"] if item["name"] == name), None)
     if capability is None:
         return f"the agent of {device.host} does not know the runtime {name}"
-    return reason(BackendCapability(**capability))
+    if (why := reason(BackendCapability(**capability))) is not None:
+        return why
+    # A phone lists the runtimes that its host has a program for, made for its processor.
+    offered = device.attributes.get("runtimes")
+    if isinstance(offered, list | tuple) and name not in offered:
+        return f"{device.host} has no program of {name} for {device.name} ({device.attributes.get('abi')})"
+    return None
 
 
 def _refuse_named(made: Plan, request: Request) -> None:

@@ -19,6 +19,7 @@ from scheduler.states import jobs
 from scheduler.tables import Artifact, Point, Result, Series
 from workers.codec import from_dict
 from workers.contract import PROTOCOL_VERSION, MeasureTask
+from workers.report import Report
 
 series = table_of(Series)
 points = table_of(Point)
@@ -65,7 +66,7 @@ def update_points(connection: Connection, taken: Sequence[tuple[Told, Any]], now
     if not taken:
         return
     latest = {_case(row): (told.report, row) for told, row in taken}
-    known = _known(connection, {case: row for case, (_, row) in latest.items()})
+    known = _known(connection, latest)
     repeats = _repeats(connection, taken, known)
     environments = _Environments(_conversion_versions(connection, {row.needs_key for _, row in latest.values()}))
     found: dict[tuple[int, int], dict[str, Any]] = {}
@@ -160,13 +161,22 @@ def _from_results(connection: Connection, cases: Set[_Case]) -> dict[_Case, list
     return {case: repeats for case, repeats in found.items() if case in cases}
 
 
-def _identity(device_id: int, payload: str) -> dict[str, Any]:
-    return {"device_id": device_id, **_task_identity(payload)}
+def _identity(device_id: int, payload: str, of_invocations: str | None) -> dict[str, Any]:
+    of_what = f" of {of_invocations}s of invocations" if of_invocations is not None else ""
+    statistic = f"median of process medians{of_what}"
+    return {"device_id": device_id, **_task_identity(payload), "statistic": statistic}
 
 
 @lru_cache(maxsize=65_536)
-def _series_key(device_id: int, payload: str) -> str:
-    return digest(_identity(device_id, payload))
+def _series_key(device_id: int, payload: str, of_invocations: str | None) -> str:
+    return digest(_identity(device_id, payload, of_invocations))
+
+
+def _parts(told: tuple[Report, Any]) -> tuple[int, str, str | None]:
+    """What the series of a report follows from: device, payload, and the statistic that a tool printed."""
+    report, row = told
+    assert report.result.measurement is not None
+    return row.device_id, row.payload_text, report.result.measurement.timings.of_invocations
 
 
 @lru_cache(maxsize=4096)
@@ -180,24 +190,21 @@ def _task_identity(payload: str) -> dict[str, Any]:
         "runtime": task.runtime,
         "options": {**task.options.identity(), "weights": task.weights},
         "metric": "latency",
-        "statistic": "median of process medians",
         "unit": "ms",
         "protocol_version": PROTOCOL_VERSION,
     }
 
 
-def _known(connection: Connection, rows: dict[_Case, Any]) -> dict[_Case, _Known]:
+def _known(connection: Connection, told: Mapping[_Case, tuple[Report, Any]]) -> dict[_Case, _Known]:
     """The series of each case, made where there is none yet, and its point of the case's run."""
-    keys = {case: _series_key(row.device_id, row.payload_text) for case, row in rows.items()}
+    keys = {case: _series_key(*_parts(one)) for case, one in told.items()}
     found: dict[tuple[str, int], _Known] = {}
-    for run_id in sorted({run_id for run_id, _, _ in rows}):
+    for run_id in sorted({run_id for run_id, _, _ in told}):
         wanted = {key for case, key in keys.items() if case[0] == run_id}
         for key, series_id, medians in connection.execute(_KNOWN, {"keys": wanted, "run_id": run_id}).all():
             found[key, run_id] = _Known(series_id, medians)
     missing = {
-        key: {"key": key, **_identity(rows[case].device_id, rows[case].payload_text)}
-        for case, key in keys.items()
-        if (key, case[0]) not in found
+        key: {"key": key, **_identity(*_parts(told[case]))} for case, key in keys.items() if (key, case[0]) not in found
     }
     if missing:
         made = connection.execute(series.insert().returning(series.c.key, series.c.id), list(missing.values()))

@@ -84,8 +84,6 @@ class Runtime(ABC):
     formats: ClassVar[tuple[str, ...]] = ()
     #: Kinds of devices it runs on.
     device_kinds: ClassVar[tuple[str, ...]] = ("cpu",)
-    #: It computes nothing, and runs on simulated devices only; no other runtime runs there.
-    simulated: ClassVar[bool] = False
     #: Recipes of its formats that it never computes as they promise, with the reason: known before anything runs.
     refuses: ClassVar[Mapping[str, str]] = {}
     #: Options of its own: name to the values it takes, the default first. Each value is a case of its own.

@@ -16,7 +16,6 @@ class Sim(Runtime):
 
     formats: ClassVar[tuple[str, ...]] = (FORMAT,)
     device_kinds: ClassVar[tuple[str, ...]] = ("sim",)
-    simulated: ClassVar[bool] = True
 
     def import_library(self) -> None:
         """There is none."""
