@@ -179,8 +179,8 @@ class WarmUp:
 
     runs: int
     seconds: float
-    #: The medians of the last two stretches were within 2 %.
-    stable: bool
+    #: The medians of the last two stretches were within 2 %; None where the runtime warms up by itself.
+    stable: bool | None
 
 
 @dataclass(frozen=True, kw_only=True)

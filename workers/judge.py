@@ -34,7 +34,7 @@ def judge(
     flags = []
     if timings.iqr_over_median > _NOISY_IQR:
         flags.append("noisy")
-    if not measurement.warm_up.stable:
+    if measurement.warm_up.stable is False:
         flags.append("warm_up_unstable")
     if (steal := _mean(telemetry, "steal")) is not None and steal > _STEAL_LIMIT:
         flags.append("cpu_stolen")

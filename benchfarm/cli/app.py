@@ -8,6 +8,7 @@ import typer
 
 from benchfarm import __version__
 from benchfarm.cli import (
+    android,
     db,
     devices,
     doctor,
@@ -44,6 +45,7 @@ app.add_typer(profile.app, name="profile")
 app.add_typer(models.app, name="models")
 app.add_typer(runtimes.app, name="runtimes")
 app.add_typer(devices.app, name="devices")
+app.add_typer(android.app, name="android")
 app.add_typer(hosts.app, name="hosts")
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(results.app, name="results")

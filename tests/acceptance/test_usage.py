@@ -124,7 +124,8 @@ def test_lists_are_json_where_asked(benchfarm: Command) -> None:
     assert document(benchfarm("results", "list", "--json")) == []
     assert "torchvision/resnet18" in document(benchfarm("models", "list", "resnet", "--json"))
     findings = document(benchfarm("doctor", "--json"))
-    assert {"data", "device", "runtime", "converter", "sensor", "model source"} == {item["seam"] for item in findings}
+    seams = {item["seam"] for item in findings} - {"phone", "phone tool"}  # what hangs on this machine
+    assert {"data", "device", "runtime", "converter", "sensor", "model source", "android"} == seams
     assert all(item["ok"] or item["detail"] for item in findings)
 
 

@@ -16,6 +16,11 @@ from workers.contract import MeasureTask
 from workers.errors import UnsupportedError
 from workers.runtimes.runtime import LoadedModel, Runtime
 
+#: Every tool by its name, which is its runtime's.
+PHONE_TOOLS: Mapping[str, PhoneTool] = {
+    tool.binary: tool for tool in (BenchmarkModel(), ExecutorRunner(), OrtPerfTest())
+}
+
 
 class PhoneRuntime(Runtime):
     """A tool as a runtime: name, formats and options for plans; it loads nothing here."""
@@ -49,7 +54,7 @@ class PhoneRuntime(Runtime):
 class BenchmarkModelRuntime(PhoneRuntime):
     """TensorFlow Lite's and LiteRT's benchmark_model."""
 
-    tool: ClassVar[PhoneTool] = BenchmarkModel()
+    tool: ClassVar[PhoneTool] = PHONE_TOOLS[BenchmarkModel.binary]
     formats: ClassVar[tuple[str, ...]] = BenchmarkModel.formats
     options: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "delegate": BenchmarkModel.delegates,
@@ -60,14 +65,14 @@ class BenchmarkModelRuntime(PhoneRuntime):
 class ExecutorRunnerRuntime(PhoneRuntime):
     """ExecuTorch's executor_runner: a program's delegates were chosen when it was made."""
 
-    tool: ClassVar[PhoneTool] = ExecutorRunner()
+    tool: ClassVar[PhoneTool] = PHONE_TOOLS[ExecutorRunner.binary]
     formats: ClassVar[tuple[str, ...]] = ExecutorRunner.formats
 
 
 class OrtPerfTestRuntime(PhoneRuntime):
     """ONNX Runtime's onnxruntime_perf_test."""
 
-    tool: ClassVar[PhoneTool] = OrtPerfTest()
+    tool: ClassVar[PhoneTool] = PHONE_TOOLS[OrtPerfTest.binary]
     formats: ClassVar[tuple[str, ...]] = OrtPerfTest.formats
     options: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "delegate": OrtPerfTest.delegates,

@@ -1,0 +1,3 @@
+"""Tests of phones."""
+
+from __future__ import annotations

@@ -1,0 +1,81 @@
+"""What a phone told of itself, second after second: kept small, for forty phones' worth lies in one process."""
+
+from __future__ import annotations
+
+import math
+import threading
+import zlib
+from dataclasses import dataclass
+
+from workers.android.snapshot import Snapshot, read_snapshot
+
+#: Compressed, of one phone: about a quarter of an hour at full rate, then ever coarser.
+_LIMIT_BYTES = 2 << 20
+#: Nobody asks for more.
+_LIMIT_AGE_S = 2 * 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    at: float
+    packed: bytes
+    full: bool
+
+    def read(self) -> Snapshot:
+        return read_snapshot(zlib.decompress(self.packed).decode(), self.at)
+
+
+class PhoneHistory:
+    """Snapshots of one phone. Their text is kept compressed and read when it is asked for: most of it never is."""
+
+    def __init__(self) -> None:
+        """Nothing was told yet."""
+        self._lock = threading.Lock()
+        self._kept: list[_Kept] = []
+        self._bytes = 0
+        #: The newest, and the newest full one: asked for again and again, read once.
+        self._read: dict[bool, Snapshot] = {}
+
+    def add(self, text: str, at: float, *, full: bool) -> None:
+        """Keep one.
+
+        Args:
+            text: what the script printed.
+            at: epoch seconds.
+            full: whether Android's services were asked as well.
+        """
+        kept = _Kept(at, zlib.compress(text.encode(errors="replace"), 1), full)
+        with self._lock:
+            self._kept.append(kept)
+            self._bytes += len(kept.packed)
+            self._read.pop(False, None)
+            if full:
+                self._read.pop(True, None)
+            if self._bytes > _LIMIT_BYTES or at - self._kept[0].at > _LIMIT_AGE_S:
+                self._thin(at)
+
+    def latest(self, *, full: bool = False) -> Snapshot | None:
+        """The newest, or the newest full one; None while there is none."""
+        with self._lock:
+            if full not in self._read:
+                found = next((kept for kept in reversed(self._kept) if kept.full or not full), None)
+                if found is None:
+                    return None
+                self._read[full] = found.read()
+            return self._read[full]
+
+    def between(self, since: float, until: float = math.inf) -> tuple[Snapshot, ...]:
+        """Those of a window (epoch seconds), the oldest first."""
+        with self._lock:
+            chosen = [kept for kept in self._kept if since <= kept.at <= until]
+        return tuple(kept.read() for kept in chosen)
+
+    def _thin(self, now: float) -> None:
+        """Every other one of the older half goes: a long run keeps its beginning, at a lower rate."""
+        fresh = [kept for kept in self._kept if now - kept.at <= _LIMIT_AGE_S]
+        self._bytes = sum(len(kept.packed) for kept in fresh)
+        while self._bytes > _LIMIT_BYTES and len(fresh) > 2:
+            half = len(fresh) // 2
+            fresh = fresh[:half:2] + fresh[half:]
+            self._bytes = sum(len(kept.packed) for kept in fresh)
+        self._kept = fresh
