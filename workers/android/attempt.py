@@ -9,12 +9,13 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from workers.android import cache, job, preparation
+from workers.android.gate import power_facts
 from workers.android.history import PhoneHistory
 from workers.android.job import Invocation, JobState
 from workers.android.job_loop import JOB, JobSpec, job_id
@@ -75,6 +76,8 @@ class PhoneAttempt:
         self._began, self._deadline = time.time(), time.monotonic() + order.limits.deadline_s
         #: What belongs to the environment fingerprint.
         self.environment: dict[str, str] = {}
+        #: Nothing of it is on the phone, proven.
+        self.left_clean = True
 
     @property
     def job_id(self) -> str:
@@ -138,6 +141,7 @@ class PhoneAttempt:
         phone = self._reached()
         if left := clean(phone):
             self._say(f"found on the phone and cleared away: {left}")
+        self.left_clean = False
         provisioned = ensure_tool(phone, tool, delegate)
         artifact = Path(order.paths["artifact"])
         wanted = cache.Wanted(sha256=order.inputs["artifact"], local=artifact, bytes=artifact.stat().st_size)
@@ -150,6 +154,7 @@ class PhoneAttempt:
             self._say(f"prepared: {prepared}")
             self.environment = {
                 "tool": tool.label,
+                **power_facts(route.history.latest(full=True)),
                 **{f"prepared_{name}": "yes" for name in prepared.done},
                 **{f"prepared_{name}": "unsupported" for name in prepared.unsupported},
             }
@@ -164,6 +169,7 @@ class PhoneAttempt:
             return
         try:
             clean(phone)
+            self.left_clean = True
         except AttemptError as error:
             self._say(f"clearing up: {error.message}")
             if not isinstance(error, PhoneLostError):
@@ -188,13 +194,13 @@ class PhoneAttempt:
         )
 
     def _run(self, provisioned: Provisioned, spec: JobSpec, tell_started: Callable[[], None]) -> list[Sample]:
-        """Start the job and watch it until it is over, or has told enough."""
+        """Start the job, watch it until it has told enough, and take what it says of itself in the end."""
         phone = self._reached()
         job.start(phone, spec)
         tell_started()
         began = time.monotonic()
         samples: list[Sample] = []
-        pause_s = _FIRST_LOOK_S
+        pause_s, stopping = _FIRST_LOOK_S, False
         sustained = self._task.options.mode == "sustained"
         self._pause(0.0 if sustained else seconds_each(self._task) * spec.least * 0.9)
         while True:
@@ -212,15 +218,16 @@ class PhoneAttempt:
             samples += [self._sample(one, began) for one in seen.invocations]
             if seen.more:
                 continue
-            if seen.state == JobState.DONE or (not sustained and spec.most > spec.least and self._is_enough(samples)):
-                break
+            if seen.state == JobState.DONE:
+                return self._with_files(phone, spec, samples) if spec.keep else samples
             if seen.state == JobState.DEAD:
                 raise self._died(seen.why)
+            if not stopping and not sustained and self._is_enough(samples):
+                stopping, pause_s = True, _FIRST_LOOK_S
+                with suppress(PhoneLostError):  # it is told again, or ends by itself
+                    job.stop(phone, spec)
             self._pause(pause_s)
             pause_s = min(pause_s * _LOOK_GROWTH, _LONGEST_LOOK_S)
-        if self._tool.keep and seen.state == JobState.DONE:
-            samples = self._with_files(phone, spec, samples)
-        return samples
 
     def _is_enough(self, samples: list[Sample]) -> bool:
         busy_s = sum(sample.ended - sample.began for sample in samples)

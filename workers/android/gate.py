@@ -97,7 +97,7 @@ def power_facts(snapshot: Snapshot | None) -> dict[str, str]:
         snapshot: the newest full one; None where there is none yet.
 
     Returns:
-        Fact to words: what feeds the phone, screen, battery saver, and clusters whose clock is limited.
+        Fact to words: what feeds the phone, screen, battery saver.
     """
     if snapshot is None or snapshot.battery is None:
         return {}
@@ -107,11 +107,4 @@ def power_facts(snapshot: Snapshot | None) -> dict[str, str]:
         facts["screen"] = "on" if snapshot.screen.on else "off"
     if snapshot.screen is not None and snapshot.screen.battery_saver is not None:
         facts["battery_saver"] = "on" if snapshot.screen.battery_saver else "off"
-    limited = [
-        f"{policy.name} {limit_khz / 1e6:.2f} of {top_khz / 1e6:.2f} GHz"
-        for policy in snapshot.clocks.policies
-        if (limit_khz := policy.limit_khz.value) and (top_khz := policy.top_khz.value) and limit_khz < top_khz
-    ]
-    if snapshot.clocks.policies:
-        facts["clock_limits"] = ", ".join(limited) or "none"
     return facts

@@ -23,19 +23,16 @@ from workers.android.rack import KnownPhone, Rack
 from workers.android.settings import Settings, load_settings
 from workers.android.telemetry import readings
 from workers.android.tools.tool import PhoneTool
+from workers.contract import Measurement
 from workers.devices.device import Carried, CarryingDriver, Errand
 from workers.errors import AttemptError, Cause
 from workers.host_monitor import FOREIGN_WINDOW_S, HostMonitor
 from workers.report import GateReading
-from workers.runtimes.phone_tools import BenchmarkModelRuntime, ExecutorRunnerRuntime, OrtPerfTestRuntime
+from workers.runtimes.phone_tools import PHONE_TOOLS
 
 if TYPE_CHECKING:
     from workers.android.adb import AdbServer
 
-#: By the name of the runtime.
-_TOOLS: dict[str, PhoneTool] = {
-    runtime.tool.binary: runtime.tool for runtime in (BenchmarkModelRuntime, ExecutorRunnerRuntime, OrtPerfTestRuntime)
-}
 #: Phones are looked at once a second: a window of foreign load has its borders within so long.
 _LOOK_BACK_S = FOREIGN_WINDOW_S + 1.6
 #: Idle power before a run is taken from so long before it.
@@ -145,18 +142,19 @@ class AndroidPhones(CarryingDriver):
         finally:
             with self._lock:
                 self._jobs.pop(key, None)
+            if not attempt.left_clean and (phone := route.reach()) is not None:
+                # It was away when it was to be cleared up, and was met again while its job was spared.
+                with suppress(AttemptError):
+                    clean(phone)
         result = attempt.result(measured)
         model = str(known.identity.attributes.get("model") or "")
         snapshots = known.history.between(measured.timed_from - _IDLE_S, measured.timed_to + _LOOK_BACK_S)
-        spent = energy(
-            snapshots,
-            measured.timed_from,
-            measured.timed_to,
-            measured.timed_from - _IDLE_S,
-            result.started_at,
-            round(measured.timings.iterations * measured.timings.inner_iterations * task.options.batch),
-            model=model,
-        )
+        idle = measured.timed_from - _IDLE_S, result.started_at
+        inferences = _inferences(measured, task.options.batch)
+        spent = energy(snapshots, measured.timed_from, measured.timed_to, *idle, inferences, model=model)
+        if spent.quality == "ok":
+            why = "starting the tool and loading the model, once for each invocation, are in it"
+            spent = replace(spent, quality="partial", why=why)
         told = readings(snapshots, measured.timed_from, measured.timed_to, model=model)
         return Carried(result=result, telemetry=told, energy=spent)
 
@@ -193,7 +191,7 @@ class AndroidPhones(CarryingDriver):
     def _description(self, known: KnownPhone) -> DeviceDescription:
         attributes = dict(known.identity.attributes)
         abis = _texts(attributes.get("abis"))
-        attributes["runtimes"] = tuple(name for name in _TOOLS if self._settings.tool(name, abis) is not None)
+        attributes["runtimes"] = tuple(name for name in PHONE_TOOLS if self._settings.tool(name, abis) is not None)
         if known.identity.note is not None:
             attributes["note"] = known.identity.note
         if known.remedy is not None:
@@ -209,8 +207,14 @@ class AndroidPhones(CarryingDriver):
         )
 
 
+def _inferences(measured: Measurement, batch: int) -> int:
+    """All that ran between the beginning of the first invocation and the end of the last."""
+    timings = measured.timings
+    return (timings.iterations * timings.inner_iterations + measured.warm_up.runs) * batch
+
+
 def _tool(runtime: str) -> PhoneTool:
-    found = _TOOLS.get(runtime)
+    found = PHONE_TOOLS.get(runtime)
     if found is None:
         raise AttemptError(Cause.BUG, "no_tool", f"{runtime} is no tool of phones")
     return found

@@ -115,7 +115,13 @@ class Texts:
 
     def _is_busy(self) -> bool:
         """Whether a tool that says when it computes is alive."""
-        return any(self._is_ours(entry.name) for entry in (self._folder / "fake" / "busy").iterdir())
+        is_busy = False
+        for entry in (self._folder / "fake" / "busy").iterdir():
+            if self._is_ours(entry.name):
+                is_busy = True
+            else:
+                entry.unlink(missing_ok=True)
+        return is_busy
 
     def _is_ours(self, pid: str) -> bool:
         """Whether that process runs on this phone: a pid may be somebody else's by now."""

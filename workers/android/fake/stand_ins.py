@@ -41,7 +41,8 @@ for word; do
     require_full_delegation) require_full_delegation=$value ;;
   esac
 done
-bit() {{ case $1 in true|1) echo 1 ;; *) echo 0 ;; esac; }}
+# No command substitutions: each would cost a process, and racks of phones run many of these.
+is() {{ case $1 in true|1) bit=1 ;; *) bit=0; return 1 ;; esac; }}
 echo "INFO: STARTING!"
 echo "INFO: Log parameter values verbosely: [0]"
 echo "INFO: Min num runs: [$num_runs]"
@@ -50,19 +51,21 @@ echo "INFO: Num threads: [$num_threads]"
 echo "INFO: Graph: [$graph]"
 echo "INFO: #threads used for CPU inference: [$num_threads]"
 name=
-if [ "$(bit "$use_gpu")" = 1 ]; then
+if is "$use_gpu"; then
   name=GPU kind=gpu class=TfLiteGpuDelegateV2
   echo "INFO: Use gpu: [1]"
-  echo "INFO: Allow lower precision in gpu: [$(bit "$gpu_precision_loss_allowed")]"
-elif [ "$(bit "$use_nnapi")" = 1 ]; then
+  is "$gpu_precision_loss_allowed"
+  echo "INFO: Allow lower precision in gpu: [$bit]"
+elif is "$use_nnapi"; then
   name=NNAPI kind=nnapi class=TfLiteNnapiDelegate
   echo "INFO: Use NNAPI: [1]"
 elif [ -n "$external_delegate_path" ]; then
   name=EXTERNAL kind=external class=TfLiteQnnDelegate
   echo "INFO: External delegate path: [$external_delegate_path]"
 else
-  echo "INFO: Use xnnpack: [$(bit "$use_xnnpack")]"
-  [ "$(bit "$xnnpack_force_fp16")" = 0 ] || echo "INFO: XNNPACK force fp16: [1]"
+  is "$use_xnnpack"
+  echo "INFO: Use xnnpack: [$bit]"
+  ! is "$xnnpack_force_fp16" || echo "INFO: XNNPACK force fp16: [1]"
 fi
 if ! [ -r "$graph" ]; then
   echo "ERROR: Could not open '$graph'."
@@ -87,7 +90,7 @@ if [ -n "$name" ]; then
       echo "INFO: Though $name delegate is explicitly applied, the model graph will not be executed by the delegate." ;;
     *) echo "WARN: $name acceleration is unsupported on this platform." ;;
   esac
-  if [ "$share" != full ] && [ "$(bit "$require_full_delegation")" = 1 ]; then
+  if [ "$share" != full ] && is "$require_full_delegation"; then
     echo "ERROR: Disallowed CPU fallback detected."
     echo "ERROR: Benchmarking failed."
     exit 1
@@ -96,15 +99,12 @@ fi
 if [ "$share" != full ]; then
   echo "INFO: Created TensorFlow Lite XNNPACK delegate for CPU."
 fi
-size=$(stat -L -c %s "$graph")
-echo "INFO: The input model file size (MB): $((size / 1000000)).$((size / 1000 % 1000))"
 # The phone gets warm while this is there, and its process lives.
 echo > /fake/busy/$$
 """
 
 #: Its times are not measured: the run lasts as long as it was told to, and that is all.
 _SLEEP = f"""
-trap 'rm -f /fake/busy/$$; exit 143' TERM HUP INT
 echo "INFO: Initialized session in 12.5ms."
 limit="but terminate if exceeding 150 seconds."
 echo "INFO: Running benchmark for at least 1 iterations and at least 0.5 seconds $limit"
@@ -117,7 +117,6 @@ echo
 echo "INFO: Inference timings in us: Init: 12500, First inference: 1500, Warmup (avg): 1171.7, Inference (avg): 1002.5"
 echo "INFO: {APPROXIMATE}"
 echo "INFO: Memory footprint delta from the start of the tool (MB): init=4.1 overall=6.2"
-rm -f /fake/busy/$$
 """
 
 
