@@ -12,7 +12,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import resource
 import shutil
 import statistics
 import sys
@@ -170,7 +169,7 @@ def crowd(running: Host, phones: int, rounds: int, rack: FakeRack) -> tuple[floa
     """
     models = [running.model(number) for number in range(rounds)]
     mine, theirs = psutil.Process(), psutil.Process(rack.pid)
-    before = _cpu_s(mine), _cpu_s(theirs), resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
+    before = _cpu_s(mine), _cpu_s(theirs), _machine_s()
     began = time.monotonic()
     todo = {key: list(models) for key in running.online()}
     at_work = {running.start(key, todo[key].pop(0)): key for key in todo}
@@ -185,15 +184,21 @@ def crowd(running: Host, phones: int, rounds: int, rack: FakeRack) -> tuple[floa
         if time.monotonic() - began > _PATIENCE_S:
             raise RuntimeError(f"{len(at_work)} runs do not end")
     wall_s = time.monotonic() - began
-    seen = {
+    seen: dict[str, Any] = {
         "runs": phones * rounds,
         "run_wall_p50_s": statistics.median(walls),
         "run_wall_max_s": max(walls),
         "agent_cpu_ms_per_run": (_cpu_s(mine) - before[0]) / len(walls) * 1e3,
-        # Its shells' processes, once they have ended, with it; not the tools, which end by themselves.
+        # With its shells' processes that have ended; not with the jobs, which nobody of it waits for.
         "played_phones_cpu_ms_per_run": (_cpu_s(theirs) - before[1]) / len(walls) * 1e3,
     }
+    seen["machine_busy_cores"] = (_machine_s() - before[2]) / wall_s
     return wall_s, seen
+
+
+def _machine_s() -> float:
+    times = psutil.cpu_times()
+    return float(times.user + times.nice + times.system)
 
 
 def _cpu_s(process: psutil.Process) -> float:

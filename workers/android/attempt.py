@@ -38,6 +38,8 @@ GRACE_S = 60.0
 CACHE_BYTES = 4 << 30
 #: Looking costs the phone's CPU: first when the job may be over, then soon, then ever more seldom up to once a second.
 _FIRST_LOOK_S, _LONGEST_LOOK_S, _LOOK_GROWTH = 0.1, 1.0, 1.4
+#: What the phone's heartbeat tells is looked at so often.
+_STEP_S = 0.25
 #: Invocations for the time without the profiler that a profile is told beside.
 _UNPROFILED = 3
 #: From here on Android itself throttles hard: "severe".
@@ -209,7 +211,6 @@ class PhoneAttempt:
             if time.monotonic() > self._deadline:
                 limit_s = self._order.limits.deadline_s
                 raise AttemptError(Cause.MODEL, "hung", f"no result after {limit_s:.0f} s; the tool was ended")
-            self._refuse_heat()
             try:
                 seen = job.progress(phone, spec, len(samples))
             except PhoneLostError as error:
@@ -328,7 +329,12 @@ class PhoneAttempt:
         return load_examples(Path(path)).shapes() if path is not None else {}
 
     def _pause(self, seconds: float) -> None:
-        self._ending.wait(max(0.0, min(seconds, self._deadline - time.monotonic())))
+        """Leave the phone in peace for a while; its heartbeat goes on, and what that tells ends the pause."""
+        until = min(time.monotonic() + seconds, self._deadline)
+        while (left_s := until - time.monotonic()) > 0 and not self._ending.wait(min(left_s, _STEP_S)):
+            self._refuse_heat()
+            if self._route.reach() is None:
+                return
 
     def _say(self, text: str) -> None:
         with self._log.open("a", encoding="utf-8") as file:

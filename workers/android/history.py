@@ -7,10 +7,12 @@ import threading
 import zlib
 from dataclasses import dataclass
 
-from workers.android.snapshot import Snapshot, read_snapshot
+from workers.android.snapshot import FULL_EVERY, Snapshot, read_snapshot
 
-#: Compressed, of one phone: about a quarter of an hour at full rate, then ever coarser.
-_LIMIT_BYTES = 2 << 20
+#: Compressed, of one phone: about a quarter of an hour at full rate, then coarser. It is thinned to the second figure.
+_LIMIT_BYTES, _ROOMY_BYTES = 2 << 20, 3 << 19
+#: Never thinned: what the next gate and the present run look at.
+_FRESH_S = 300.0
 #: Nobody asks for more.
 _LIMIT_AGE_S = 2 * 3600.0
 
@@ -33,6 +35,8 @@ class PhoneHistory:
         self._lock = threading.Lock()
         self._kept: list[_Kept] = []
         self._bytes = 0
+        #: Of those that are not fresh, where it was thinned.
+        self._spacing_s = float(FULL_EVERY)
         #: The newest, and the newest full one: asked for again and again, read once.
         self._read: dict[bool, Snapshot] = {}
 
@@ -71,11 +75,22 @@ class PhoneHistory:
         return tuple(kept.read() for kept in chosen)
 
     def _thin(self, now: float) -> None:
-        """Every other one of the older half goes: a long run keeps its beginning, at a lower rate."""
-        fresh = [kept for kept in self._kept if now - kept.at <= _LIMIT_AGE_S]
-        self._bytes = sum(len(kept.packed) for kept in fresh)
-        while self._bytes > _LIMIT_BYTES and len(fresh) > 2:
-            half = len(fresh) // 2
-            fresh = fresh[:half:2] + fresh[half:]
-            self._bytes = sum(len(kept.packed) for kept in fresh)
-        self._kept = fresh
+        """What is older goes, but for full ones ever further apart: a long run keeps all of its length, coarser."""
+        self._keep([kept for kept in self._kept if now - kept.at <= _LIMIT_AGE_S])
+        while self._bytes > _ROOMY_BYTES:
+            thinned: list[_Kept] = []
+            last = float("-inf")
+            for kept in self._kept:
+                if now - kept.at <= _FRESH_S:
+                    thinned.append(kept)
+                elif kept.full and kept.at - last >= self._spacing_s - 1:  # beats are not quite a second apart
+                    thinned.append(kept)
+                    last = kept.at
+            self._keep(thinned)
+            if self._bytes > _ROOMY_BYTES and self._spacing_s <= _LIMIT_AGE_S:
+                self._spacing_s *= 2
+            elif self._bytes > _ROOMY_BYTES:  # dumps so long that five minutes of them are too much
+                self._keep(thinned[len(thinned) // 4 + 1 :])
+
+    def _keep(self, kept: list[_Kept]) -> None:
+        self._kept, self._bytes = kept, sum(len(one.packed) for one in kept)

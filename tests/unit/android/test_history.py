@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from itertools import pairwise
 
 from workers.android.history import PhoneHistory
 
@@ -34,6 +35,15 @@ def test_a_long_run_keeps_its_beginning_and_its_end() -> None:
         history.add(text_of(at, chance.randbytes(2000).hex()), float(at), full=at % 5 == 0)
     kept = [snapshot.at for snapshot in history.between(0)]
     assert kept[0] == 0
-    assert kept[-300:] == [float(at) for at in range(3300, 3600)]
+    assert kept[-290:] == [float(at) for at in range(3310, 3600)]
     assert len(kept) * 2000 < LIMIT_BYTES * 1.1
-    assert max(after - before for before, after in zip(kept, kept[1:], strict=False)) < 120
+    assert max(after - before for before, after in pairwise(kept)) < 60
+
+
+def test_a_phone_that_tells_far_too_much_fills_no_memory() -> None:
+    history, chance = PhoneHistory(), random.Random(1)
+    for at in range(300):
+        history.add(text_of(at, chance.randbytes(25_000).hex()), float(at), full=True)
+    kept = [snapshot.at for snapshot in history.between(0)]
+    assert kept[-1] == 299
+    assert 10 < len(kept) < LIMIT_BYTES / 25_000

@@ -33,10 +33,10 @@ def test_the_labs_command_hears_which_port(tmp_path: Path) -> None:
 def test_a_command_that_fails_says_why() -> None:
     with lab() as made:
         key = with_phone(made, "usb:1-4")
+        code = "import sys; print('no such hub:', *sys.argv[1:]); sys.exit(3)"
+        command = [sys.executable, "-c", code, "{hub}", "port", "{hub_port}"]
         with pytest.raises(AttemptError, match=r"ended 3: no such hub: 1 port 4"):
-            script = "print('no such hub:', *sys.argv[1:]); sys.exit(3)"
-            words = ["{hub}", "port", "{hub_port}"]
-            recovery.cycle_usb_power(made.rack, key, [sys.executable, "-c", f"import sys; {script}", *words])
+            recovery.cycle_usb_power(made.rack, key, command)
         with pytest.raises(AttemptError, match="the lab's command"):
             recovery.cycle_usb_power(made.rack, key, ["/nonexistent/uhubctl"])
 
