@@ -201,7 +201,9 @@ class _Planner:
                 if why := runtime.refuses.get(variant.recipe):
                     self._unsupported(target, name, variant.recipe, why)
                 elif why := variant.why_not or why_not:
-                    spare = variant.why_not is None and request.runtimes is None
+                    spare = (
+                        variant.why_not is None and request.runtimes is None and _is_of_other_systems(runtime, target)
+                    )
                     self._unsupported(target, name, variant.recipe, why, variant.key if spare else None)
                     self._made.spare_conversions += self._links[variant.key] if spare else []
                 else:
@@ -341,6 +343,12 @@ def _why_no_runtime(runtime: Runtime, name: str, target: Target) -> str | None:
 def _is_for_others(runtime: Runtime, target: Target) -> bool:
     """Whether it is made for other kinds of devices: not even worth a line among what is unsupported."""
     return bool(target.devices) and not any(device.kind in runtime.device_kinds for device in target.devices)
+
+
+def _is_of_other_systems(runtime: Runtime, target: Target) -> bool:
+    """Whether no host of this system could have it, so that a host of another measures what is made here."""
+    systems = {str(device.host_description["system"]) for device in target.devices}
+    return all(runtime.why_not(system) is not None for system in systems)
 
 
 def _why_not_on(runtime: Runtime, name: str, device: RegisteredDevice) -> str | None:

@@ -52,6 +52,7 @@ class Canary:
 CANARIES = {
     "sim": Canary("sim/tiny", ("sim",)),
     "cpu": Canary("torchvision/mobilenet_v3_small", ("torch", "onnxruntime", "litert", "openvino", "executorch")),
+    "android": Canary("torchvision/mobilenet_v3_small", ("benchmark-model", "ort-perf-test", "executor-runner")),
 }
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import threading
-import time
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from workers.errors import AttemptError, Cause, classify
 from workers.host import describe_host, discover, load_drivers, load_sensors
 from workers.host_monitor import HostMonitor
 from workers.outbox import Outbox
+from workers.processes import boot_clock
 from workers.report import Report, as_sent
 from workers.spool import Spool
 
@@ -83,7 +83,7 @@ class HostAgent:
         self._inside: dict[int, _Inside] = {}
         #: The attempt at each place, whichever way it runs.
         self._at_place: dict[str, int] = {}
-        self._last_poll = _boot_clock()
+        self._last_poll = boot_clock()
         self._closed = threading.Event()
         #: A driver says that its devices changed.
         self._devices_stirred = threading.Event()
@@ -109,11 +109,10 @@ class HostAgent:
             device_at=lambda key: self._devices.get(key),
             own_pids=own_pids,
         )
-        self._own_runners = [driver for driver in self._drivers.values() if isinstance(driver, InProcessDriver)]
-        for driver in self._own_runners:
-            driver.open(self._tell_inside)
-        for each in self._drivers.values():
-            each.watch(self._devices_stirred.set)
+        for driver in self._drivers.values():
+            driver.watch(self._devices_stirred.set)
+            if isinstance(driver, InProcessDriver):
+                driver.open(self._tell_inside)
         self._threads = [
             threading.Thread(target=self._watch_lease, name="lease", daemon=True),
             threading.Thread(target=self._watch_devices, name="devices", daemon=True),
@@ -206,7 +205,7 @@ class HostAgent:
         """
         self._end_if_unpolled()
         with self._changed:
-            self._last_poll = _boot_clock()
+            self._last_poll = boot_clock()
             taken = self._outbox.take(since)
         for event in taken:
             self._spool.forget(event["attempt_id"], event["token"])
@@ -302,7 +301,7 @@ class HostAgent:
     def _end_if_unpolled(self) -> None:
         """End everything when nobody has polled for a lease: the dispatcher may have given our work to others."""
         with self._lock:
-            if _boot_clock() - self._last_poll <= self._lease_s:
+            if boot_clock() - self._last_poll <= self._lease_s:
                 return
             running = self._running()
         why = "nobody polled the agent for a lease"
@@ -399,9 +398,3 @@ def _identity(data: dict[str, Any]) -> tuple[int, str, str]:
     if not isinstance(attempt_id, int) or not isinstance(place, str):
         raise ContractError(f"an order for attempt {attempt_id!r} at {place!r}")
     return attempt_id, str(data.get("token")), place
-
-
-def _boot_clock() -> float:
-    """Seconds since boot, suspended time included where the system counts it: a lease runs on while a laptop sleeps."""
-    clock = getattr(time, "CLOCK_BOOTTIME", None)
-    return time.clock_gettime(clock) if clock is not None else time.monotonic()

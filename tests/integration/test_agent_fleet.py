@@ -200,8 +200,8 @@ def test_a_host_that_thaws_ends_its_work_even_if_it_is_polled_first(
 ) -> None:
     agent.start([order(HANGS)])
     event_of(agent, "started")
-    clock = workers.agent._boot_clock
-    monkeypatch.setattr(workers.agent, "_boot_clock", lambda: clock() + 3600)  # a frozen host notices no time pass
+    clock = workers.agent.boot_clock
+    monkeypatch.setattr(workers.agent, "boot_clock", lambda: clock() + 3600)  # a frozen host notices no time pass
     agent.poll(0, 0)
     assert failure_of(agent) == ("infrastructure", "lease_lost")
 
@@ -291,8 +291,8 @@ def test_simulated_attempts_are_cancelled_and_end_with_the_lease(
     assert agent.poll(0, 0)["running"] == [1, 2]
     agent.cancel([1], "the user wants it no more")
     assert failure_of(agent, 1) == ("user", "cancelled")
-    clock = workers.agent._boot_clock
-    monkeypatch.setattr(workers.agent, "_boot_clock", lambda: clock() + 3600)
+    clock = workers.agent.boot_clock
+    monkeypatch.setattr(workers.agent, "boot_clock", lambda: clock() + 3600)
     agent.poll(0, 0)
     assert failure_of(agent, 2) == ("infrastructure", "lease_lost")
 

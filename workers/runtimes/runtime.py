@@ -25,6 +25,7 @@ PLATFORMS = {
     "Linux GPU": ("Linux", "gpu"),
     "macOS CPU": ("Darwin", "cpu"),
     "macOS GPU and Neural Engine": ("Darwin", "mac"),
+    "Android": ("Android", "android"),
 }
 LINUX_CPU = "Linux x86-64 CPU"
 

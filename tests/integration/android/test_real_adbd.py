@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -15,15 +17,19 @@ from workers.android.adb import AdbServer
 
 
 @pytest.fixture(scope="module")
-def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Debian 13 with adbd, made once for the session."""
-    reason = why_not()
-    made = make_tree(tmp_path_factory.mktemp("debian")) if reason is None else reason
-    if isinstance(made, str):
-        if "CI" in os.environ:
-            pytest.fail(made)
-        pytest.skip(made)
-    return made
+def tree() -> Iterator[Path]:
+    """Debian 13 with adbd, made once for these tests and thrown away: it is large."""
+    folder = Path(tempfile.mkdtemp(prefix="benchfarm-debian-"))
+    try:
+        reason = why_not()
+        made = make_tree(folder) if reason is None else reason
+        if isinstance(made, str):
+            if "CI" in os.environ:
+                pytest.fail(made)
+            pytest.skip(made)
+        yield made
+    finally:
+        shutil.rmtree(folder)
 
 
 @pytest.fixture(scope="module")
