@@ -9,6 +9,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -85,12 +86,24 @@ class AdbUnderTest:
         return {**kept, **own, "ADB_MDNS_AUTO_CONNECT": "0"}
 
     def start(self) -> None:
-        """Start the server, or start it again."""
-        self("start-server")
+        """Start the server, or start it again. It ends with the thread that started it, whatever ends that."""
+        command = ["setpriv", "--pdeathsig", "TERM", "--", self.program, "server", "nodaemon"]
+        nothing = subprocess.DEVNULL
+        self._server = subprocess.Popen(
+            command, env=self.environment, stdin=nothing, stdout=nothing, stderr=nothing, start_new_session=True
+        )
+        wait_until(self._listens, 20, doing="the adb server listens")
+
+    def _listens(self) -> bool:
+        with suppress(OSError), socket.create_connection(("127.0.0.1", self.port), timeout=1):
+            return True
+        return False
 
     def kill(self) -> None:
-        """End the server, and wait until it is gone."""
+        """End the server that listens now, whoever started it, and wait until it is gone."""
         self("kill-server")
+        if self._server.poll() is None:
+            self._server.wait(timeout=20)
 
     def close(self) -> None:
         """End it for good."""
