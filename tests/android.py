@@ -70,7 +70,9 @@ class AdbUnderTest:
 
     @classmethod
     def of(cls, which: str) -> AdbUnderTest:
-        """With the system's adb or the carried one; skips where there is none."""
+        """With the system's adb or the carried one; skips where there is none, or no phone can be played to it."""
+        if (reason := why_not()) is not None:
+            _skip(reason)
         program = adb_programs()[which]
         if program is None:
             _skip(f"there is no {which} adb")
@@ -153,9 +155,7 @@ class AdbUnderTest:
 
 
 def play(adb: AdbUnderTest, *phones: dict[str, Any]) -> FakeRack:
-    """Play phones, plugged into the server and seen by it; skips where none can be played."""
-    if (reason := why_not()) is not None:
-        _skip(reason)
+    """Play phones, plugged into the server and seen by it."""
     rack = FakeRack(phones, adb_port=adb.port)
     try:
         for phone in rack.phones.values():

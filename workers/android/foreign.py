@@ -7,13 +7,15 @@ from itertools import pairwise
 
 from workers.android.energy import elapsed_s
 from workers.android.snapshot import Snapshot
+from workers.judge import FOREIGN_LOAD_LIMIT
 from workers.report import ForeignLoad
 
 
 def foreign_load(snapshots: Sequence[Snapshot], since: float, until: float) -> ForeignLoad:
     """Busy time of the phone less that of our job's processes, of the snapshots' own shells and of adb's daemon.
 
-    Steps in which our job ended are left out: what it used last is in the total and in no process.
+    What our job used last, when it ended, is in the total and in no process. Such a step counts as if all of it were
+    foreign where that is little, and not at all where it is not.
 
     Returns:
         The share of one core; None where the phone hides its CPU times, or the window has no two snapshots.
@@ -24,10 +26,12 @@ def foreign_load(snapshots: Sequence[Snapshot], since: float, until: float) -> F
         step_s = elapsed_s(before, after)
         if step_s is None or step_s <= 0 or before.cpu.busy_s is None or after.cpu.busy_s is None:
             continue
-        if _leader(before) is not None and _leader(before) != _leader(after):
-            continue
         ours_s = _of_job(before, after) + _of_watchers(before, after)
-        foreign_s += after.cpu.busy_s - before.cpu.busy_s - ours_s
+        others_s = after.cpu.busy_s - before.cpu.busy_s - ours_s
+        ended = _leader(before) is not None and _leader(before) != _leader(after)
+        if ended and others_s > FOREIGN_LOAD_LIMIT * step_s:
+            continue
+        foreign_s += others_s
         window_s += step_s
     if window_s <= 0:
         return ForeignLoad(share_of_core=None, window_s=0.0)

@@ -33,8 +33,8 @@ from workers.runtimes.phone_tools import PHONE_TOOLS
 if TYPE_CHECKING:
     from workers.android.adb import AdbServer
 
-#: Phones are looked at once a second: a window of foreign load has its borders within so long.
-_LOOK_BACK_S = FOREIGN_WINDOW_S + 1.6
+#: Phones are looked at once a second, and a look in which a job ended may say nothing: two good seconds lie in so many.
+_LOOK_BACK_S = FOREIGN_WINDOW_S + 4.0
 #: Idle power before a run is taken from so long before it.
 _IDLE_S = 60.0
 #: A phone says who it is within a second; one that hangs must not hold up the others.
