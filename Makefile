@@ -24,7 +24,8 @@ test: $(VENV)/.installed
 unit: $(VENV)/.installed
 	$(BIN)/python -m pytest tests/unit
 
-# What is killed, frozen, cut off and starved of disk; hosts of their own need root, iproute2, util-linux, PostgreSQL.
+# What is killed, frozen, cut off and starved of disk, and phones under a real adbd; hosts of their own need root, iproute2,
+# util-linux, PostgreSQL, debootstrap.
 faults: $(VENV)/.installed
 	$(BIN)/python -m pytest tests/faults
 

@@ -1,7 +1,8 @@
-"""The command line as in the acceptance tests."""
+"""The command line as in the acceptance tests, and adb servers as in the integration tests."""
 
 from __future__ import annotations
 
 from tests.acceptance.conftest import benchfarm
+from tests.integration.android.conftest import adb
 
-__all__ = ["benchfarm"]
+__all__ = ["adb", "benchfarm"]
