@@ -42,6 +42,8 @@ _MARKET_NAMES = (
     "ro.vendor.oplus.market.name",
     "ro.oppo.market.name",
 )
+#: Property of phones that are only played (`workers.android.fake`).
+PLAYED = "benchfarm.played"
 #: Serial numbers of boards that never got one. Runs of one character and of counted digits are found by rule.
 _PLACEHOLDERS = frozenset({"unknown", "default", "none", "null", "android", "serialno", "abcdef"})
 _COUNTED = "0123456789abcdef" * 2 + "1234567890" * 2 + "12345678901234567890abcdef"
@@ -121,6 +123,8 @@ def read_identity(text: str) -> Identity:
         "cores": _cores(parts.get("cores", "").strip()),
         "battery": present[1] == "true" if present is not None else None,
     }
+    if PLAYED in properties:
+        attributes["simulated"] = True  # its numbers must never be taken for a phone's
     boot_id = _tidy(parts.get("boot", ""))
     is_android = attributes["sdk"] is not None
     return Identity(

@@ -121,6 +121,12 @@ def measured(report: Report) -> Any:
     return report.result.measurement
 
 
+def test_a_phone_that_is_only_played_says_so(agent: HostAgent, rack: FakeRack) -> None:
+    place = key_of(agent, rack["a"])
+    [device] = [device for device in agent.hello()["devices"] if device["key"] == place]
+    assert device["attributes"]["simulated"] is True
+
+
 def test_a_run_is_told_with_all_that_was_seen(agent: HostAgent, home: Path, rack: FakeRack) -> None:
     phone = rack["a"]
     agent.start([order(home, key_of(agent, phone))])

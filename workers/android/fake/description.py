@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+from workers.android.identity import PLAYED
+
 FEATURES = ("shell_v2", "cmd", "stat_v2", "ls_v2", "fixed_push_mkdir", "sendrecv_v2")
 
 
@@ -61,6 +63,7 @@ class Description:
             "ro.product.cpu.abi": "arm64-v8a",
             "ro.product.cpu.abilist": "arm64-v8a,armeabi-v7a,armeabi",
             "sys.boot_completed": "1",
+            PLAYED: "1",
             **VENDORS[self.vendor].properties,
             **self.properties,
         }
