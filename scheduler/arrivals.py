@@ -110,7 +110,7 @@ def _shared(
         select(devices.c.name, devices.c.host_id).where(
             devices.c.host_id.in_(others),
             devices.c.presence == "online",
-            one_of(devices.c.key, [device.key for device in found]),
+            one_of(devices.c.key, [device.key for device in found if device.presence == "online"]),
         )
     )
     row = rows.first()

@@ -48,9 +48,22 @@ def load_drivers(names: Sequence[str] | None = None, host_name: str | None = Non
     return drivers
 
 
-def discover_devices() -> list[DeviceDescription]:
-    """The devices of this host now."""
-    return [device for driver in load_drivers().values() for device in driver.discover()]
+def discover_devices(drivers: Sequence[str] | None = None, host_name: str | None = None) -> list[DeviceDescription]:
+    """The devices of this host now.
+
+    Args:
+        drivers: names of those to ask; None: all.
+        host_name: see `load_drivers`.
+
+    Raises:
+        UsageError: see `load_drivers`; or what a driver was configured with cannot be read.
+    """
+    loaded = load_drivers(drivers, host_name).values()
+    try:
+        return [device for driver in loaded for device in driver.discover()]
+    finally:
+        for driver in loaded:
+            driver.close()  # what it began to follow is an agent's to follow
 
 
 def discover(

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from device_registry.errors import UsageError
 from workers.errors import AttemptError
-from workers.host import load_drivers
+from workers.host import discover_devices
 from workers.ray_environment import find_token, parse_address
 from workers.ray_node import HOST_LABEL
 from workers.ray_process import RayNode, RayNodeError, RayNodeRefusedError
@@ -97,7 +97,7 @@ def join(
     _set("BENCHFARM_SIM", str(fleet.absolute()) if fleet is not None else None)
     _set("BENCHFARM_DRIVERS", ",".join(drivers) if drivers is not None else None)
     # What the agent would stumble over is said here, where somebody reads it.
-    found = [device for driver in load_drivers(drivers, name).values() for device in driver.discover()]
+    found = discover_devices(drivers, name)
     with _alone(home):
         sweep_ray_sessions(home / "spool")
         leaving_note(home).unlink(missing_ok=True)

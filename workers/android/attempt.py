@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from workers.android import cache, job, preparation
+from workers.android import cache, job, ownership, preparation
 from workers.android.gate import power_facts
 from workers.android.history import PhoneHistory
 from workers.android.job import Invocation, JobState
@@ -141,6 +141,7 @@ class PhoneAttempt:
         tool = chosen_tool(route.settings, self._tool.binary, route.abis)
         delegate = chosen_delegate(route.settings, asked_delegate(self._task))
         phone = self._reached()
+        ownership.take(phone)
         if left := clean(phone):
             self._say(f"found on the phone and cleared away: {left}")
         self.left_clean = False
@@ -171,6 +172,7 @@ class PhoneAttempt:
             return
         try:
             clean(phone)
+            ownership.release(phone)
             self.left_clean = True
         except AttemptError as error:
             self._say(f"clearing up: {error.message}")

@@ -17,8 +17,9 @@ from workers.android.energy import energy
 from workers.android.foreign import foreign_load
 from workers.android.gate import gate_checks
 from workers.android.leftovers import clean
+from workers.android.ownership import refuse_owned, release
 from workers.android.phone import Phone, PhoneLostError
-from workers.android.presence import Presence
+from workers.android.presence import Presence, remedy
 from workers.android.rack import KnownPhone, Rack
 from workers.android.settings import Settings, load_settings
 from workers.android.telemetry import readings
@@ -70,7 +71,10 @@ class AndroidPhones(CarryingDriver):
             return []
         if rack.failure is not None:
             raise RuntimeError("a thread that watches phones died") from rack.failure
-        return [self._description(phone) for phone in rack.phones()]
+        # One that is gone may hang on another host by now; but not while it is waited for.
+        gone = remedy(Presence.ABSENT)
+        known = [phone for phone in rack.phones() if phone.remedy != gone or phone.key in self._jobs]
+        return [self._description(phone) for phone in known]
 
     def watch(self, changed: Callable[[], None]) -> None:
         """See `DeviceDriver.watch`."""
@@ -146,6 +150,7 @@ class AndroidPhones(CarryingDriver):
                 # It was away when it was to be cleared up, and was met again while its job was spared.
                 with suppress(AttemptError):
                     clean(phone)
+                    release(phone)
         result = attempt.result(measured)
         model = str(known.identity.attributes.get("model") or "")
         snapshots = known.history.between(measured.timed_from - _IDLE_S, measured.timed_to + _LOOK_BACK_S)
@@ -178,9 +183,12 @@ class AndroidPhones(CarryingDriver):
 
     def _meet(self, key: str, phone: Phone) -> None:
         """A phone came: what others left on it is cleared away, but not the job that is waited for."""
+        refuse_owned(phone)
         with self._lock:
             spare = self._jobs.get(key)
         clean(phone, spare)
+        if spare is None:
+            release(phone)
 
     def _known(self, device: DeviceDescription) -> KnownPhone:
         known = self._rack.phone(device.key) if self._rack is not None else None

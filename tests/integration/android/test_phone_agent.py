@@ -185,6 +185,17 @@ def test_a_cable_that_comes_back_costs_no_run(agent: HostAgent, home: Path, rack
     assert is_clean(phone)
 
 
+def test_another_process_leaves_a_phone_at_work_alone(agent: HostAgent, home: Path, rack: FakeRack) -> None:
+    phone = rack["b"]
+    agent.start([order(home, key_of(agent, phone), seconds=4.0)])
+    event_of(agent, "started")
+    look = "from workers.host import discover_devices; print(*(d.presence for d in discover_devices(['android'])))"
+    seen = subprocess.run([sys.executable, "-c", look], capture_output=True, text=True, check=True, timeout=60)
+    assert sorted(seen.stdout.split()) == ["offline", "online"]  # this one it may not meet
+    assert measured(report_of(agent)).timings.iterations >= 7
+    assert is_clean(phone)
+
+
 def test_a_phone_that_stays_away_gives_its_job_back(
     agent: HostAgent, home: Path, rack: FakeRack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
