@@ -28,11 +28,11 @@ NORMAL_OF = 5
 #: Until the first canary; doubled with each, up to the longest.
 FIRST_PROBE_S = 60.0
 LONGEST_PROBE_S = 3600.0
-#: How long a device rests after its first failure; doubled with each in a row. After a gate that timed out, as long.
+#: How long a device rests after its first failure; doubled with each in a row. After what passes, as long.
 FIRST_REST_S = 10.0
 LONGEST_REST_S = 600.0
-#: The device was not as the gate wants it: no fault of its own.
-GATE_TIMEOUT = "gate_timeout"
+#: The device was not as the gate wants it, grew too hot or had no room: a rest may help, and it is not sick.
+PASSING = frozenset({"gate_timeout", "too_hot", "phone_full"})
 #: Failures of the infrastructure whose code begins so are the device's: it vanished, its transport broke.
 _DEVICE_CODE = "device_"
 
@@ -97,7 +97,7 @@ def after(health: Health, outcome: Outcome, *, normal_ms: float | None, now: dat
         return _after_canary(health, outcome, normal_ms) if health.probed else (health, None)
     if outcome.failure_cause is None:
         return replace(health, failures_in_row=0), None
-    if outcome.failure_cause == "device" and outcome.failure_code == GATE_TIMEOUT:
+    if outcome.failure_cause == "device" and outcome.failure_code in PASSING:
         return replace(health, not_before=now + timedelta(seconds=FIRST_REST_S)), None
     if not for_its_own_sake(outcome):
         return health, None
@@ -114,7 +114,7 @@ def after(health: Health, outcome: Outcome, *, normal_ms: float | None, now: dat
 def for_its_own_sake(outcome: Outcome) -> bool:
     """Whether an attempt failed for the device's sake."""
     if outcome.failure_cause == "device":
-        return outcome.failure_code != GATE_TIMEOUT
+        return outcome.failure_code not in PASSING
     return outcome.failure_cause == "infrastructure" and (outcome.failure_code or "").startswith(_DEVICE_CODE)
 
 

@@ -93,9 +93,10 @@ def _cases(connection: Connection, run_id: int) -> list[list[Any]]:
         .where(results.c.sweep_run_id == run_id, results.c.stale.is_(False))
         .order_by(results.c.id)
     )
-    cases: dict[tuple[str, int], list[Any]] = {}
+    cases: dict[tuple[str, int, str | None], list[Any]] = {}
     for row in rows:
-        cases.setdefault((row.case_key, row.device_id), []).append(row)
+        of_invocations = row.document["result"]["measurement"]["timings"].get("of_invocations")
+        cases.setdefault((row.case_key, row.device_id, of_invocations), []).append(row)
     return list(cases.values())
 
 

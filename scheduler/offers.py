@@ -51,6 +51,19 @@ def device_offers(description: Mapping[str, Any], kind: str) -> frozenset[str]:
     return frozenset(need("runtimes", name) for name in names if kind in registered[name].load().device_kinds)
 
 
+def own_offers(offers: frozenset[str], attributes: Mapping[str, Any]) -> frozenset[str]:
+    """What of its host's offers a device can do: a phone lists the runtimes that there is a program for.
+
+    Args:
+        offers: `device_offers` of its host.
+        attributes: of the device.
+    """
+    listed = attributes.get("runtimes")
+    if not isinstance(listed, list | tuple):
+        return offers
+    return offers & {need("runtimes", str(name)) for name in listed}
+
+
 def merged(seam: Seam, descriptions: Iterable[Mapping[str, Any]]) -> dict[str, BackendCapability]:
     """What several hosts can do together.
 

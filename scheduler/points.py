@@ -50,9 +50,11 @@ _ITS_MEDIANS = (
 )
 _KNOWN: Final = select(series.c.key, series.c.id, _ITS_MEDIANS).where(one_of(series.c.key, "keys"))
 _PROVENANCE: Final = select(_artifacts.c.key, _artifacts.c.provenance).where(one_of(_artifacts.c.key, "keys"))
+#: Where a report says what its times are of.
+_OF_INVOCATIONS = ("result", "measurement", "timings", "of_invocations")
 
-#: A case of a run on a device: (run, case key, device).
-_Case = tuple[int, str, int]
+#: A case of a run on a device: (run, case key, device), and the statistic that a tool printed of its invocations.
+_Case = tuple[int, str, int, str | None]
 
 
 def update_points(connection: Connection, taken: Sequence[tuple[Told, Any]], now: datetime) -> None:
@@ -65,7 +67,7 @@ def update_points(connection: Connection, taken: Sequence[tuple[Told, Any]], now
     """
     if not taken:
         return
-    latest = {_case(row): (told.report, row) for told, row in taken}
+    latest = {_case(told.report, row): (told.report, row) for told, row in taken}
     known = _known(connection, latest)
     repeats = _repeats(connection, taken, known)
     environments = _Environments(_conversion_versions(connection, {row.needs_key for _, row in latest.values()}))
@@ -105,8 +107,9 @@ def point_of(repeats: list[tuple[float, str]]) -> tuple[float, str, int]:
     return statistics.median(value for value, _ in repeats), worst, len(repeats)
 
 
-def _case(row: Any) -> _Case:
-    return row.sweep_run_id, row.case_key, row.device_id
+def _case(report: Report, row: Any) -> _Case:
+    assert report.result.measurement is not None
+    return row.sweep_run_id, row.case_key, row.device_id, report.result.measurement.timings.of_invocations
 
 
 class _Known(NamedTuple):
@@ -124,7 +127,7 @@ def _repeats(
     unkept = {case for case, before in known.items() if before.medians == ""}
     found: dict[_Case, list[tuple[float, str]]] = _from_results(connection, unkept) if unkept else {}
     for told, row in taken:
-        case = _case(row)
+        case = _case(told.report, row)
         if case in unkept:
             continue
         if case not in found:
@@ -142,6 +145,7 @@ def _from_results(connection: Connection, cases: Set[_Case]) -> dict[_Case, list
         _results.c.sweep_run_id,
         _results.c.case_key,
         _results.c.device_id,
+        _results.c.document[_OF_INVOCATIONS].as_string(),
         _results.c.p50_ms,
         _results.c.verdict,
     )
@@ -149,20 +153,20 @@ def _from_results(connection: Connection, cases: Set[_Case]) -> dict[_Case, list
         select(*columns)
         .join(jobs, jobs.c.id == _results.c.job_id)
         .where(
-            jobs.c.sweep_run_id.in_({run_id for run_id, _, _ in cases}),
-            one_of(jobs.c.case_key, {case_key for _, case_key, _ in cases}),
+            jobs.c.sweep_run_id.in_({case[0] for case in cases}),
+            one_of(jobs.c.case_key, {case[1] for case in cases}),
             _results.c.stale.is_(False),
         )
         .order_by(_results.c.id)
     )
     found: dict[_Case, list[tuple[float, str]]] = {}
     for *case, p50_ms, verdict in rows.all():
-        found.setdefault((case[0], case[1], case[2]), []).append((p50_ms, verdict))
+        found.setdefault((case[0], case[1], case[2], case[3]), []).append((p50_ms, verdict))
     return {case: repeats for case, repeats in found.items() if case in cases}
 
 
 def _identity(device_id: int, payload: str, of_invocations: str | None) -> dict[str, Any]:
-    of_what = f" of {of_invocations}s of invocations" if of_invocations is not None else ""
+    of_what = f" of invocation {of_invocations}s" if of_invocations is not None else ""
     statistic = f"median of process medians{of_what}"
     return {"device_id": device_id, **_task_identity(payload), "statistic": statistic}
 
@@ -199,7 +203,7 @@ def _known(connection: Connection, told: Mapping[_Case, tuple[Report, Any]]) -> 
     """The series of each case, made where there is none yet, and its point of the case's run."""
     keys = {case: _series_key(*_parts(one)) for case, one in told.items()}
     found: dict[tuple[str, int], _Known] = {}
-    for run_id in sorted({run_id for run_id, _, _ in told}):
+    for run_id in sorted({case[0] for case in told}):
         wanted = {key for case, key in keys.items() if case[0] == run_id}
         for key, series_id, medians in connection.execute(_KNOWN, {"keys": wanted, "run_id": run_id}).all():
             found[key, run_id] = _Known(series_id, medians)

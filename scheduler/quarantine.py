@@ -27,7 +27,7 @@ from device_registry.health import Outcome as Outcome
 from device_registry.registry import RegisteredDevice, devices, hosts, list_devices
 from scheduler import queue, runs
 from scheduler.ingest import results
-from scheduler.offers import device_offers, need
+from scheduler.offers import device_offers, need, own_offers
 from scheduler.plan import plan
 from scheduler.queue import sweep_runs
 from scheduler.request import Request
@@ -257,7 +257,7 @@ def _probe(
     canary = CANARIES.get(device.kind)
     if canary is None:
         return f"none is known for a {device.kind}"
-    offers = device_offers(device.host_description, device.kind)
+    offers = own_offers(device_offers(device.host_description, device.kind), device.attributes)
     runtime = next((name for name in canary.runtimes if need("runtimes", name) in offers), None)
     if runtime is None:
         return f"its host runs none of {', '.join(canary.runtimes)}"

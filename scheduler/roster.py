@@ -11,7 +11,7 @@ from sqlalchemy import Connection, select
 
 from device_registry.registry import RegisteredDevice, devices, list_devices, list_hosts
 from scheduler.fleet import Fleet, Place, Quiet
-from scheduler.offers import device_offers, slot_offers
+from scheduler.offers import device_offers, own_offers, slot_offers
 
 #: What must not run beside a measurement on a device of a kind; of all others: anything may.
 _QUIET: dict[str, Quiet] = {"cpu": "host", "mac": "host", "gpu": "accelerator"}
@@ -124,7 +124,7 @@ class Roster:
 
 
 def place_of(device: RegisteredDevice, offers: frozenset[str]) -> Place:
-    """A device as placement sees it."""
+    """A device as placement sees it; offers are those of its host to its kind."""
     return Place(
         key=device.key,
         host_id=device.host_id,
@@ -133,7 +133,7 @@ def place_of(device: RegisteredDevice, offers: frozenset[str]) -> Place:
         # What is simulated disturbs nothing, and is disturbed by nothing.
         quiet="none" if device.simulated else _QUIET.get(device.kind, "none"),
         attributes=device.selectable,
-        offers=offers,
+        offers=own_offers(offers, device.attributes),
     )
 
 

@@ -175,8 +175,11 @@ class Attempt:
         )
         if result.failure is not None:
             return replace(report, telemetry=brought.telemetry)
-        after = driver.check(device, self._bench.monitor, started, time.time(), own)
-        if result.measurement is None:
+        # Pushing, settings and clearing up are ours: of a measurement, the timed part is judged.
+        seen = result.measurement
+        window = (seen.timed_from, seen.timed_to) if seen is not None else (started, time.time())
+        after = driver.check(device, self._bench.monitor, *window, own)
+        if seen is None:
             return replace(report, gate_after=after, judgement=judge_profile(before, after))
         energy = brought.energy or Energy(quality="unsupported", why="the device does not tell")
         return _judged(report, after, brought.telemetry, energy)

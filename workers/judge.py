@@ -58,8 +58,8 @@ def _verdict(
     measurement: Measurement, before: GateReading, after: GateReading, telemetry: Sequence[Reading]
 ) -> tuple[Verdict, list[str]]:
     timings = measurement.timings
-    if busy := _foreign_load(before, after):
-        return "contaminated", busy
+    if spoilt := _foreign_load(before, after) + _not_ready(before):
+        return "contaminated", spoilt
     throttled = [f"{reading.sensor}: {reading.value:g} throttle events" for reading in _throttle_events(telemetry)]
     ratio, p = timings.drift_ratio, timings.drift_p
     if ratio is not None and p is not None and ratio > _DRIFT_LIMIT and p < _DRIFT_P:
@@ -79,6 +79,17 @@ def _foreign_load(before: GateReading, after: GateReading) -> list[str]:
         + (", ".join(gate.foreign_load.culprits) or "short-lived processes")
         for when, gate in (("before the run", before), ("during the run", after))
         if gate.foreign_load.share_of_core is not None and gate.foreign_load.share_of_core > FOREIGN_LOAD_LIMIT
+    ]
+
+
+def _not_ready(before: GateReading) -> list[str]:
+    """What a gate that was waited for in vain, or not at all, found wrong; foreign load is told by its share."""
+    if before.passed:
+        return []
+    return [
+        f"before the run: {name}: {text}"
+        for name, text in before.checks.items()
+        if name != "foreign_load" and text not in ("ok", "unknown")
     ]
 
 

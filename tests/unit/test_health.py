@@ -26,15 +26,18 @@ from device_registry.health import (
     probe_pause_s,
 )
 from tests.unit.builders import NOW
+from workers.android.phone import PhoneLostError
 
 WELL = Outcome(device_id=1, p50_ms=10.0)
-HOT = Outcome(device_id=1, failure_cause="device", failure_code="too_hot", failure_message="49 °C")
+SICK = Outcome(device_id=1, failure_cause="device", failure_code="sick", failure_message="it is sick")
 GONE = Outcome(device_id=1, failure_cause="infrastructure", failure_code="device_gone")
+HOT = Outcome(device_id=1, failure_cause="device", failure_code="too_hot")
+FULL = Outcome(device_id=1, failure_cause="device", failure_code="phone_full")
 GATED = Outcome(device_id=1, failure_cause="device", failure_code="gate_timeout")
 CRASHED = Outcome(device_id=1, failure_cause="model", failure_code="crashed")
 DISK_FULL = Outcome(device_id=1, failure_cause="infrastructure", failure_code="disk_full")
 #: Says something of the model or of the host, nothing of the device.
-NEITHER = (GATED, CRASHED, DISK_FULL)
+NEITHER = (GATED, HOT, FULL, CRASHED, DISK_FULL)
 
 
 def canary(outcome: Outcome, **changed: float) -> Outcome:
@@ -49,29 +52,35 @@ def through(health: Health, *outcomes: Outcome, known_ms: float | None = None, n
     return health
 
 
-PUT_ASIDE = through(Health(), HOT, HOT, HOT)
+PUT_ASIDE = through(Health(), SICK, SICK, SICK)
 
 
 def test_three_failures_in_a_row_for_its_own_sake_put_a_device_aside() -> None:
-    assert through(Health(), HOT, GONE).admin == "enabled"
-    health, why = after(through(Health(), HOT, GONE), HOT, normal_ms=None, now=NOW)
+    assert through(Health(), SICK, GONE).admin == "enabled"
+    health, why = after(through(Health(), SICK, GONE), SICK, normal_ms=None, now=NOW)
     assert (health.admin, health.admin_by, health.admin_why) == ("quarantined", FARM, why)
-    assert why == "failed 3 times in a row, last: 49 °C"
+    assert why == "failed 3 times in a row, last: it is sick"
     assert health.probe_at == NOW + timedelta(seconds=FIRST_PROBE_S)
 
 
+@pytest.mark.parametrize("code", [PhoneLostError("it went").code, "device_no_answer"])
+def test_a_phone_that_keeps_getting_lost_is_put_aside(code: str) -> None:
+    lost = Outcome(device_id=1, failure_cause="infrastructure", failure_code=code)
+    assert through(Health(), lost, lost, lost).admin == "quarantined"
+
+
 def test_a_success_breaks_the_row() -> None:
-    assert through(Health(), HOT, HOT, WELL, HOT, HOT).admin == "enabled"
+    assert through(Health(), SICK, SICK, WELL, SICK, SICK).admin == "enabled"
 
 
 @pytest.mark.parametrize("outcome", NEITHER, ids=lambda outcome: outcome.failure_code)
 def test_what_says_nothing_of_the_device_neither_counts_nor_breaks_the_row(outcome: Outcome) -> None:
     assert through(Health(), *[outcome] * 10).admin == "enabled"
-    assert through(Health(), HOT, outcome, HOT, outcome, HOT).admin == "quarantined"
+    assert through(Health(), SICK, outcome, SICK, outcome, SICK).admin == "quarantined"
 
 
 def test_a_device_rests_after_each_failure_the_longer_the_more_there_were() -> None:
-    rests = [through(Health(), *[HOT] * count).not_before for count in (1, 2, 3)]
+    rests = [through(Health(), *[SICK] * count).not_before for count in (1, 2, 3)]
     assert [(rest - NOW).total_seconds() for rest in rests if rest is not None] == [10.0, 20.0, 40.0]
     assert through(Health(), GATED).not_before == NOW + timedelta(seconds=10)
 
@@ -93,7 +102,7 @@ def test_a_canary_far_from_the_normal_time_fails(known_ms: float) -> None:
     assert why == f"its canary failed: took 10 ms, normal are {known_ms:g} ms"
 
 
-@pytest.mark.parametrize("outcome", [HOT, GONE, GATED, CRASHED], ids=lambda outcome: outcome.failure_code)
+@pytest.mark.parametrize("outcome", [SICK, GONE, GATED, CRASHED], ids=lambda outcome: outcome.failure_code)
 def test_a_canary_that_fails_asks_for_recovery(outcome: Outcome) -> None:
     health, why = after(PUT_ASIDE, canary(outcome), normal_ms=None, now=NOW)
     assert health == replace(PUT_ASIDE, probe_at=None)
@@ -131,8 +140,8 @@ def test_what_is_no_change_is_refused_and_says_what_is_so() -> None:
 
 
 def test_a_device_that_takes_no_work_is_not_put_aside_by_the_last_that_ran_there() -> None:
-    draining = administered(through(Health(), HOT, HOT), "draining", who="ada", why=None)
-    assert through(draining, HOT).admin == "draining"
+    draining = administered(through(Health(), SICK, SICK), "draining", who="ada", why=None)
+    assert through(draining, SICK).admin == "draining"
 
 
 def test_the_normal_time_is_the_median_of_the_first_five() -> None:
@@ -145,7 +154,7 @@ def test_probes_come_ever_later_but_at_least_hourly(probes: int) -> None:
     assert FIRST_PROBE_S <= probe_pause_s(probes) <= probe_pause_s(probes + 1) <= LONGEST_PROBE_S
 
 
-_OUTCOMES = st.sampled_from([WELL, HOT, GONE, *NEITHER])
+_OUTCOMES = st.sampled_from([WELL, SICK, GONE, *NEITHER])
 _PEOPLE = st.tuples(st.sampled_from(sorted(ADMIN_CHANGES)), st.sampled_from(["ada", FARM]))
 _EVENTS = st.one_of(_OUTCOMES, _OUTCOMES.map(canary), _PEOPLE)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -65,6 +66,24 @@ def test_foreign_load_without_a_culprit_is_put_down_to_short_lived_processes() -
 
 def test_foreign_load_at_the_limit_is_let_pass() -> None:
     assert judged(before=make_gate(FOREIGN_LOAD_LIMIT)).verdict == "valid"
+
+
+def test_a_device_that_was_not_ready_contaminates_and_every_failed_check_is_told() -> None:
+    checks = {
+        "battery_level": "battery at 4 %",
+        "skin_temperature": "skin at 41.5 C",
+        "snapshot": "ok",
+        "fan": "unknown",
+    }
+    gate = replace(make_gate(), passed=False, checks=checks)
+    reasons = ("before the run: battery_level: battery at 4 %", "before the run: skin_temperature: skin at 41.5 C")
+    assert judged(before=gate) == Judgement(verdict="contaminated", reasons=reasons)
+    assert judged(after=gate).verdict == "valid"  # a run warms a device
+
+
+def test_foreign_load_that_failed_the_gate_is_told_once() -> None:
+    gate = replace(BUSY, passed=False, checks={"foreign_load": "50% of a core"})
+    assert len(judged(before=gate).reasons) == 1
 
 
 @pytest.mark.parametrize("side", ["before", "after"])

@@ -11,7 +11,7 @@ from device_registry.errors import UsageError
 from device_registry.registry import RegisteredDevice
 from device_registry.selectors import parse_selector
 from scheduler.farm import chosen_devices
-from scheduler.offers import device_offers, merged, need, slot_offers
+from scheduler.offers import device_offers, merged, need, own_offers, slot_offers
 from scheduler.plan import Plan, plan
 from scheduler.request import Request
 from scheduler.targets import Spread, targets_of
@@ -102,6 +102,14 @@ def test_a_device_is_offered_what_runs_on_its_kind() -> None:
     description = make_host_description()
     assert need("runtimes", "torch") in device_offers(description, "cpu")
     assert need("runtimes", "torch") not in device_offers(description, "toaster")
+
+
+@pytest.mark.parametrize("make", [list, tuple])
+def test_a_phone_offers_only_the_runtimes_that_there_is_a_tool_for(make: type) -> None:
+    offers = frozenset({need("runtimes", "benchmark-model"), need("runtimes", "ort-perf-test")})
+    assert own_offers(offers, {}) == offers
+    assert own_offers(offers, {"runtimes": make(["ort-perf-test", "torch"])}) == {need("runtimes", "ort-perf-test")}
+    assert own_offers(offers, {"runtimes": make([])}) == frozenset()
 
 
 def refusal(request: Request, known: list[RegisteredDevice]) -> str:

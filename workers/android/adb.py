@@ -385,6 +385,7 @@ class AdbPhone:
         except ServerGoneError as error:
             raise PhoneLostError(f"{self._serial}: {error}", "no_adb_server") from error
         except (AdbTimeout, TimeoutError) as error:
-            raise PhoneLostError(f"{self._serial}: {doing} took longer than {deadline_s:.3g} s", "no_answer") from error
+            message = f"{self._serial}: {doing} took longer than {deadline_s:.3g} s"
+            raise PhoneLostError(message, "device_no_answer") from error
         except (AdbError, EOFError, ConnectionError, ValueError) as error:
             raise PhoneLostError(f"{self._serial} went during {doing}: {first_line(error)}") from error

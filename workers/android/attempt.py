@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +21,14 @@ from workers.android.job import Invocation, JobState
 from workers.android.job_loop import JOB, JobSpec, job_id
 from workers.android.leftovers import clean
 from workers.android.phone import Phone, PhoneLostError
+from workers.android.proof import printable, tidy
 from workers.android.provision import Provisioned, chosen_delegate, chosen_tool, ensure_tool
 from workers.android.settings import Settings
 from workers.android.shell import words
 from workers.android.snapshot import Snapshot
 from workers.android.summary import LEAST_INVOCATIONS, Sample, enough, measurement, seconds_each
 from workers.android.tools.tool import PhoneTool, asked_delegate, environment, least_proven, requires_full
-from workers.contract import Measurement, Order, Profile, Result
+from workers.contract import Measurement, Op, Order, Profile, Result
 from workers.errors import AttemptError, Cause
 from workers.examples import load_examples
 from workers.measure import longest_s
@@ -42,6 +43,10 @@ _FIRST_LOOK_S, _LONGEST_LOOK_S, _LOOK_GROWTH = 0.1, 1.0, 1.4
 _STEP_S = 0.25
 #: Invocations for the time without the profiler that a profile is told beside.
 _UNPROFILED = 3
+#: What the invocations of one attempt may print together: the log and the agent's memory are not the phone's to fill.
+_MOST_PRINTED = 64 << 20
+#: Invocations whose files are fetched at once.
+_FETCHED_AT_ONCE = 100
 #: From here on Android itself throttles hard: "severe".
 _TOO_HOT_STATUS = 3
 
@@ -80,6 +85,7 @@ class PhoneAttempt:
         self.environment: dict[str, str] = {}
         #: Nothing of it is on the phone, proven.
         self.left_clean = True
+        self._printed = 0
 
     @property
     def job_id(self) -> str:
@@ -125,7 +131,7 @@ class PhoneAttempt:
             return Profile(
                 runtime=self._tool.facts([seen], self._task, provisioned.tool.label),
                 method=f"{self._tool.binary}'s own profiler; mean over its runs",
-                ops=seen.ops,
+                ops=tuple(_readable(op) for op in seen.ops),
                 runs=seen.runs or 1,
                 run_ms=seen.value_ms or 0.0,
                 unprofiled_ms=unprofiled[len(unprofiled) // 2],
@@ -204,6 +210,7 @@ class PhoneAttempt:
         tell_started()
         began = time.monotonic()
         samples: list[Sample] = []
+        texts: list[str] = []
         pause_s, stopping = _FIRST_LOOK_S, False
         sustained = self._task.options.mode == "sustained"
         self._pause(0.0 if sustained else seconds_each(self._task) * spec.least * 0.9)
@@ -219,10 +226,11 @@ class PhoneAttempt:
                 phone = self._come_back(error, spec)
                 continue
             samples += [self._sample(one, began) for one in seen.invocations]
+            texts += [one.output for one in seen.invocations if spec.keep]
             if seen.more:
                 continue
             if seen.state == JobState.DONE:
-                return self._with_files(phone, spec, samples) if spec.keep else samples
+                return self._with_files(phone, spec, samples, texts) if spec.keep else samples
             if seen.state == JobState.DEAD:
                 raise self._died(seen.why)
             if not stopping and not sustained and self._is_enough(samples):
@@ -263,7 +271,11 @@ class PhoneAttempt:
     def _sample(self, one: Invocation, began: float) -> Sample:
         """What an invocation said; its output goes to the log as it came."""
         self._say(f"-- invocation {one.number}, exit code {one.exit_code}\n{one.output}")
-        output = self._tool.read(one.output, {}, asked_delegate(self._task))
+        self._printed += len(one.output)
+        if one.cut_short or self._printed > _MOST_PRINTED:
+            message = f"{self._tool.binary} printed more in invocation {one.number} than is read of it"
+            raise AttemptError(Cause.MODEL, "too_much_output", message)
+        output = self._tool.read(printable(one.output), {}, asked_delegate(self._task))
         if one.exit_code != 0:
             # A tool that was told to take no partial delegation fails by itself: its log says of what.
             refused = output.delegate.refuse(require_full=requires_full(self._task))
@@ -274,20 +286,19 @@ class PhoneAttempt:
             return Sample(output=output, began=now - (time.monotonic() - began), ended=now)
         return Sample(output=output, began=offset + one.began_s, ended=offset + one.ended_s)
 
-    def _with_files(self, phone: Phone, spec: JobSpec, samples: list[Sample]) -> list[Sample]:
-        """Read each invocation again with the files that it wrote."""
-        fetched = job.fetch(phone, spec, self._log.parent / "fetched")
-        extras: list[Mapping[str, str]] = []
-        texts = []
-        for number in range(1, len(samples) + 1):
-            found = {name: fetched[f"{name}.{number}"] for name in self._tool.keep if f"{name}.{number}" in fetched}
-            extras.append({name: path.read_bytes().decode("latin-1") for name, path in found.items()})
-            texts.append(fetched[f"out.{number}"].read_text(encoding="utf-8", errors="replace"))
+    def _with_files(self, phone: Phone, spec: JobSpec, samples: list[Sample], texts: list[str]) -> list[Sample]:
+        """Read each invocation again with the files that it wrote, a limited number at once."""
         asked = asked_delegate(self._task)
-        return [
-            Sample(output=self._tool.read(text, extra, asked), began=sample.began, ended=sample.ended)
-            for text, extra, sample in zip(texts, extras, samples, strict=True)
-        ]
+        read = []
+        for first in range(0, len(samples), _FETCHED_AT_ONCE):
+            several = range(first, min(first + _FETCHED_AT_ONCE, len(samples)))
+            names = [f"{name}.{at + 1}" for at in several for name in spec.keep]
+            fetched = job.fetch(phone, spec, self._log.parent / "fetched", names, too_large=self._say)
+            for at in several:
+                found = {name: fetched[f"{name}.{at + 1}"] for name in spec.keep if f"{name}.{at + 1}" in fetched}
+                extra = {name: path.read_bytes().decode("latin-1") for name, path in found.items()}
+                read.append(replace(samples[at], output=self._tool.read(printable(texts[at]), extra, asked)))
+        return read
 
     # Below: what is no result.
 
@@ -303,7 +314,7 @@ class PhoneAttempt:
             raise AttemptError(Cause.DEVICE, "too_hot", f"thermal status {status} during the run: it was ended")
 
     def _failed(self, one: Invocation, errors: tuple[str, ...]) -> AttemptError:
-        said = errors[-1] if errors else next(iter(one.output.strip().splitlines()[-1:]), "it printed nothing")
+        said = tidy(errors[-1] if errors else next(iter(one.output.strip().splitlines()[-1:]), "it printed nothing"))
         if one.exit_code > 128:
             message = f"{self._tool.binary} was killed by signal {one.exit_code - 128}: {said}"
             return AttemptError(Cause.MODEL, "crashed", message)
@@ -341,3 +352,7 @@ class PhoneAttempt:
     def _say(self, text: str) -> None:
         with self._log.open("a", encoding="utf-8") as file:
             file.write(f"{text}\n")
+
+
+def _readable(op: Op) -> Op:
+    return replace(op, name=printable(op.name), type=printable(op.type))

@@ -71,8 +71,7 @@ def ensure(phone: Phone, wanted: Sequence[Wanted], limit_bytes: int) -> int:
         AttemptError: a file arrived damaged, twice.
     """
     missing, room = _look(phone, wanted)
-    if not missing:
-        return 0
+    # Looked at where nothing is missing, too: the cache gives way to whatever else fills the phone.
     need = sum(file.bytes for file in missing)
     gone = victims(room, need, limit_bytes, keep={file.sha256 for file in wanted})
     if gone:
@@ -122,13 +121,13 @@ def read_room(lines: Iterable[str]) -> Room:
 
 
 def _look(phone: Phone, wanted: Sequence[Wanted]) -> tuple[list[Wanted], Room]:
-    """Which files are not there, or damaged; and the room there is, if any is not."""
+    """Which files are not there, or damaged; and the room there is."""
     script = _LOOK + "".join(f"have {quote(file.sha256)} {file.bytes}\n" for file in wanted) + _ROOM
     total = sum(file.bytes for file in wanted)
     lines = lines_of(phone.run(script, QUERY_S + total / _SLOWEST_DIGEST_BYTES_PER_S), "looking into the cache")
     lacking = {line.removeprefix("lacks ") for line in lines if line.startswith("lacks ")}
     missing = [file for file in wanted if file.sha256 in lacking]
-    return missing, read_room(lines) if missing else Room(free_bytes=0, kept=())
+    return missing, read_room(lines)
 
 
 def _push(phone: Phone, file: Wanted) -> bool:
@@ -158,7 +157,6 @@ _BOOT = "boot=unknown; { read -r boot < /proc/sys/kernel/random/boot_id; } 2>/de
 _LOOK = f"""
 mkdir -p {CACHE} && cd {CACHE} || exit 70
 {_BOOT}
-lacking=
 have() {{
   if [ -e $1 ] && [ "$(stat -c %s $1)" = $2 ]; then
     seen=; {{ read -r seen < $1.whole; }} 2>/dev/null
@@ -166,17 +164,15 @@ have() {{
     sum=$(sha256sum < $1)
     if [ "${{sum%% *}}" = $1 ]; then touch $1; echo "$boot" > $1.whole; return; fi
   fi
-  rm -f $1 $1.whole; lacking=yes; echo "lacks $1"
+  rm -f $1 $1.whole; echo "lacks $1"
 }}
 """
 
 _ROOM = """
-if [ -n "$lacking" ]; then
-  echo df $(df -k . | tail -n 1)
-  for file in *; do
-    case $file in *.*) ;; *) [ -e "$file" ] && echo "kept $(stat -c '%n %s %Y' "$file")" ;; esac
-  done
-fi
+echo df $(df -k . | tail -n 1)
+for file in *; do
+  case $file in *.*) ;; *) [ -e "$file" ] && echo "kept $(stat -c '%n %s %Y' "$file")" ;; esac
+done
 true
 """
 

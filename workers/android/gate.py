@@ -9,6 +9,9 @@ from workers.android.snapshot import Snapshot
 from workers.judge import FOREIGN_LOAD_LIMIT
 from workers.report import ForeignLoad
 
+#: Every fifth look is full, once a second; what is older may be of another hour, for a phone can be away.
+_FULL_AGE_S = 12.0
+
 
 @dataclass(frozen=True, kw_only=True)
 class GateLimits:
@@ -41,6 +44,26 @@ def gate_checks(snapshot: Snapshot | None, foreign_load: ForeignLoad, limits: Ga
         "skin_temperature": _skin_temperature(snapshot, limits),
         "foreign_load": _foreign_load(foreign_load),
     }
+
+
+def freshness(full: Snapshot | None, newest: Snapshot | None, until: float) -> str:
+    """Whether what the checks go by is of now.
+
+    Args:
+        full: the newest full snapshot.
+        newest: the newest of all.
+        until: epoch seconds of the gate.
+
+    Returns:
+        "ok" or what is wrong.
+    """
+    if full is None:
+        return "the phone has not told yet how it is"
+    if newest is not None and newest.boot_id != full.boot_id:
+        return "the phone has not told how it is since it was restarted"
+    if (age_s := until - full.at) > _FULL_AGE_S:
+        return f"the phone has not told how it is for {age_s:.0f} s"
+    return "ok"
 
 
 def _battery_reports(snapshot: Snapshot | None) -> str:

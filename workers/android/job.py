@@ -5,13 +5,14 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
 from workers.android.job_loop import JOB, PLAIN, JobSpec, job_id, loop_script
 from workers.android.phone import ROOT, Phone
+from workers.android.proof import tidy
 from workers.android.scripts import END_JOB, IDENTITY, JOB_VARIABLE, ONE_LINE, QUERY_S, lines_of
 from workers.android.shell import quote, words
 from workers.errors import AttemptError, Cause, UnsupportedError
@@ -21,6 +22,8 @@ _INVOCATIONS_AT_ONCE = 32
 _BYTES_AT_ONCE = 4 << 20
 #: Files up to this size come with the list of files, larger ones in transfers of their own.
 _SMALL_BYTES = 256 << 10
+#: A larger file is no result of a tool, and stays where it is.
+MOST_BYTES = 16 << 20
 #: The slowest that a phone's USB and storage are waited for.
 _SLOWEST_BYTES_PER_S = 2e6
 
@@ -96,9 +99,10 @@ if [ -e job/pid ]; then echo began; else echo "silent $(cat job/log)"; fi
         case ["no_taskset"]:
             raise UnsupportedError("the phone has no taskset: nothing there can be bound to CPUs")
         case [text] if text.startswith("busy"):
-            raise AttemptError(Cause.INFRASTRUCTURE, "phone_busy", f"another job is on the phone: {text[5:] or '?'}")
+            other = tidy(text[5:]) or "?"
+            raise AttemptError(Cause.INFRASTRUCTURE, "phone_busy", f"another job is on the phone: {other}")
         case _:
-            raise AttemptError(Cause.DEVICE, "job_silent", f"the job did not begin: {' '.join(said)[:200]}")
+            raise AttemptError(Cause.DEVICE, "job_silent", f"the job did not begin: {tidy(' '.join(said))}")
 
 
 def attached(phone: Phone, attempt_id: int, token: str) -> JobState | None:
@@ -131,7 +135,7 @@ def progress(phone: Phone, spec: JobSpec, since: int) -> Progress:
             case ["more"]:
                 more = True
             case ["why", *rest]:
-                why.append(" ".join(rest).strip())
+                why.append(tidy(" ".join(rest)))
             case ["uptime", text, *_]:
                 uptime_s = _seconds(text)
             case ["out", number, whole, sha256, code, began, ended]:
@@ -183,7 +187,13 @@ cd {ROOT} && end_job job && rm -rf job
     lines_of(said, "ending the job")
 
 
-def fetch(phone: Phone, spec: JobSpec, folder: Path, names: Collection[str] | None = None) -> dict[str, Path]:
+def fetch(
+    phone: Phone,
+    spec: JobSpec,
+    folder: Path,
+    names: Collection[str] | None = None,
+    too_large: Callable[[str], None] = lambda _: None,
+) -> dict[str, Path]:
     """The files of a job that is done, checked against the digests in its end marker.
 
     Args:
@@ -191,6 +201,7 @@ def fetch(phone: Phone, spec: JobSpec, folder: Path, names: Collection[str] | No
         spec: which job.
         folder: where they shall lie; made when it is not there.
         names: only these, of those there are (NAME.N for a kept file, out.N, code.N); None: all.
+        too_large: told of each file that is left there for its size.
 
     Raises:
         PhoneLostError: the phone went; ask again.
@@ -228,6 +239,9 @@ true
     for name, (sha256, bytes_) in listed.items():
         if names is not None and name not in names:
             continue
+        if bytes_ > MOST_BYTES:
+            too_large(f"{name} has {bytes_} bytes, which is more than is fetched")
+            continue
         if name not in fetched:
             fetched[name] = folder / name
             phone.pull(f"{JOB}/{name}", fetched[name], QUERY_S + bytes_ / _SLOWEST_BYTES_PER_S)
@@ -244,7 +258,8 @@ def damaged(what: str) -> AttemptError:
 
 def undying(said: str) -> AttemptError:
     """Something does not die even when killed: it hangs in a driver."""
-    return AttemptError(Cause.DEVICE, "undying", f"processes of a job do not die ({said}); the phone must start again")
+    message = f"processes of a job do not die ({tidy(said)}); the phone must start again"
+    return AttemptError(Cause.DEVICE, "undying", message)
 
 
 def _only(id_: str) -> str:

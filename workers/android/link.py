@@ -247,6 +247,7 @@ class Link:
             PhoneLostError: it is gone for longer than is normal.
         """
         history = self._book.history_of(identity)
+        self._beats = 0  # the first look is full: what was known of its battery and heat is old
         while not (self._stopping or self._again):
             began = time.monotonic()
             leads = self._book.leads(self)
@@ -266,7 +267,7 @@ class Link:
         try:
             output = phone.run(script_for(self._beats), _SNAPSHOT_S)
         except PhoneLostError as error:
-            if error.code == "no_answer":
+            if error.code == "device_no_answer":
                 self._relief_until = time.monotonic() + _RELIEF_S
             raise
         history.add(output.stdout, (began + time.time()) / 2, full=self._beats % FULL_EVERY == 0)
@@ -288,6 +289,7 @@ class Link:
                     error = lost
                 else:
                     if boot_id == identity.boot_id:
+                        self._beats = 0
                         return
                     raise PhoneLostError(f"{phone.serial} was restarted")
             if (left_s := began + self._book.patience_s() - time.monotonic()) <= 0:

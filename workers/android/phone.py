@@ -15,7 +15,7 @@ ROOT = "/data/local/tmp/benchfarm"
 class PhoneLostError(AttemptError):
     """The phone went, or did not answer in time: what ran there may still run."""
 
-    def __init__(self, message: str, code: str = "phone_lost") -> None:
+    def __init__(self, message: str, code: str = "device_lost") -> None:
         """Say what was tried when it went."""
         super().__init__(Cause.INFRASTRUCTURE, code, message)
 

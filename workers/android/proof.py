@@ -12,8 +12,20 @@ from workers.android.phone import Output
 
 #: A script that prints more is not one of ours: the agent's memory is not the phone's to fill.
 _LONGEST_OUTPUT = 32 << 20
+#: What a message quotes of a phone.
+_MOST_QUOTED = 200
 #: Packets of the shell protocol, version 2.
 _STDOUT, _STDERR, _EXIT = 1, 2, 3
+
+
+def printable(text: str) -> str:
+    """A phone's text without characters that steer a terminal or break a database; lines stay lines."""
+    return "".join(one if one.isprintable() or one in "\n\t" else " " for one in text)
+
+
+def tidy(text: str) -> str:
+    """A phone's words as a message may quote them: one line, printable, of bounded length."""
+    return " ".join(printable(text[: 10 * _MOST_QUOTED]).split())[:_MOST_QUOTED]
 
 
 class Wire(Protocol):
@@ -101,4 +113,4 @@ class _Stream:
 
     def last_line(self) -> str:
         lines = self.text().strip().splitlines()
-        return f": {lines[-1][:200]}" if lines else ""
+        return f": {tidy(lines[-1])}" if lines else ""

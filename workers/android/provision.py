@@ -16,6 +16,7 @@ from typing import Literal
 
 from workers.android.job_loop import JOB
 from workers.android.phone import ROOT, Output, Phone, PhoneLostError
+from workers.android.proof import tidy
 from workers.android.settings import Delegate, File, Settings, Tool
 from workers.android.shell import quote, words
 from workers.android.tools.tool import RemoteDelegate, RemoteFiles
@@ -212,7 +213,7 @@ exit $code
     said = phone.run(script, _QUERY_S)
     if said.exit_code in (126, 127) or said.exit_code > 128 or _CANNOT_RUN.search(said.stdout):
         why = next((line.strip() for line in said.stdout.splitlines() if line.strip()), f"exit status {said.exit_code}")
-        message = f"{tool.name} for {tool.abi} does not run on this phone: {why[:240]}"
+        message = f"{tool.name} for {tool.abi} does not run on this phone: {tidy(why)}"
         raise AttemptError(Cause.USER, "tool_does_not_run", message)
     return said.stdout
 
@@ -220,7 +221,7 @@ exit $code
 def _said(output: Output, doing: str) -> str:
     if output.exit_code != 0:
         why = (output.stderr or output.stdout).strip().splitlines()[-1:] or [f"exit status {output.exit_code}"]
-        raise AttemptError(Cause.DEVICE, "phone_script", f"{doing} failed on the phone: {why[0][:240]}")
+        raise AttemptError(Cause.DEVICE, "phone_script", f"{doing} failed on the phone: {tidy(why[0])}")
     return output.stdout
 
 

@@ -7,7 +7,8 @@ shell open as long as it holds one of its streams.
 
 from __future__ import annotations
 
-from workers.android.phone import Output
+from workers.android.phone import Output, PhoneFullError
+from workers.android.proof import tidy
 from workers.errors import AttemptError, Cause
 
 #: Every command our scripts call that is no builtin of the shell. A phone that lacks one cannot measure.
@@ -73,10 +74,13 @@ def lines_of(output: Output, doing: str) -> list[str]:
     """The lines a script of ours printed.
 
     Raises:
+        PhoneFullError: it failed because there is no room.
         AttemptError: the script failed: the phone's shell is not what we know, or its storage is out of order.
     """
     if output.exit_code != 0:
-        said = (output.stderr.strip() or output.stdout.strip() or "nothing said").splitlines()[-1]
+        if "No space left on device" in output.stderr:
+            raise PhoneFullError(f"{doing}: the phone's storage is full")
+        said = tidy((output.stderr.strip() or output.stdout.strip() or "nothing said").splitlines()[-1])
         raise AttemptError(Cause.DEVICE, "phone_script", f"{doing} failed on the phone ({output.exit_code}): {said}")
     # Nothing else ends a line here: what a phone says may hold any character.
     return output.stdout.removesuffix("\n").split("\n") if output.stdout else []

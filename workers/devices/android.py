@@ -15,7 +15,7 @@ from workers.android import recovery as ladder
 from workers.android.attempt import PhoneAttempt, Route
 from workers.android.energy import energy
 from workers.android.foreign import foreign_load
-from workers.android.gate import gate_checks
+from workers.android.gate import freshness, gate_checks
 from workers.android.leftovers import clean
 from workers.android.ownership import refuse_owned, release
 from workers.android.phone import Phone, PhoneLostError
@@ -59,6 +59,8 @@ class AndroidPhones(CarryingDriver):
         self._changed: Callable[[], None] = lambda: None
         #: Jobs that are waited for: the id of each phone's, which nobody may clear away meanwhile.
         self._jobs: dict[str, str] = {}
+        #: Epoch seconds when the last attempt on each phone ended, and its work there with it.
+        self._idle_from: dict[str, float] = {}
 
     def discover(self) -> list[DeviceDescription]:
         """See `DeviceDriver.discover`.
@@ -90,13 +92,16 @@ class AndroidPhones(CarryingDriver):
     ) -> GateReading:
         """See `DeviceDriver.check`; of this host nothing is asked, for a phone does not mind it."""
         known = self._known(device)
-        snapshots = known.history.between(min(since, until - _LOOK_BACK_S), until)
+        snapshots = known.history.between(since, until)
+        if not (snapshots and snapshots[-1].job):  # else it is about a run: what came before it is not of it
+            snapshots = known.history.between(min(since, until - _LOOK_BACK_S), until)
         load = foreign_load(snapshots, snapshots[0].at if snapshots else since, until)
-        latest = known.history.latest()
+        latest, full = known.history.latest(), known.history.latest(full=True)
         if load.share_of_core is None and latest is not None and latest.cpu.busy_s is None:
             load = replace(load, window_s=FOREIGN_WINDOW_S)  # it hides its CPU times: waiting shows no more
         checks = {"presence": "ok" if known.phone is not None else known.remedy or str(known.presence)}
-        checks |= gate_checks(known.history.latest(full=True), load, self._settings.gate)
+        checks["snapshot"] = freshness(full, latest, until)
+        checks |= gate_checks(full, load, self._settings.gate)
         passed = all(check in ("ok", "unknown") for check in checks.values())
         return GateReading(passed=passed, checks=checks, foreign_load=load)
 
@@ -139,6 +144,7 @@ class AndroidPhones(CarryingDriver):
         attempt = PhoneAttempt(order, _tool(task.runtime), route, errand.folder, errand.ending)
         with self._lock:
             self._jobs[key] = attempt.job_id
+            idle_from = self._idle_from.get(key, 0.0)
         try:
             if order.profile is not None:
                 return Carried(result=attempt.result(profile=attempt.profile(errand.tell_started)))
@@ -151,10 +157,12 @@ class AndroidPhones(CarryingDriver):
                 with suppress(AttemptError):
                     clean(phone)
                     release(phone)
+            with self._lock:
+                self._idle_from[key] = time.time()
         result = attempt.result(measured)
         model = str(known.identity.attributes.get("model") or "")
         snapshots = known.history.between(measured.timed_from - _IDLE_S, measured.timed_to + _LOOK_BACK_S)
-        idle = measured.timed_from - _IDLE_S, result.started_at
+        idle = max(measured.timed_from - _IDLE_S, idle_from), result.started_at
         inferences = _inferences(measured, task.options.batch)
         spent = energy(snapshots, measured.timed_from, measured.timed_to, *idle, inferences, model=model)
         if spent.quality == "ok":

@@ -100,7 +100,7 @@ class PhoneCases:
         began = time.monotonic()
         with pytest.raises(PhoneLostError) as lost:
             site.phone.run("sleep 20", 0.5)
-        assert lost.value.code == "no_answer"
+        assert lost.value.code == "device_no_answer"
         assert time.monotonic() - began < 15
         assert site.says("echo well") == "well"
 

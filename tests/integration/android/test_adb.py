@@ -66,7 +66,7 @@ def test_a_script_past_its_deadline_is_given_up(server: AdbServer, rack: FakeRac
     phone = way_to(server, rack, "plain")
     with pytest.raises(PhoneLostError, match=r"longer than 0\.5 s") as lost:
         phone.run("while :; do echo more; sleep 0.1; done", 0.5)  # an answer now and then does not prolong it
-    assert lost.value.code == "no_answer"
+    assert lost.value.code == "device_no_answer"
     assert phone.run("echo ok", 10).stdout == "ok\n"
 
 
@@ -114,7 +114,7 @@ def test_a_phone_that_falls_silent_holds_nobody(server: AdbServer, rack: FakeRac
     rack["muted"].break_(mute=True)
     with pytest.raises(PhoneLostError) as lost:
         phone.push(file, f"{FOLDER}/file", 0.5)
-    assert lost.value.code == "no_answer"
+    assert lost.value.code == "device_no_answer"
     call = threading.Timer(0.3, phone.close)
     call.start()
     with pytest.raises(PhoneLostError):

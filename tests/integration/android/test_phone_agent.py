@@ -204,7 +204,7 @@ def test_a_phone_that_stays_away_gives_its_job_back(
     agent.start([order(home, key_of(agent, phone), seconds=30.0)])
     event_of(agent, "started")
     phone.unplug()
-    assert failure_of(agent) == ("infrastructure", "phone_lost")
+    assert failure_of(agent) == ("infrastructure", "device_lost")
     assert phone.path(f"{ROOT}/job").exists()  # it goes on there, until somebody meets the phone
     phone.plug()
     wait_until(lambda: is_clean(phone), doing="the phone is cleared up when it is met")

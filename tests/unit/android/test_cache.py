@@ -13,7 +13,8 @@ from tests.unit.android.local_phone import Cut, LocalPhone
 from tests.unit.android.phone_runs import LIMIT, wanted_file
 from workers.android.cache import MARGIN_BYTES, Kept, Room, ensure, read_room, victims
 from workers.android.leftovers import clean
-from workers.android.phone import PhoneFullError, PhoneLostError
+from workers.android.phone import Output, PhoneFullError, PhoneLostError
+from workers.android.scripts import lines_of
 from workers.errors import AttemptError
 
 
@@ -102,6 +103,19 @@ def test_a_full_phone_says_what_is_wanted_and_what_there_is(phone: LocalPhone, t
     with pytest.raises(PhoneFullError, match=r"0 MiB wanted and 256 MiB to stay free, but the phone has 12[78] MiB"):
         ensure(phone, [file], LIMIT)
     assert "push" not in phone.calls
+
+
+def test_the_cache_gives_way_on_a_phone_that_runs_full(phone: LocalPhone, tmp_path: Path) -> None:
+    wanted, other = wanted_file(tmp_path, b"w" * (2 << 20)), wanted_file(tmp_path, b"o" * (2 << 20))
+    ensure(phone, [wanted, other], LIMIT)
+    phone.set_capacity(MARGIN_BYTES + (3 << 20))
+    assert ensure(phone, [wanted], LIMIT) == 0
+    assert kept_on(phone) == {wanted.sha256}
+
+
+def test_a_script_that_finds_no_room_says_so() -> None:
+    with pytest.raises(PhoneFullError, match="taking the phone"):
+        lines_of(Output(1, "", "sh: can't create id: No space left on device\n"), "taking the phone")
 
 
 def test_a_phone_that_fills_up_meanwhile_keeps_no_half_file(phone: LocalPhone, tmp_path: Path) -> None:

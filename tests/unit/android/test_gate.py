@@ -6,7 +6,7 @@ import pytest
 
 from tests.unit.android.snapshots import process_stat, sample, snapshot
 from workers.android.foreign import foreign_load
-from workers.android.gate import GateLimits, gate_checks, power_facts
+from workers.android.gate import GateLimits, freshness, gate_checks, power_facts
 from workers.report import ForeignLoad
 
 QUIET = ForeignLoad(share_of_core=0.02, window_s=2.0)
@@ -44,6 +44,14 @@ def test_absent_sensors_are_unknown_and_no_reason_to_wait() -> None:
     bare = snapshot(0.0, battery=sample("battery_no_service"), thermal="Can't find service: thermalservice\n")
     for seen in (None, snapshot(0.0), bare):
         assert set(gate_checks(seen, unknown, GateLimits()).values()) == {"unknown"}
+
+
+def test_what_a_phone_told_long_ago_or_before_it_restarted_is_not_gone_by() -> None:
+    full = snapshot(100.0, battery=USB)
+    assert freshness(full, snapshot(109.0), 110.0) == "ok"
+    assert freshness(full, snapshot(100.0), 160.0) == "the phone has not told how it is for 60 s"
+    assert "restarted" in freshness(full, snapshot(101.0, boot="boot-2"), 102.0)
+    assert freshness(None, None, 100.0) == "the phone has not told yet how it is"
 
 
 def test_a_box_without_a_battery_has_no_level() -> None:

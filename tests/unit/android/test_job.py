@@ -169,6 +169,24 @@ def test_files_are_kept_for_each_invocation_and_proven(phone: LocalPhone, tmp_pa
         assert caught.value.code == "transfer_damaged"
 
 
+def test_a_file_of_no_sensible_size_stays_on_the_phone(phone: LocalPhone, tmp_path: Path) -> None:
+    spec = shell_job("head -c 17000000 /dev/zero > huge.bin; echo x > small.bin", keep=("huge.bin", "small.bin"))
+    job.start(phone, spec)
+    until(phone, spec, over)
+    told: list[str] = []
+    names = ["huge.bin.1", "small.bin.1"]
+    assert list(job.fetch(phone, spec, tmp_path / "files", names, told.append)) == ["small.bin.1"]
+    assert told == ["huge.bin.1 has 17000000 bytes, which is more than is fetched"]
+
+
+def test_a_tool_that_prints_without_end_is_not_asked_again(phone: LocalPhone) -> None:
+    spec = shell_job("head -c 12000000 /dev/zero", least=5, most=5)
+    job.start(phone, spec)
+    seen = until(phone, spec, over)
+    assert seen.state is JobState.DONE
+    assert [each.number for each in seen.invocations] == [1]
+
+
 def test_a_job_that_is_not_done_has_no_files(phone: LocalPhone, tmp_path: Path) -> None:
     spec = shell_job("sleep 60")
     job.start(phone, spec)

@@ -56,6 +56,18 @@ def test_session_without_fallback_that_started_is_proof() -> None:
     assert TOOL.facts([found], task("qnn"), "1.31").compute_unit == "unknown"
 
 
+def test_full_delegation_is_proven_by_the_log_before_anything_is_refused() -> None:
+    words = TOOL.command(task("qnn", full=True), files(), 1.0)
+    assert "-v" in words
+    assert "session.disable_cpu_ep_fallback|1" in words
+    options = "[I:onnxruntime:, inference_session.cc:1] config_options: { session.disable_cpu_ep_fallback: 1 }\n"
+    proof = TOOL.read(options + outputs.ORT, {}, "qnn").delegate
+    assert proof.refuse(require_full=True) is None
+    assert TOOL.read(outputs.ORT, {}, "qnn").delegate.refuse(require_full=True) is not None
+    # Where the log places nodes, they count.
+    assert TOOL.read(options + outputs.ORT_PLACED, {}, "nnapi").delegate.share == 0.75
+
+
 def test_words_of_a_run_are_in_whole_seconds() -> None:
     words = TOOL.command(task(threads=2), files(), 0.4)
     assert words[words.index("-t") + 1] == "1"

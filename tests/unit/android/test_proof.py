@@ -11,9 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from workers.android.phone import Output
-from workers.android.proof import marked, read_packets, read_plain
+from workers.android.proof import marked, printable, read_packets, read_plain, tidy
 
 MARK = "3f2a"
+
+
+def test_a_phone_s_words_are_quoted_without_what_steers_a_terminal() -> None:
+    assert tidy("\x1b[31mred\0\r\nnext\u202e \x9bé") == "[31mred next é"
+    assert len(tidy("x" * 10_000)) == 200
+    assert printable("a\0b\n\tc") == "a b\n\tc"
 
 
 class Played:

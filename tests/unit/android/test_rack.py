@@ -197,6 +197,23 @@ def test_states_before_trust_are_shown_and_end_well() -> None:
         assert "accept this computer's key" in str(known.remedy)
 
 
+def test_a_phone_that_comes_back_first_tells_how_it_is() -> None:
+    with lab() as made:
+        made.server.ways["R58"] = ScriptedPhone("R58", {})
+        for _ in range(2):
+            made.server.show("R58 device usb:1-1")
+            (phone,) = made.until(lambda phones: online(phones) == ["R58"])
+            came = time.time()
+            wait(lambda phone=phone, came=came: phone.history.between(came - 0.2))
+            newest, full = phone.history.latest(), phone.history.latest(full=True)
+            assert newest is not None
+            assert full is not None
+            assert newest.at == full.at
+            time.sleep(1.2)  # a light look
+            made.server.show("R58 offline usb:1-1")
+            made.until(lambda phones: not online(phones))
+
+
 def test_a_gap_too_short_to_matter_is_not_told() -> None:
     with lab() as made:
         made.server.ways["R58"] = ScriptedPhone("R58", {})
@@ -227,7 +244,7 @@ def test_a_phone_that_falls_silent_is_offline_though_adb_lists_it() -> None:
         made.server.ways["R58"] = phone = ScriptedPhone("R58", {})
         made.server.show("R58 device usb:1-1")
         made.until(lambda phones: online(phones) == ["R58"])
-        phone.lost = "no_answer"
+        phone.lost = "device_no_answer"
         (known,) = made.until(lambda phones: not online(phones))
         assert "does not answer" in str(known.remedy)
         phone.lost = None

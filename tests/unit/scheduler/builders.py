@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import pytest
 from sqlalchemy import Row, Table, select
 
 from device_registry.capabilities import DeviceDescription, HostDescription
@@ -16,6 +17,7 @@ from device_registry.registry import RegisteredDevice, list_devices
 from scheduler import queue, runs
 from scheduler.conversions import Variant, digest
 from scheduler.dispatcher import Dispatcher
+from scheduler.executors import scripted
 from scheduler.executors.scripted import Outcome, ScriptedExecutor, ScriptedHost, Succeed
 from scheduler.ingest import results
 from scheduler.leases import DispatcherLease
@@ -28,7 +30,7 @@ from scheduler.states import LIVE_ATTEMPT, OPEN_JOB, attempts, events, jobs
 from scheduler.status import run_is_done
 from tests.unit.scheduler.databases import Databases
 from workers.artifacts import ArtifactStore
-from workers.contract import ConvertTask, Failure, MeasureTask, ModelRequest, Options, Order
+from workers.contract import ConvertTask, Failure, Measurement, MeasureTask, ModelRequest, Options, Order
 
 #: What runs where: (runtime, format, recipe). Everything but the program is made from the program.
 TORCH = ("torch", "pt2", "fp32")
@@ -332,6 +334,17 @@ def in_turn(*outcomes: Outcome, then: Outcome | None = None) -> Callable[[Order]
 def only(kind: str, outcome: Outcome) -> Callable[[Order], Outcome]:
     """A script that plays an outcome for every order described so ("convert onnx fp32"); all others succeed."""
     return lambda order: outcome if describe(order).startswith(kind) else Succeed()
+
+
+def of_invocations_in_turn(monkeypatch: pytest.MonkeyPatch, *statistics: str) -> None:
+    """Measurements are of tools that print these statistics, one after the other."""
+    measured, left = scripted._measurement, list(statistics)
+
+    def measure(*about: Any) -> Measurement:
+        made = measured(*about)
+        return replace(made, timings=replace(made.timings, of_invocations=left.pop(0)))  # type: ignore[arg-type]
+
+    monkeypatch.setattr(scripted, "_measurement", measure)
 
 
 def check_history(farm: Farm) -> None:

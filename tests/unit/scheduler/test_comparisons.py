@@ -14,7 +14,18 @@ from scheduler.comparisons import LEAST_REPEATS, RunResults, latest_results, run
 from scheduler.executors.scripted import Outcome, Succeed
 from scheduler.plan import Request
 from scheduler.status import known_run
-from tests.unit.scheduler.builders import CRASHED, INT8, ONNX, TORCH, UNSUPPORTED, Farm, in_turn, only, plan_of
+from tests.unit.scheduler.builders import (
+    CRASHED,
+    INT8,
+    ONNX,
+    TORCH,
+    UNSUPPORTED,
+    Farm,
+    in_turn,
+    of_invocations_in_turn,
+    only,
+    plan_of,
+)
 from workers.contract import Options, Order
 
 MakeFarm = Callable[..., Farm]
@@ -216,3 +227,13 @@ def test_the_baseline_has_no_options_of_its_own_whichever_case_ran_first(farm: F
     farm.play(in_turn(Succeed(p50_ms=2.0), Succeed(p50_ms=4.0)))
     rows = _shown(farm, farm.run(made)).results
     assert {row["p50_ms"]: row["speedup"] for row in rows} == {2.0: 2.0, 4.0: 1.0}
+
+
+def test_means_and_medians_of_one_case_are_two_rows(farm: Farm, monkeypatch: pytest.MonkeyPatch) -> None:
+    of_invocations_in_turn(monkeypatch, "median", "mean", "median", "mean")
+    farm.play(in_turn(*[Succeed(p50_ms=p50_ms) for p50_ms in (1.0, 10.0, 3.0, 30.0)]))
+    rows = _shown(farm, farm.run(plan_of(farm.devices(), TORCH, repeats=4))).results
+    assert [(row["of_invocations"], row["p50_ms"], len(row["processes"])) for row in rows] == [
+        ("median", 2.0, 2),
+        ("mean", 20.0, 2),
+    ]

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import null, select, update
 
 from device_registry.database import reading, writing
 from scheduler.executors.scripted import Outcome, Succeed
@@ -26,6 +26,7 @@ from tests.unit.scheduler.builders import (
     check_history,
     describe,
     in_turn,
+    of_invocations_in_turn,
     only,
     plan_of,
 )
@@ -421,6 +422,24 @@ def test_runs_of_a_case_make_one_series_whose_latest_valid_point_is_kept(farm: F
     [found] = farm.series()
     assert [(row.series_id, row.value) for row in farm.points()] == [(found.id, 1.0), (found.id, 2.0), (found.id, 9.0)]
     assert found.latest_valid_point_id == farm.points()[1].id
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_means_and_medians_of_one_case_make_two_series(farm: Farm, monkeypatch: pytest.MonkeyPatch, kept: bool) -> None:
+    of_invocations_in_turn(monkeypatch, "median", "mean", "median", "mean")
+    farm.play(in_turn(*[Succeed(p50_ms=p50_ms) for p50_ms in (1.0, 10.0, 3.0, 30.0)]))
+    farm.submit(plan_of(farm.devices(), TORCH, repeats=4))
+    while len(farm.results()) < 2:
+        farm.tick()
+    if not kept:  # as an older benchfarm left them
+        with writing(farm.engine) as connection:
+            connection.execute(update(points).values(process_medians=null()))
+    farm.settle()
+    assert sorted((row.value, row.repeats) for row in farm.points()) == [(2.0, 2), (20.0, 2)]
+    assert sorted(row.statistic for row in farm.series()) == [
+        "median of process medians of invocation means",
+        "median of process medians of invocation medians",
+    ]
 
 
 def test_cases_and_devices_have_series_of_their_own(make_farm: MakeFarm) -> None:

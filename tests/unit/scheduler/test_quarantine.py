@@ -27,7 +27,7 @@ from tests.unit.scheduler.databases import Databases
 from workers.host import describe_host
 from workers.plugins import plugins
 
-HOT = Outcome(device_id=1, failure_cause="device", failure_code="too_hot", failure_message="49 °C")
+SICK = Outcome(device_id=1, failure_cause="device", failure_code="sick", failure_message="it is sick")
 
 
 class Lab:
@@ -74,7 +74,7 @@ class Lab:
             connection.execute(update(jobs).where(jobs.c.id == job.id).values(state="succeeded"))
             if p50_ms is not None:
                 _insert_result(connection, job, attempt_id, p50_ms)
-        failed = {"failure_cause": "device", "failure_code": "too_hot"} if p50_ms is None else {}
+        failed = {"failure_cause": "device", "failure_code": "sick"} if p50_ms is None else {}
         self.tell(Outcome(device_id=1, canary=True, p50_ms=p50_ms, verdict="valid", **failed))  # type: ignore[arg-type]
 
     def canaries(self, *where: Any) -> list[Row[Any]]:
@@ -125,24 +125,24 @@ def lab(make_lab: Callable[..., Lab]) -> Lab:
 @pytest.fixture
 def put_aside(lab: Lab) -> Lab:
     """A lab whose device failed three times."""
-    lab.tell(HOT, HOT, HOT)
+    lab.tell(SICK, SICK, SICK)
     return lab
 
 
 def test_three_failures_put_a_device_aside_and_leave_an_event(put_aside: Lab) -> None:
     row = put_aside.row()
     assert (row.admin, row.admin_by, row.failures_in_row) == ("quarantined", FARM, 3)
-    assert put_aside.history() == [("enabled", "quarantined", "failed 3 times in a row, last: 49 °C")]
-    assert row.admin_why == "failed 3 times in a row, last: 49 °C"
+    assert put_aside.history() == [("enabled", "quarantined", "failed 3 times in a row, last: it is sick")]
+    assert row.admin_why == "failed 3 times in a row, last: it is sick"
 
 
 def test_a_row_of_failures_goes_on_from_one_tick_to_the_next_and_a_success_breaks_it(lab: Lab) -> None:
     for _ in range(4):
-        lab.tell(HOT)
-        lab.tell(HOT, Outcome(device_id=1, used_s=2.0))
+        lab.tell(SICK)
+        lab.tell(SICK, Outcome(device_id=1, used_s=2.0))
     assert lab.row().admin == "enabled"
     for _ in range(2):
-        lab.tell(HOT)
+        lab.tell(SICK)
         lab.tell(Outcome(device_id=1, used_s=1.0))
         assert lab.row().failures_in_row == 0
     assert lab.row().used_s == 10.0
@@ -184,17 +184,17 @@ def test_a_canary_that_fails_climbs_the_ladder_and_backs_off(put_aside: Lab) -> 
         assert put_aside.canaries(jobs.c.state == "blocked") == []
         put_aside.clock.advance(1 - wait_s)
     whys = [why for _, _, why in put_aside.history()[1:]]
-    assert whys[::2] == ["its canary failed: too_hot"] * 3
+    assert whys[::2] == ["its canary failed: sick"] * 3
     assert whys[1::2] == [f"recovery, step {step}" for step in (1, 2, 3)]
 
 
 def test_once_its_normal_time_is_known_a_slow_canary_fails(lab: Lab) -> None:
     for p50_ms in (9.0, 10.0, 11.0, 10.0, 12.0):
-        lab.tell(HOT, HOT, HOT)
+        lab.tell(SICK, SICK, SICK)
         lab.maintain(FIRST_PROBE_S)
         lab.finish(p50_ms)
         assert lab.row().admin == "enabled"
-    lab.tell(HOT, HOT, HOT)
+    lab.tell(SICK, SICK, SICK)
     lab.maintain(FIRST_PROBE_S)
     lab.finish(13.0)
     assert lab.row().admin == "quarantined"
@@ -223,13 +223,14 @@ def test_a_device_that_is_gone_is_recovered_while_its_host_is_there(put_aside: L
 
 def test_a_kind_without_a_canary_is_left_to_a_person_and_says_so(make_lab: Callable[..., Lab]) -> None:
     lab = make_lab("toaster")
-    lab.tell(HOT, HOT, HOT)
+    lab.tell(SICK, SICK, SICK)
     for _ in range(3):
         assert lab.maintain(FIRST_PROBE_S) == []
     row = lab.row()
     assert row.probe_at is None
     assert row.admin_why == (
-        "failed 3 times in a row, last: 49 °C; no canary can probe it (none is known for a toaster): release it by hand"
+        "failed 3 times in a row, last: it is sick; "
+        "no canary can probe it (none is known for a toaster): release it by hand"
     )
     assert len(lab.history()) == 2
     lab.set("enabled")
@@ -238,10 +239,19 @@ def test_a_kind_without_a_canary_is_left_to_a_person_and_says_so(make_lab: Calla
 
 def test_a_real_device_is_probed_by_a_small_model_on_a_runtime_of_its_host(make_lab: Callable[..., Lab]) -> None:
     lab = make_lab("cpu")
-    lab.tell(HOT, HOT, HOT)
+    lab.tell(SICK, SICK, SICK)
     lab.maintain(FIRST_PROBE_S)
     [canary] = lab.canaries()
     assert canary.title == "torchvision/mobilenet_v3_small on torch fp32, d0"
+
+
+def test_a_phone_is_probed_by_a_tool_that_there_is_for_it(make_lab: Callable[..., Lab]) -> None:
+    lab = make_lab("android")
+    lab.come(replace(lab.device, attributes={"runtimes": ("executor-runner",), "abi": "arm64-v8a"}))
+    lab.tell(SICK, SICK, SICK)
+    lab.maintain(FIRST_PROBE_S)
+    [canary] = lab.canaries()
+    assert canary.title == "torchvision/mobilenet_v3_small on executor-runner fp32, d0"
 
 
 def test_releasing_by_hand_cancels_the_canary_that_waits(put_aside: Lab) -> None:
@@ -249,7 +259,7 @@ def test_releasing_by_hand_cancels_the_canary_that_waits(put_aside: Lab) -> None
     put_aside.set("enabled", why="it was the cable")
     assert [row.state for row in put_aside.canaries()] == ["cancelled"]
     assert put_aside.history()[-1] == ("quarantined", "enabled", "it was the cable")
-    put_aside.tell(HOT)
+    put_aside.tell(SICK)
     assert put_aside.row().failures_in_row == 1
 
 

@@ -32,6 +32,8 @@ _LATENCY = re.compile(rf"(Min|Max|P50|P90|P95|P99) Latency(?: is|:)\s*({NUMBER})
 _PEAK = re.compile(r"Peak working set size\s*:\s*(\d{1,18})")
 #: The session's log of where nodes went, at verbose level.
 _PLACED = re.compile(r"placed on \[(\w{1,60})ExecutionProvider\]\. Number of nodes: (\d{1,9})")
+#: The session's options, which the same log tells: with this one a session starts only if the CPU has no node.
+_NO_FALLBACK = re.compile(r"session\.disable_cpu_ep_fallback\s*:\s*1\b")
 #: The log's level is a letter in brackets: "2020-01-08 11:14:46.90 [E:onnxruntime:, session.cc:1] ...".
 _ERROR = re.compile(r"\[E:onnxruntime:")
 _PROVIDERS = {"xnnpack": "Xnnpack", "nnapi": "Nnapi", "qnn": "QNN"}
@@ -54,8 +56,10 @@ class OrtPerfTest(PhoneTool):
         if files.delegate.options and asked == "qnn":
             words += ["-i", files.delegate.options]
         if asked != "cpu":
-            # Without a fallback a session that starts is proof; else the log says where the nodes went.
-            words += ["-C", "session.disable_cpu_ep_fallback|1"] if requires_full(task) else ["-v"]
+            # The log says where the nodes went; without a fallback a session that starts is proof by itself.
+            words.append("-v")
+            if requires_full(task):
+                words += ["-C", "session.disable_cpu_ep_fallback|1"]
         if profile:
             words += ["-p", f"{files.job}/profile"]
         return [*words, files.model]
@@ -127,6 +131,8 @@ def _proof(text: str, asked: str, *, started: bool) -> DelegateProof:
             placed[found[1]] = whole(found[2]) or 0
             evidence.append(line.strip()[-160:])
     name = _PROVIDERS.get(asked)
+    if name is not None and not placed and started and (option := _NO_FALLBACK.search(text)) is not None:
+        return DelegateProof(asked=asked, name=name, complete=True, evidence=(f"the session started with {option[0]}",))
     if name is None or not placed or not started:
         return DelegateProof(asked=asked, name=name, evidence=tuple(evidence[-4:]))
     taken, total = placed.get(name, 0), sum(placed.values())

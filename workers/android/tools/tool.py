@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
+from workers.android.proof import tidy
 from workers.contract import MeasureTask, Op, RuntimeFacts
 from workers.errors import AttemptError, Cause
 
@@ -97,7 +98,7 @@ class DelegateProof:
         """Why this run is no result: a delegate was asked for and took nothing, or not all where all was required."""
         if UNITS.get(self.asked, self.asked) == "cpu":
             return None
-        told = f" ({self.evidence[-1]})" if self.evidence else ""
+        told = f" ({tidy(self.evidence[-1])})" if self.evidence else ""
         if self.took_part is False:
             message = f"the {self.asked} delegate took no node of the model: everything ran on the CPU{told}"
             return AttemptError(Cause.MODEL, "not_delegated", message)
@@ -151,7 +152,7 @@ class ToolOutput:
         if self.value_ms is not None:
             return None
         if self.errors:
-            return f"the tool printed no time: {self.errors[-1]}"
+            return f"the tool printed no time: {tidy(self.errors[-1])}"
         return "the tool printed no time" + (f"; missing: {', '.join(self.unread)}" if self.unread else "")
 
 
