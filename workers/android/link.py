@@ -203,8 +203,8 @@ class Link:
         identity = None
         try:
             identity = self._identify(phone, listed)
-            self._meet(phone, identity)
-            self._beat(phone, identity)
+            if self._meet(phone, identity):
+                self._beat(phone, identity)
         except _NotUpError as error:
             self._show(error.presence, error.remedy)
             self._wait(listed, _BOOTING_S)
@@ -234,11 +234,16 @@ class Link:
             identity = identity.told_apart(by)
         return identity
 
-    def _meet(self, phone: ClosablePhone, identity: Identity) -> None:
+    def _meet(self, phone: ClosablePhone, identity: Identity) -> bool:
+        """Show it online; False where it must be identified again, for another phone has that key."""
         with self._book.meeting(identity) as already:
+            # Once more, now that nobody else is met under this key: two that came in one moment did not see each other.
+            if identity.note is None and self._book.is_shared(self, identity):
+                return False
             if not already:
                 self._book.met(identity, phone)
             self._show(Presence.ONLINE, None, identity, phone)
+            return True
 
     def _beat(self, phone: Phone, identity: Identity) -> None:
         """Ask once a second, until it must be identified again.
