@@ -371,17 +371,15 @@ def _refuse_named(made: Plan, request: Request) -> None:
     measured = {item.task.runtime for item in made.measurements}
     for name in request.runtimes or ():
         if name not in measured:
-            why = next(
-                (entry["why"] for entry in made.unsupported if entry["runtime"] == name), "it takes no such model"
-            )
-            raise UsageError(f"--runtime {name}: {why}")
+            raise UsageError(f"--runtime {name}: {_why(made, 'runtime', name) or 'it takes no such model'}")
     recipes = {item.task.recipe for item in made.measurements}
     for recipe in request.recipes or ():
         if recipe in _lacking(request, recipes):
-            why = next(
-                (entry["why"] for entry in made.unsupported if entry["recipe"] == recipe), "no runtime offers it"
-            )
-            raise UsageError(f"--recipe {recipe}: {why}")
+            raise UsageError(f"--recipe {recipe}: {_why(made, 'recipe', recipe) or 'no runtime offers it'}")
+
+
+def _why(made: Plan, what: str, name: str) -> str | None:
+    return next((entry["why"] for entry in made.unsupported if entry[what] == name), None)
 
 
 def _lacking(request: Request, had: set[str]) -> set[str]:

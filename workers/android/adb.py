@@ -206,15 +206,6 @@ class AdbServer:
         if "connected to" not in answer:
             raise AttemptError(Cause.INFRASTRUCTURE, "not_connected", answer.strip()[:200])
 
-    def disconnect(self, address: str) -> None:
-        """Give up a phone on the network, or all that adb knows when the address is empty.
-
-        Raises:
-            AttemptError: it was not connected.
-        """
-        with self._asking(f"host:disconnect:{address}") as connection:
-            connection.block()
-
     def reconnect(self, address: str) -> None:
         """Drop the connection to a phone, so that adb makes it again.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 import time
@@ -20,7 +21,7 @@ from workers.android.leftovers import clean
 from workers.android.ownership import refuse_owned, release
 from workers.android.phone import Phone, PhoneLostError
 from workers.android.presence import Presence, remedy
-from workers.android.rack import KnownPhone, Rack
+from workers.android.rack import KnownPhone, Rack, Stranger
 from workers.android.settings import Settings, load_settings
 from workers.android.telemetry import readings
 from workers.android.tools.tool import PhoneTool
@@ -33,6 +34,8 @@ from workers.runtimes.phone_tools import PHONE_TOOLS
 
 if TYPE_CHECKING:
     from workers.android.adb import AdbServer
+
+log = logging.getLogger(__name__)
 
 #: Phones are looked at once a second, and a look in which a job ended may say nothing: two good seconds lie in so many.
 _LOOK_BACK_S = FOREIGN_WINDOW_S + 4.0
@@ -57,6 +60,8 @@ class AndroidPhones(CarryingDriver):
         self._rack: Rack | None = None
         self._settings = Settings()
         self._changed: Callable[[], None] = lambda: None
+        #: Phones that cannot be used, and that the log knows of.
+        self._told: list[Stranger] = []
         #: Jobs that are waited for: the id of each phone's, which nobody may clear away meanwhile.
         self._jobs: dict[str, str] = {}
         #: Epoch seconds when the last attempt on each phone ended, and its work there with it.
@@ -73,6 +78,12 @@ class AndroidPhones(CarryingDriver):
             return []
         if rack.failure is not None:
             raise RuntimeError("a thread that watches phones died") from rack.failure
+        strangers = rack.strangers()
+        for stranger in strangers:
+            # No device, for nobody knows which phone it is; whoever owns the rack finds it in the agent's log.
+            if stranger.remedy is not None and stranger not in self._told:
+                log.warning("phone %s is %s: %s", stranger.listed.serial, stranger.presence, stranger.remedy)
+        self._told = strangers
         # One that is gone may hang on another host by now; but not while it is waited for.
         gone = remedy(Presence.ABSENT)
         known = [phone for phone in rack.phones() if phone.remedy != gone or phone.key in self._jobs]
