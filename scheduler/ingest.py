@@ -29,6 +29,7 @@ from scheduler.states import (
     change_jobs,
     jobs,
 )
+from scheduler.telemetry import insert_telemetry
 from workers.contract import Failure
 from workers.errors import Cause
 from workers.report import Report
@@ -260,7 +261,7 @@ def _take_succeeded(
     outcomes.insert_artifacts(connection, by_kind["convert"], now)
     outcomes.insert_profiles(connection, by_kind["profile"], now)
     outcomes.insert_results(connection, by_kind["measure"], stale=False, now=now)
-    outcomes.insert_telemetry(connection, by_kind["measure"])
+    insert_telemetry(connection, by_kind["measure"])
     update_points(connection, by_kind["measure"], now)
     done = [row.job_id for _, row in taken]
     change_jobs(connection, done, "running", "succeeded", who=who, why=None, now=now)

@@ -1,9 +1,9 @@
-"""Rows of what attempts yielded: artifacts, results, profiles and readings of sensors, many with one statement."""
+"""Rows of what attempts yielded: artifacts, results and profiles, many with one statement."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, insert, select
@@ -13,11 +13,10 @@ from device_registry.database import table_of
 from scheduler.payloads import read_payload
 from scheduler.queue import artifacts
 from scheduler.reports import Told
-from scheduler.tables import Profile, Result, Telemetry
+from scheduler.tables import Profile, Result
 
 results = table_of(Result)
 profiles = table_of(Profile)
-telemetry = table_of(Telemetry)
 
 
 def insert_artifacts(connection: Connection, made: Sequence[tuple[Told, Any]], now: datetime) -> None:
@@ -83,23 +82,3 @@ def insert_profiles(connection: Connection, taken: Sequence[tuple[Told, Any]], n
         for told, row in taken
     ]
     insert_rows(connection, profiles, rows, created_at=now)
-
-
-def insert_telemetry(connection: Connection, taken: Sequence[tuple[Told, Any]]) -> None:
-    rows = [
-        {
-            "attempt_id": row.id,
-            "device_id": row.device_id,
-            "at": datetime.fromtimestamp(reading.at, UTC),
-            "sensor": reading.sensor,
-            "domain": reading.domain,
-            "quantity": reading.quantity,
-            "unit": reading.unit,
-            "value": reading.value,
-            "quality": reading.quality,
-        }
-        for told, row in taken
-        for reading in told.telemetry
-    ]
-    if rows:
-        connection.execute(insert(telemetry), rows)

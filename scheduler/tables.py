@@ -20,6 +20,9 @@ _WAITS_UNTIL = text("queue_until IS NOT NULL AND state IN ('blocked', 'queued')"
 _AWAKE = text("followed_until IS NOT NULL AND NOT resting")
 _MAKES = text("makes_key IS NOT NULL")
 _LIVE_CONVERT = text("kind = 'convert' AND state IN ('blocked', 'queued', 'running')")
+_OF_ATTEMPT = text("attempt_id IS NOT NULL")
+#: Of SQLite only an INTEGER key is the row's own number; it has 64 bits there anyway.
+_LARGE: Any = BigInteger().with_variant(Integer(), "sqlite")
 
 
 #: Schedule of the runs that probe quarantined devices: the farm's own, no user's latest.
@@ -204,6 +207,11 @@ class Attempt(SQLModel, table=True):
     finished_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
     message: str | None = Field(default=None, sa_type=Text)
     log_sha256: str | None = Field(default=None, sa_type=String(64))
+    #: Of the full-rate telemetry and of the raw times in the artifact store; NULL, as the log is, once they are pruned.
+    telemetry_sha256: str | None = Field(default=None, sa_type=String(64))
+    raw_sha256: str | None = Field(default=None, sa_type=String(64))
+    #: How far its host's clock was ahead of the head's, where that was so much that its readings were moved by it.
+    clock_offset_s: float | None = Field(default=None)
 
 
 class Event(SQLModel, table=True):
@@ -313,21 +321,53 @@ class Point(SQLModel, table=True):
     at: datetime = Field(sa_type=UtcDateTime)
 
 
-class Telemetry(SQLModel, table=True):
-    """One reading of one sensor during an attempt."""
+class SensorChannel(SQLModel, table=True):
+    """What is read: a quantity of a domain, by a sensor. Never changed, so whoever read one may keep it."""
 
-    __table_args__ = (Index("telemetry_by_device", "device_id", "at"),)
+    __tablename__ = "sensor_channel"
+    __table_args__ = (UniqueConstraint("sensor", "domain", "quantity", "unit", name="one_channel_per_meaning"),)
 
     id: int | None = Field(default=None, primary_key=True)
-    attempt_id: int = Field(sa_type=Integer, sa_column_args=_reference("attempt.id"), index=True)
-    device_id: int | None = Field(default=None, sa_type=Integer, sa_column_args=_reference("device.id"))
-    at: datetime = Field(sa_type=UtcDateTime)
     sensor: str = Field(sa_type=String(50))
     domain: str = Field(sa_type=String(100))
     quantity: str = Field(sa_type=String(50))
     unit: str = Field(sa_type=String(20))
+
+
+class Telemetry(SQLModel, table=True):
+    """One reading of one channel, during an attempt or between attempts.
+
+    Facts in bulk, without references: the triggers of three foreign keys took PostgreSQL five times as long as the
+    rows themselves (`benchmarks/ingest.py --references`). Rows come nearly in order of time, and go in order of id.
+    """
+
+    __table_args__ = (
+        # As large as nothing on PostgreSQL: rows of one time lie together.
+        Index(
+            "telemetry_by_time",
+            "at",
+            postgresql_using="brin",
+            postgresql_with={"autosummarize": True, "pages_per_range": 32},
+        ),
+        # Of one device over a day.
+        Index("telemetry_by_device", "device_id", "at"),
+        # Of one attempt; most rows of a fleet are of none.
+        Index("telemetry_by_attempt", "attempt_id", sqlite_where=_OF_ATTEMPT, postgresql_where=_OF_ATTEMPT),
+    )
+
+    id: int | None = Field(default=None, primary_key=True, sa_type=_LARGE)
+    #: By the clock of the head, where the host's differs much (`attempt.clock_offset_s`).
+    at: datetime = Field(sa_type=UtcDateTime)
+    #: NULL: of the host's own, in an attempt that has no device.
+    device_id: int | None = Field(default=None)
+    #: NULL: between runs.
+    attempt_id: int | None = Field(default=None)
+    #: Of sensor_channel.
+    channel_id: int
+    #: NULL unless the quality is ok or partial.
     value: float | None = Field(default=None)
     quality: str = Field(sa_type=String(20))
+    why: str | None = Field(default=None, sa_type=Text)
 
 
 class Duration(SQLModel, table=True):

@@ -12,10 +12,10 @@ from sqlalchemy import null, select, update
 from device_registry.database import reading, writing
 from scheduler.executors.scripted import Outcome, Succeed
 from scheduler.ingest import lose_attempts, results
-from scheduler.outcomes import telemetry
 from scheduler.points import points, series
 from scheduler.queue import MOST_ATTEMPTS, artifacts
 from scheduler.states import attempts, events, jobs
+from scheduler.telemetry import telemetry
 from tests.unit.scheduler.builders import (
     BROKEN,
     CRASHED,
