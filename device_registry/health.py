@@ -14,6 +14,7 @@ from datetime import datetime, timedelta
 from typing import Literal
 
 from device_registry.errors import UsageError
+from device_registry.rests import LONGEST_PROBE_S, LONGEST_REST_S
 
 Admin = Literal["enabled", "draining", "maintenance", "quarantined"]
 
@@ -27,10 +28,9 @@ TOLERANCE = 0.25
 NORMAL_OF = 5
 #: Until the first canary; doubled with each, up to the longest.
 FIRST_PROBE_S = 60.0
-LONGEST_PROBE_S = 3600.0
-#: How long a device rests after its first failure; doubled with each in a row. After what passes, as long.
+#: How long a device rests after its first failure; doubled with each in a row, up to the longest. After what passes,
+#: as long.
 FIRST_REST_S = 10.0
-LONGEST_REST_S = 600.0
 #: The device was not as the gate wants it, grew too hot or had no room: a rest may help, and it is not sick.
 PASSING = frozenset({"gate_timeout", "too_hot", "phone_full"})
 #: Failures of the infrastructure whose code begins so are the device's: it vanished, its transport broke.

@@ -15,6 +15,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, func, select
 
 from device_registry.registry import list_devices, list_hosts
+from device_registry.rests import LONGEST_PAUSE_S, LONGEST_REST_S, left_s
 from scheduler.fleet import Fleet, Place, Requirement
 from scheduler.offers import device_offers, slot_offers
 from scheduler.requirements import load_some
@@ -149,7 +150,7 @@ class _Queue:
     def _cooling(self) -> dict[str, float]:
         """Seconds until places that cool are open again."""
         until = {key: device.not_before for key, device in self._devices.items()}
-        return {key: max(0.0, -self._since_s(moment)) for key, moment in until.items() if moment is not None}
+        return {key: rest_s for key, moment in until.items() if (rest_s := left_s(moment, LONGEST_REST_S, self._now))}
 
     def _remaining(self, connection: Connection) -> dict[str, float]:
         """Seconds until busy places are free; what takes longer than expected may end at any moment."""
@@ -178,9 +179,9 @@ class _Queue:
 
     def _not_before(self, job: Row[Any], found: Forecast) -> Forecast:
         """A job that failed for its place's sake pauses."""
-        if job.not_before is None or found.starts_in_s is None:
+        if found.starts_in_s is None:
             return found
-        return replace(found, starts_in_s=max(found.starts_in_s, -self._since_s(job.not_before)))
+        return replace(found, starts_in_s=max(found.starts_in_s, left_s(job.not_before, LONGEST_PAUSE_S, self._now)))
 
     def _closed(self, key: str, *, canary: bool) -> str | None:
         """Why a place takes no work, or no canary; None where it does, now or once it has cooled."""

@@ -11,6 +11,7 @@ from sqlalchemy import Connection, func, select
 
 from device_registry.registry import RegisteredDevice, RegisteredHost, list_devices, list_hosts
 from device_registry.registry import devices as device_rows
+from device_registry.rests import LONGEST_REST_S, is_over
 from scheduler.leases import DISPATCHER, is_led, leases
 from scheduler.requirements import requirements
 from scheduler.states import IS_LIVE, IS_QUEUED, attempts, events, jobs
@@ -86,7 +87,7 @@ def _state(device: RegisteredDevice, busy: set[int | None], now: datetime) -> st
         return device.presence
     if device.admin != "enabled":
         return device.admin
-    return "cooling" if device.not_before is not None and device.not_before > now else "idle"
+    return "idle" if is_over(device.not_before, LONGEST_REST_S, now) else "cooling"
 
 
 def _set_aside(device: RegisteredDevice) -> dict[str, Any]:

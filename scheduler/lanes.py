@@ -10,6 +10,7 @@ from typing import Any, Final
 from sqlalchemy import ColumnElement, Connection, Row, Select, Text, bindparam, cast, exists, func, or_, select, text
 
 from device_registry.database import one_of, table_of
+from device_registry.rests import LONGEST_PAUSE_S, moments, over
 from scheduler.placement import PRIORITY_STEP_S, Fleet, Lane, Requirement, Wanted
 from scheduler.requirements import load_some, requirements
 from scheduler.states import IS_QUEUED, jobs
@@ -53,9 +54,8 @@ def _may_begin() -> tuple[ColumnElement[bool], ...]:
         sweep_runs.c.id == jobs.c.sweep_run_id,
         or_(sweep_runs.c.followed_until.is_(None), sweep_runs.c.followed_until > bindparam("now")),
     )
-    rested = or_(jobs.c.not_before.is_(None), jobs.c.not_before <= bindparam("now"))
     mine = jobs.c.owner == bindparam("owner")
-    return mine, jobs.c.rank < RESTING, jobs.c.canary == bindparam("canary"), rested, alive
+    return mine, jobs.c.rank < RESTING, jobs.c.canary == bindparam("canary"), over(jobs.c.not_before), alive
 
 
 def _columns(table: Any) -> tuple[Any, ...]:
@@ -137,8 +137,8 @@ class Lanes:
             found += self._heads_of_single(connection, places, canary, now)
         for lane in sorted(self._others):
             if most := len(fleet.fitting(self.requirements[lane[0]]) & free):
-                given = {"requirement_id": lane[0], "owner": lane[1], "canary": False, "most": most, "now": now}
-                rows = connection.execute(_FIRST_OF_ONE, given).all()
+                given = {"requirement_id": lane[0], "owner": lane[1], "canary": False, "most": most}
+                rows = connection.execute(_FIRST_OF_ONE, {**given, **moments(LONGEST_PAUSE_S, now)}).all()
                 found += rows
                 if not rows:
                     self._others.discard(lane)
@@ -155,7 +155,7 @@ class Lanes:
                 read[lane] = key
         found: list[Row[Any]] = []
         for owner, ids in sorted(by_owner.items()):
-            given = {"ids": ids, "owner": owner, "canary": canary, "now": now}
+            given = {"ids": ids, "owner": owner, "canary": canary, **moments(LONGEST_PAUSE_S, now)}
             found += connection.execute(_FIRST_OF_EACH, given).all()
         for row in found:
             read.pop((row.requirement_id, row.owner), None)

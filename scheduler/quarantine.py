@@ -25,6 +25,7 @@ from device_registry.health import (
 )
 from device_registry.health import Outcome as Outcome
 from device_registry.registry import RegisteredDevice, devices, hosts, list_devices
+from device_registry.rests import LONGEST_PROBE_S, moments, over
 from scheduler import queue, runs
 from scheduler.ingest import results
 from scheduler.offers import device_offers, need, own_offers
@@ -226,12 +227,12 @@ def _due(connection: Connection, now: datetime) -> list[Row[Any]]:
             devices.c.admin == "quarantined",
             devices.c.admin_by == FARM,
             hosts.c.presence == "online",
-            or_(recovering, devices.c.probe_at <= now),
+            or_(recovering, and_(devices.c.probe_at.is_not(None), over(devices.c.probe_at))),
         )
         .order_by(devices.c.id)
         .with_for_update(of=devices)
     )
-    return list(connection.execute(query))
+    return list(connection.execute(query, moments(LONGEST_PROBE_S, now)))
 
 
 def _open_canaries(connection: Connection, ids: Collection[int], now: datetime) -> list[Row[Any]]:

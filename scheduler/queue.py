@@ -14,6 +14,7 @@ from sqlalchemy import Connection, Row, Text, bindparam, cast, select, update
 from device_registry.bulk import insert_returning
 from device_registry.database import insert_row, one_of, table_of
 from device_registry.errors import UsageError
+from device_registry.rests import LONGEST_PAUSE_S
 from scheduler.lanes import sweep_runs as sweep_runs
 from scheduler.payloads import payload_texts, read_payload
 from scheduler.placement import Assignment, JobKind, rank_of
@@ -234,7 +235,7 @@ def requeue(connection: Connection, returned: Sequence[Return], *, who: str, now
     each = {
         one.job_id: {
             # Two quick tries, then a pause: what is broken for a moment has time to mend.
-            "not_before": now + timedelta(seconds=2.0 ** (one.tries - 1)) if one.counted else None,
+            "not_before": now + timedelta(seconds=_pause_s(one.tries)) if one.counted else None,
             "attempts": one.tries if one.counted else one.tries - 1,
             "avoid": list(one.avoid),
         }
@@ -243,6 +244,10 @@ def requeue(connection: Connection, returned: Sequence[Return], *, who: str, now
     why = {one.job_id: one.why for one in again}
     change_jobs(connection, why, "running", "queued", who=who, why=why, now=now, each=each)
     _wait_for_missing(connection, again, who=who, now=now)
+
+
+def _pause_s(tries: int) -> float:
+    return min(2.0 ** (tries - 1), LONGEST_PAUSE_S)
 
 
 def _wait_for_missing(connection: Connection, queued: Iterable[Return], *, who: str, now: datetime) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import Connection, select
 
 from device_registry.registry import RegisteredDevice, devices, list_devices, list_hosts
+from device_registry.rests import LONGEST_REST_S, is_over
 from scheduler.fleet import Fleet, Place, Quiet
 from scheduler.offers import device_offers, own_offers, slot_offers
 
@@ -64,7 +65,7 @@ class Roster:
 
     def open_places(self, now: datetime) -> frozenset[str]:
         """Keys of places that take work, busy or not: those of hosts that are known, online, enabled, cool."""
-        if cool := [key for key, until in self._cooling.items() if until <= now]:
+        if cool := [key for key, until in self._cooling.items() if is_over(until, LONGEST_REST_S, now)]:
             for key in cool:
                 del self._cooling[key]
             self._open |= frozenset(cool)
@@ -90,7 +91,7 @@ class Roster:
         usable = {key: row for key, row in states.items() if row.presence == "online" and self.hosts[row.host_id].known}
         enabled = {key: row for key, row in usable.items() if row.admin == "enabled"}
         self._cooling = {
-            key: row.not_before for key, row in enabled.items() if row.not_before is not None and row.not_before > now
+            key: row.not_before for key, row in enabled.items() if not is_over(row.not_before, LONGEST_REST_S, now)
         }
         slots = [
             key for key, place in self.fleet.places.items() if place.kind == "slot" and self.hosts[place.host_id].known

@@ -14,7 +14,6 @@ from device_registry.health import (
     ADMIN_CHANGES,
     FARM,
     FIRST_PROBE_S,
-    LONGEST_PROBE_S,
     MOST_FAILURES,
     NORMAL_OF,
     Admin,
@@ -25,6 +24,7 @@ from device_registry.health import (
     normal_ms,
     probe_pause_s,
 )
+from device_registry.rests import LONGEST_PROBE_S
 from tests.unit.builders import NOW
 from workers.android.phone import PhoneLostError
 

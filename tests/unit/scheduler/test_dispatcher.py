@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
+from datetime import timedelta
 
 import pytest
 from sqlalchemy import update
 
 from device_registry.database import writing
 from device_registry.registry import devices, hosts, record_hello
+from device_registry.rests import LONGEST_REST_S
 from scheduler.dispatcher import ATTEMPT_LEASE_S, Dispatcher
 from scheduler.executors.scripted import Outcome, ScriptedExecutor, Succeed
 from scheduler.leases import DispatcherLease, LeaseLostError
@@ -81,7 +83,7 @@ def test_phones_do_not_wait_for_each_other_nor_for_conversions(make_farm: MakeFa
 def test_a_device_that_takes_no_work_gets_none_until_it_does(farm: Farm, state: dict[str, object]) -> None:
     farm.submit(plan_of(farm.devices(), TORCH))
     if "not_before" in state:
-        state = {"not_before": farm.clock().replace(year=farm.clock().year + 1)}
+        state = {"not_before": farm.clock() + timedelta(seconds=LONGEST_REST_S)}
     with writing(farm.engine) as connection:
         connection.execute(update(devices).values(**state))
     for _ in range(4):
@@ -185,6 +187,28 @@ def test_a_try_that_succeeds_makes_good_for_those_that_broke(farm: Farm) -> None
     assert farm.job("measure").state == "succeeded"
     assert farm.job("measure").failure_code is None
     assert [row.repeats for row in farm.points()] == [1]
+
+
+@pytest.mark.parametrize("restarts", [False, True], ids=["remembered", "read anew"])
+def test_who_rests_when_the_clock_is_set_back_by_hours_does_not_rest_for_hours(
+    make_farm: MakeFarm, restarts: bool
+) -> None:
+    farm = make_farm(kind="phone")
+    farm.play(in_turn(BROKEN))
+    farm.submit(plan_of(farm.devices(), TORCH))
+    while (job := farm.job("measure")).not_before is None:
+        farm.tick(seconds=0.25)
+    with writing(farm.engine) as connection:
+        rests = {"not_before": farm.clock() + timedelta(seconds=LONGEST_REST_S)}
+        connection.execute(update(devices).values(**rests))
+    farm.tick(seconds=0.25)
+    assert (job.state, farm.job("measure").state) == ("queued", "queued")
+    farm.clock.jump(-7200)
+    if restarts:
+        farm.dispatcher = farm.new_dispatcher()
+    for _ in range(8):
+        farm.tick()
+    assert farm.job("measure").state == "succeeded"
 
 
 def test_a_retry_waits_longer_each_time(farm: Farm) -> None:

@@ -161,6 +161,12 @@ def test_a_canary_comes_when_it_is_due_and_only_one_at_a_time(put_aside: Lab) ->
     assert (run.schedule, run.owner, run.followed_until) == (CANARY, FARM, None)
 
 
+def test_a_canary_comes_though_the_clock_was_set_back_by_hours(put_aside: Lab) -> None:
+    put_aside.clock.jump(-7200)
+    put_aside.maintain()
+    assert len(put_aside.canaries()) == 1
+
+
 def test_a_canary_that_passes_releases_the_device(put_aside: Lab) -> None:
     put_aside.maintain(FIRST_PROBE_S)
     put_aside.finish(10.0)
