@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, Row, func, select
 
 from device_registry.registry import RegisteredDevice, RegisteredHost, list_devices, list_hosts
 from device_registry.registry import devices as device_rows
@@ -77,16 +77,17 @@ def _host(host: RegisteredHost, all_devices: Sequence[RegisteredDevice], busy: s
 
 def _devices(devices: Sequence[RegisteredDevice], busy: set[int | None], now: datetime) -> dict[str, int]:
     """Each device counted once, by what keeps it from work, or that it works or is idle."""
-    return dict(Counter(_state(device, busy, now) for device in devices).most_common())
+    return dict(Counter(state_of(device, busy, now) for device in devices).most_common())
 
 
-def _state(device: RegisteredDevice, busy: set[int | None], now: datetime) -> str:
+def state_of(device: RegisteredDevice | Row[Any], busy: Container[int | None], now: datetime) -> str:
+    """What a device does, or the first thing that keeps it from work: its presence, why it is set aside, its heat."""
     if device.id in busy:
         return "busy"
     if device.presence != "online":
-        return device.presence
+        return str(device.presence)
     if device.admin != "enabled":
-        return device.admin
+        return str(device.admin)
     return "idle" if is_over(device.not_before, LONGEST_REST_S, now) else "cooling"
 
 
