@@ -12,20 +12,14 @@ from sqlalchemy import Connection, select
 from device_registry.registry import devices
 from scheduler.ingest import results
 from scheduler.payloads import payloads
-from scheduler.points import point_of
+from scheduler.repeats import LEAST_REPEATS, label_flags, summary
 from scheduler.queue import artifacts, sweep_runs
 from scheduler.records import devices_of, superseded
 from scheduler.states import jobs, portions
 from scheduler.tables import CANARY
-from workers.contract import promises_integers
 from workers.errors import UNSUPPORTED
 from workers.judge import OUTPUTS_WRONG
 from workers.statistics import bootstrap_median_interval, bootstrap_ratio_interval
-
-#: Below this share of integer FLOPs an int8 label says how partial it is.
-WHOLE_SHARE = 0.5
-#: Fewer repeats give no interval between processes, no rank and no verdict on a ratio.
-LEAST_REPEATS = 5
 
 
 @dataclass(frozen=True)
@@ -57,14 +51,25 @@ def run_results(connection: Connection, run_id: int) -> RunResults:
             listed := {key: entry[key] for key in ("model", "runtime", "recipe", "device", "why")}
         ) not in unsupported:
             unsupported.append(listed)
-    repeats_of = _cases(connection, run_id)
+    return RunResults(run_cases(connection, run_id), failed, unsupported)
+
+
+def run_cases(connection: Connection, run_id: int, *where: Any) -> list[dict[str, Any]]:
+    """Rows of a run's cases, by model and device.
+
+    Args:
+        connection: to read from.
+        run_id: the run.
+        where: conditions on its results; what is compared with one another must not be parted by them.
+    """
+    repeats_of = _cases(connection, run_id, *where)
     made = _made(connection, {repeats[0].needs_key for repeats in repeats_of})
     cases = [_case_row(repeats, made) for repeats in repeats_of]
     _add_speedups(cases)
     for case in cases:
         del case["_valid"], case["_unconverted"]
     cases.sort(key=lambda case: (case["model"], case["device"], case["threads"], case["p50_ms"]))
-    return RunResults(cases, failed, unsupported)
+    return cases
 
 
 def latest_results(connection: Connection, limit: int) -> list[dict[str, Any]]:
@@ -78,7 +83,7 @@ def latest_results(connection: Connection, limit: int) -> list[dict[str, Any]]:
     return found[:limit]
 
 
-def _cases(connection: Connection, run_id: int) -> list[list[Any]]:
+def _cases(connection: Connection, run_id: int, *where: Any) -> list[list[Any]]:
     rows = connection.execute(
         select(
             results,
@@ -90,7 +95,7 @@ def _cases(connection: Connection, run_id: int) -> list[list[Any]]:
         .join(devices, devices.c.id == results.c.device_id)
         .join(jobs, jobs.c.id == results.c.job_id)
         .join(payloads, payloads.c.id == jobs.c.payload_id)
-        .where(results.c.sweep_run_id == run_id, results.c.stale.is_(False))
+        .where(results.c.sweep_run_id == run_id, results.c.stale.is_(False), *where)
         .order_by(results.c.id)
     )
     cases: dict[tuple[str, int, str | None], list[Any]] = {}
@@ -124,7 +129,7 @@ def _made(connection: Connection, keys: set[str]) -> dict[str, _Artifact]:
 
 def _case_row(repeats: Sequence[Any], made: Mapping[str, _Artifact]) -> dict[str, Any]:
     """One row: what is told of a case is told by the repeat nearest to its median; latency by all that count."""
-    p50_ms, verdict, _ = point_of([(row.p50_ms, row.verdict) for row in repeats])
+    p50_ms, verdict, _ = summary([(row.p50_ms, row.verdict) for row in repeats])
     counted = [row for row in repeats if row.verdict == "valid"] or list(repeats)
     typical = min((row for row in counted if row.verdict == verdict), key=lambda row: abs(row.p50_ms - p50_ms))
     report = typical.document
@@ -135,7 +140,7 @@ def _case_row(repeats: Sequence[Any], made: Mapping[str, _Artifact]) -> dict[str
     energy = report["energy"] or {}
     flags = sorted(
         {flag for row in repeats for flag in row.document["judgement"]["flags"]}
-        | set(_label_flags(runtime, task))
+        | set(label_flags(runtime["precision"], runtime["quantised_flop_share"], task["recipe"]))
         | set(["mean_not_median"] if timings.get("of_invocations") == "mean" else [])
     )
     return {
@@ -208,15 +213,6 @@ def _process(row: Any) -> dict[str, Any]:
         "child_s": row.document["child_s"],
         "gate_waited_s": (row.document["gate_before"] or {}).get("waited_s"),
     }
-
-
-def _label_flags(runtime: dict[str, Any], task: dict[str, Any]) -> list[str]:
-    share = runtime["quantised_flop_share"]
-    if promises_integers(task["recipe"]):
-        if share is None:
-            return ["int8 (unverified)"]
-        return [f"int8 (partial {share:.0%})"] if share < WHOLE_SHARE else []
-    return ["precision_unverified"] if runtime["precision"] == "unknown" else []
 
 
 def _median(rows: Sequence[Any], name: str) -> float | None:

@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import Connection, exists, or_, select, text
 
 from device_registry.database import one_of
+from scheduler import coverage
 from scheduler.states import IS_WAITING, change_jobs, jobs
 from workers.errors import Cause
 
@@ -37,6 +38,7 @@ def expire_queued(connection: Connection, *, who: str, now: datetime) -> int:
     for state in ("blocked", "queued"):
         ids = [row.id for row in late if row.state == state]
         change_jobs(connection, ids, state, "failed", who=who, why=message, now=now, **values)
+    coverage.note_failed(connection, [row.id for row in late], now)
     _cancel_unwanted(connection, {row.needs_key for row in late if row.state == "blocked"}, who=who, now=now)
     return len(late)
 

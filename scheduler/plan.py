@@ -14,6 +14,8 @@ from device_registry.capabilities import BackendCapability
 from device_registry.errors import UsageError
 from device_registry.registry import RegisteredDevice
 from device_registry.selectors import parse_selector
+from scheduler.cases import Case, case_of_parts
+from scheduler.coverage import Unsupported
 from scheduler.conversions import Variant, chain, digest, reason, variants_of
 from scheduler.offers import merged, need
 from scheduler.request import Request as Request
@@ -72,6 +74,8 @@ class Plan:
     spare_conversions: list[PlannedConversion] = field(default_factory=list)
     measurements: list[PlannedMeasurement] = field(default_factory=list)
     unsupported: list[dict[str, str]] = field(default_factory=list)
+    #: The same in full, case by case, of the devices that it names.
+    unsupported_cells: list[Unsupported] = field(default_factory=list)
 
 
 def plan(
@@ -180,6 +184,7 @@ class _Planner:
         self._variants = variants_of(self._root(), plugins("converters"), self._converters.values())
         self._tasks: dict[Any, MeasureTask] = {}
         self._listed: set[tuple[str, ...]] = set()
+        self._cases: dict[Any, Case] = {}
 
     def add(self, target: Target) -> None:
         """Plan it for a target."""
@@ -193,18 +198,20 @@ class _Planner:
             offered = [variant for variant in self._variants.values() if variant.format in runtime.formats]
             wanted = [v for v in offered if request.recipes is None or v.recipe in (*request.recipes, "original")]
             if not offered:
-                self._unsupported(target, name, "any", f"no converter leads from {model.format} to {name}'s format")
+                self._unsupported(
+                    target, name, runtime, "any", f"no converter leads from {model.format} to {name}'s format"
+                )
                 continue
             for recipe in sorted(_lacking(request, {variant.recipe for variant in offered})):
-                self._unsupported(target, name, recipe, f"{name} has no {recipe} variant of {model.name}")
+                self._unsupported(target, name, runtime, recipe, f"{name} has no {recipe} variant of {model.name}")
             for variant in wanted:
                 if why := runtime.refuses.get(variant.recipe):
-                    self._unsupported(target, name, variant.recipe, why)
+                    self._unsupported(target, name, runtime, variant.recipe, why, variant)
                 elif why := variant.why_not or why_not:
                     spare = (
                         variant.why_not is None and request.runtimes is None and _is_of_other_systems(runtime, target)
                     )
-                    self._unsupported(target, name, variant.recipe, why, variant.key if spare else None)
+                    self._unsupported(target, name, runtime, variant.recipe, why, variant, spare=spare)
                     self._made.spare_conversions += self._links[variant.key] if spare else []
                 else:
                     self._made.conversions += self._links[variant.key]
@@ -281,15 +288,38 @@ class _Planner:
             ]
 
     def _unsupported(
-        self, target: Target, runtime: str, recipe: str, why: str, artifact_key: str | None = None
+        self,
+        target: Target,
+        name: str,
+        runtime: Runtime,
+        recipe: str,
+        why: str,
+        variant: Variant | None = None,
+        *,
+        spare: bool = False,
     ) -> None:
-        if (runtime, recipe, target.label, why) in self._listed:
+        """List what cannot be had; what is spare is converted all the same: another host may measure it."""
+        if target.device is not None and variant is not None:
+            self._unsupported_cells(target.device.id, name, runtime, variant, why)
+        if (name, recipe, target.label, why) in self._listed:
             return
-        self._listed.add((runtime, recipe, target.label, why))
-        entry = {"model": self._model.name, "runtime": runtime, "recipe": recipe, "device": target.label, "why": why}
-        if artifact_key is not None:
-            entry["artifact_key"] = artifact_key  # it is converted all the same: another host may measure it
+        self._listed.add((name, recipe, target.label, why))
+        entry = {"model": self._model.name, "runtime": name, "recipe": recipe, "device": target.label, "why": why}
+        if spare and variant is not None:
+            entry["artifact_key"] = variant.key
         self._made.unsupported.append(entry)
+
+    def _unsupported_cells(self, device_id: int, name: str, runtime: Runtime, variant: Variant, why: str) -> None:
+        request = self._request
+        for threads, own in itertools.product(request.threads, _own_options(request, runtime)):
+            known = (name, variant.key, threads, tuple(sorted(own.items())))
+            if known not in self._cases:
+                options = replace(request.options, threads=threads, runtime_options=own)
+                weights = self._model.weights or request.weights
+                self._cases[known] = case_of_parts(
+                    self._model.name, weights, variant.format, variant.recipe, name, options
+                )
+            self._made.unsupported_cells.append(Unsupported(device_id, self._cases[known], why))
 
 
 def _refuse_equal_names(models: list[Resolved]) -> None:

@@ -15,6 +15,7 @@ from device_registry.bulk import insert_returning
 from device_registry.database import insert_row, one_of, table_of
 from device_registry.errors import UsageError
 from device_registry.rests import LONGEST_PAUSE_S
+from scheduler import coverage
 from scheduler.lanes import sweep_runs as sweep_runs
 from scheduler.payloads import payload_texts, read_payload
 from scheduler.placement import Assignment, JobKind, rank_of
@@ -298,6 +299,7 @@ def fail_job(
         values["failure_message"] = message = f"its conversion, job {job_id}, failed: {message}"
     waiting = _all_that_wait(connection, [job_id])
     change_jobs(connection, waiting, "blocked", "failed", who=who, why=message, now=now, **values)
+    coverage.note_failed(connection, [job_id, *waiting], now)
 
 
 def unblock(connection: Connection, keys: Collection[str], *, who: str, now: datetime) -> None:

@@ -21,7 +21,7 @@ from sqlalchemy.exc import IntegrityError
 
 from device_registry.database import insert_row
 from device_registry.errors import UsageError
-from scheduler import queue, resting
+from scheduler import coverage, queue, resting
 from scheduler.durations import FIRST_GUESS_S, duration_key, expected_s
 from scheduler.payloads import payload_id
 from scheduler.placement import rank_of
@@ -103,6 +103,8 @@ def submit(
     keys = {item.variant.key for item in (*made.conversions, *made.spare_conversions)}
     standing = _standing(connection, store, keys, owner, now)
     inserting = _Inserting(connection, run_id, request, standing, owner, this_host_id, now)
+    if request.kind == "measure":
+        coverage.note_unsupported(connection, made.unsupported_cells, run_id, now)
     inserting.expect([*made.conversions, *made.spare_conversions], made.measurements)
     inserting.conversions(made.conversions, 0)
     inserting.measurements(made.measurements, len(made.conversions))

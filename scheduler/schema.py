@@ -11,9 +11,10 @@ from sqlalchemy.exc import DatabaseError, OperationalError
 
 from device_registry.database import open_engine, reading, without_foreign_keys
 from device_registry.errors import BenchfarmError, UsageError
+from scheduler.views import drop_views, make_views
 
 #: The newest revision in migrations/versions; a test holds the two together.
-HEAD = "0004"
+HEAD = "0005"
 #: Key of the advisory lock under which a server's database is migrated.
 _MIGRATING = 0x62656E6368  # "bench"
 _SCRIPTS = Path(__file__).parent / "migrations"
@@ -109,4 +110,7 @@ def upgrade(engine: Engine, revision: str = HEAD) -> None:
             connection.execute(text("SET LOCAL lock_timeout = 0"))
             connection.execute(select(func.pg_advisory_xact_lock(_MIGRATING)))
         config.attributes["connection"] = connection
+        drop_views(connection)
         command.upgrade(config, revision)
+        if revision == HEAD:
+            make_views(connection)

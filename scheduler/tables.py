@@ -298,6 +298,15 @@ class Series(SQLModel, table=True):
     statistic: str = Field(sa_type=String(50))
     unit: str = Field(sa_type=String(20))
     protocol_version: str = Field(sa_type=String(20))
+    #: Of the options, again as columns: `scheduler.cases` says how the texts are made.
+    weights: str = Field(sa_type=Text)
+    threads: int
+    batch: int
+    mode: str = Field(sa_type=String(20))
+    options_text: str = Field(sa_type=Text)
+    shared_options_text: str = Field(sa_type=Text)
+    #: What is measured is a model's canonical program, or the user's own file: what others are compared with.
+    unconverted: bool
     #: Kept at ingest: looking for it later costs seconds over a million points.
     latest_valid_point_id: int | None = Field(default=None)
 
@@ -311,13 +320,73 @@ class Point(SQLModel, table=True):
     series_id: int = Field(sa_type=Integer, sa_column_args=_reference("series.id"))
     sweep_run_id: int = Field(sa_type=Integer, sa_column_args=_reference("sweep_run.id"))
     value: float
-    #: How many of them counted, and (process median, verdict) of each that came, so that one more needs no other read.
+    #: 95 % interval over the processes, where at least five are valid.
+    value_ci_low: float | None = Field(default=None)
+    value_ci_high: float | None = Field(default=None)
+    #: How many of them counted, and what is kept of each that came (`repeats.Repeat`): one more needs no other read.
     repeats: int
-    process_medians: list[Any] | None = Field(default=None, sa_type=JSON)
+    process_medians: list[Any] = Field(sa_type=JSON)
     verdict: str = Field(sa_type=String(20))
+    #: From here to `artifact_bytes`, medians over the repeats that count; None where none of them tells.
+    p90_ms: float | None = Field(default=None)
+    p95_ms: float | None = Field(default=None)
+    p99_ms: float | None = Field(default=None)
+    throughput_per_s: float | None = Field(default=None)
+    load_ms: float | None = Field(default=None)
+    compile_ms: float | None = Field(default=None)
+    first_inference_ms: float | None = Field(default=None)
+    peak_rss_bytes: int | None = Field(default=None, sa_type=BigInteger)
+    energy_per_inference_mj: float | None = Field(default=None)
+    #: The hottest that the device's temperature channels read in a run.
+    temperature_c: float | None = Field(default=None)
+    snr_db: float | None = Field(default=None)
+    top1_agreement: float | None = Field(default=None)
+    quantised_flop_share: float | None = Field(default=None)
+    delegated_share: float | None = Field(default=None)
+    artifact_bytes: int | None = Field(default=None, sa_type=BigInteger)
+    #: From here on as the repeat nearest to the median tells.
+    energy_quality: str | None = Field(default=None, sa_type=String(20))
+    energy_source: str | None = Field(default=None, sa_type=Text)
+    precision: str | None = Field(default=None, sa_type=Text)
+    compute_unit: str | None = Field(default=None, sa_type=Text)
+    #: Those of all repeats, "noisy, outputs_wrong"; empty: none.
+    flags: str = Field(default="", sa_type=Text)
     artifact_sha256: str | None = Field(default=None, sa_type=String(64))
     #: Fingerprint of conversion and run environment: a change begins a new epoch.
     environment_digest: str = Field(sa_type=String(64))
+    at: datetime = Field(sa_type=UtcDateTime)
+
+
+class Cell(SQLModel, table=True):
+    """What became of a case on a device the last time that somebody wanted it: the matrix of the whole farm.
+
+    Facts kept beside the jobs, so references to these are numbers only; a point that was valid stays its series'.
+    """
+
+    __table_args__ = (UniqueConstraint("device_id", "case_key", name="one_cell_per_case"),)
+
+    id: int | None = Field(default=None, primary_key=True)
+    device_id: int = Field(sa_type=Integer, sa_column_args=_reference("device.id"))
+    #: `cases.Case.key`: digest of the nine columns that follow, the same on every device. No `job.case_key`.
+    case_key: str = Field(sa_type=String(64))
+    model: str = Field(sa_type=Text)
+    weights: str = Field(sa_type=Text)
+    format: str = Field(sa_type=String(20))
+    recipe: str = Field(sa_type=String(200))
+    runtime: str = Field(sa_type=String(50))
+    threads: int
+    batch: int
+    mode: str = Field(sa_type=String(20))
+    options_text: str = Field(sa_type=Text)
+    #: valid, invalid, failed or unsupported.
+    state: str = Field(sa_type=String(20))
+    #: Of its point, where it was measured; and why it is invalid, failed or unsupported.
+    verdict: str | None = Field(default=None, sa_type=String(20))
+    why: str | None = Field(default=None, sa_type=Text)
+    #: NULL: a plan found that it is unsupported.
+    job_id: int | None = Field(default=None)
+    sweep_run_id: int
+    series_id: int | None = Field(default=None)
     at: datetime = Field(sa_type=UtcDateTime)
 
 

@@ -1,0 +1,193 @@
+"""Views of the farm itself: which cells of its matrix are known, which devices were there, what sensors and jobs told."""
+
+from __future__ import annotations
+
+from scheduler.view import (
+    AVAILABILITY_DAYS,
+    CASE,
+    DEVICE,
+    STALE_DAYS,
+    View,
+    Words,
+    case_columns,
+    columns,
+    device_columns,
+)
+
+
+def _coverage(words: Words) -> str:
+    device, simulated = device_columns(words), words.attribute_is_true("simulated")
+    case = ", ".join(f"cell.{column.name}" for column in CASE)
+    return f"""
+SELECT {device}, {case_columns("cell")},
+  CASE WHEN cell.state = 'valid' AND cell.at < {words.days_ago(STALE_DAYS)} THEN 'stale' ELSE cell.state END AS state,
+  cell.verdict, cell.why, cell.at, {words.seconds(words.now, "cell.at")} AS age_s, cell.job_id
+FROM cell
+JOIN device ON device.id = cell.device_id
+JOIN host ON host.id = device.host_id
+UNION ALL
+SELECT {device}, {case_columns("wanted")}, 'missing', NULL, NULL, NULL, NULL, NULL
+FROM (
+  SELECT DISTINCT device.kind, {simulated} AS simulated, cell.case_key, {case}
+  FROM cell JOIN device ON device.id = cell.device_id
+  WHERE cell.state <> 'unsupported'
+) AS wanted
+JOIN device ON device.kind = wanted.kind AND {simulated} = wanted.simulated
+JOIN host ON host.id = device.host_id
+WHERE NOT EXISTS (SELECT 1 FROM cell WHERE cell.device_id = device.id AND cell.case_key = wanted.case_key)"""  # noqa: S608
+
+
+COVERAGE = View(
+    name="coverage",
+    meaning=(
+        "The matrix of the farm: one row for each device and case, with what became of it the last time that somebody "
+        "wanted it. Probes of quarantined devices are not among them, nor what came too late to count."
+    ),
+    columns=(
+        *DEVICE,
+        *CASE,
+        *columns(
+            (
+                "state",
+                "text",
+                f"valid; stale: valid, but older than {STALE_DAYS} days; invalid: measured, and no verdict was valid; "
+                "failed; unsupported; missing: some device of the same kind had it measured, or tried to, and this one "
+                "never did (simulated devices apart from real ones).",
+            ),
+            ("verdict", "text", "Of its point, where it was measured."),
+            ("why", "text", "Why it is invalid, failed or unsupported."),
+            ("at", "time", "When that was, UTC; NULL: it is missing."),
+            ("age_s", "number", "How long ago, in s."),
+            ("job_id", "integer", "The job that told; NULL: missing, or a plan found that it is unsupported."),
+        ),
+    ),
+    query=_coverage,
+)
+
+
+def _device_availability(words: Words) -> str:
+    spent = words.seconds(
+        f"{words.earlier}(spell.ends, day.ends)",
+        f"{words.later}(spell.begins, day.begins)",
+    )
+    # What stood when the oldest day began is told by the last change before it, however long ago that was.
+    return f"""
+SELECT {device_columns(words)},
+  counted.day, counted.online_s / nullif(counted.known_s, 0) AS online_share, counted.changes
+FROM (
+  SELECT spell.device_id, day.day,
+    sum(CASE WHEN spell.presence = 'online' THEN {spent} ELSE 0.0 END) AS online_s,
+    sum({spent}) AS known_s,
+    sum(CASE WHEN spell.begins >= day.begins AND spell.begins < day.ends AND spell.is_change THEN 1 ELSE 0 END)
+      AS changes
+  FROM (
+    SELECT entity_id AS device_id, after AS presence, at AS begins, before IS NOT NULL AS is_change,
+      {words.later}(at, coalesce(lead(at) OVER (PARTITION BY entity_id ORDER BY id), {words.now})) AS ends
+    FROM event WHERE entity = 'device' AND after <> 'tagged'
+  ) AS spell {words.days_of_spell}
+  WHERE spell.ends >= {words.days_ago(AVAILABILITY_DAYS)}
+  GROUP BY spell.device_id, day.day
+) AS counted
+JOIN device ON device.id = counted.device_id
+JOIN host ON host.id = device.host_id"""  # noqa: S608 - of names of ours
+
+
+DEVICE_AVAILABILITY = View(
+    name="device_availability",
+    meaning=(
+        f"One row for each device and day (UTC) of the last {AVAILABILITY_DAYS}, from its first day in the farm on: how "
+        "much of the day it was online, by the events that its changes of presence left."
+    ),
+    columns=(
+        *DEVICE,
+        *columns(
+            ("day", "date", "The day, UTC."),
+            (
+                "online_share",
+                "number",
+                "Share of the time that it was online, 0 to 1: of the day, of what is over of today, and of its first "
+                "day of what was left when it came.",
+            ),
+            ("changes", "integer", "How often its presence changed that day; that it came for the first time is none."),
+        ),
+    ),
+    query=_device_availability,
+)
+
+
+def _telemetry_reading(words: Words) -> str:
+    return f"""
+SELECT telemetry.at, {device_columns(words)},
+  telemetry.attempt_id, attempt.job_id,
+  sensor_channel.sensor, sensor_channel.domain, sensor_channel.quantity, sensor_channel.unit,
+  telemetry.value, telemetry.quality, telemetry.why
+FROM telemetry
+JOIN sensor_channel ON sensor_channel.id = telemetry.channel_id
+JOIN device ON device.id = telemetry.device_id
+JOIN host ON host.id = device.host_id
+LEFT JOIN attempt ON attempt.id = telemetry.attempt_id"""  # noqa: S608 - of names of ours
+
+
+TELEMETRY_READING = View(
+    name="telemetry_reading",
+    meaning="One reading of one sensor of a device. Ask for an attempt, or for a device and a span of time.",
+    columns=(
+        *columns(("at", "time", "When it was read, UTC, by the head's clock.")),
+        *DEVICE,
+        *columns(
+            ("attempt_id", "integer", "The attempt that ran meanwhile; NULL: read between runs."),
+            ("job_id", "integer", "That attempt's job."),
+            ("sensor", "text", "What read it."),
+            ("domain", "text", "Of what: cpu_package, gpu, battery, skin, ..."),
+            ("quantity", "text", "temperature, power, clock, ..."),
+            ("unit", "text", "C, mW, MHz, ..."),
+            ("value", "number", "The value; NULL unless the quality is ok or partial."),
+            ("quality", "text", "ok, partial, stale, unsupported, no_permission or implausible."),
+            ("why", "text", "Why it is not ok."),
+        ),
+    ),
+    query=_telemetry_reading,
+)
+
+
+def _job_outcome(words: Words) -> str:
+    return f"""
+SELECT job.id AS job_id, job.sweep_run_id, job.kind, job.state, job.title, job.owner,
+  device.name AS device, device.kind AS device_kind, host.name AS host,
+  job.attempts, job.failure_cause, job.failure_code, job.failure_message,
+  job.created_at, last.started_at,
+  CASE WHEN job.state IN ('succeeded', 'failed', 'cancelled') THEN job.changed_at END AS finished_at,
+  {words.seconds("first.started_at", "job.created_at")} AS queue_wait_s,
+  {words.seconds("last.finished_at", "last.started_at")} AS run_s
+FROM job
+LEFT JOIN attempt AS first ON first.id = (SELECT min(id) FROM attempt WHERE attempt.job_id = job.id)
+LEFT JOIN attempt AS last ON last.id = (SELECT max(id) FROM attempt WHERE attempt.job_id = job.id)
+LEFT JOIN device ON device.id = coalesce(last.device_id, job.device_id)
+LEFT JOIN host ON host.id = coalesce(last.host_id, device.host_id)"""  # noqa: S608 - of names of ours
+
+
+JOB_OUTCOME = View(
+    name="job_outcome",
+    meaning="One row for each job: what became of it, and how long it waited and ran.",
+    columns=columns(
+        ("job_id", "integer", "Number of the job."),
+        ("sweep_run_id", "integer", "Its run."),
+        ("kind", "text", "convert, measure or profile."),
+        ("state", "text", "blocked, queued, running, succeeded, failed or cancelled."),
+        ("title", "text", "What people read in lists."),
+        ("owner", "text", "Who asked for it."),
+        ("device", "text", "Where it ran last, or the device that it is for; NULL: none yet, or a conversion."),
+        ("device_kind", "text", "Kind of that device."),
+        ("host", "text", "Host that it ran on last, or that its device belongs to."),
+        ("attempts", "integer", "Tries that count."),
+        ("failure_cause", "text", "infrastructure, device, model, user or bug; NULL: it did not fail."),
+        ("failure_code", "text", "What failed, in a word."),
+        ("failure_message", "text", "What failed, in a sentence."),
+        ("created_at", "time", "When it was submitted, UTC."),
+        ("started_at", "time", "When its last attempt began; NULL: none did."),
+        ("finished_at", "time", "When it succeeded, failed or was cancelled; NULL: it is open."),
+        ("queue_wait_s", "number", "From its submission to its first attempt, its conversion included, in s."),
+        ("run_s", "number", "How long its last attempt had its place, in s; NULL: it runs, or never did."),
+    ),
+    query=_job_outcome,
+)

@@ -1,0 +1,159 @@
+"""What a view is: its SQL in words of either database, and what a row and each column of it mean."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+#: What a column holds, in the words of docs/views.md.
+Kind = Literal["integer", "number", "text", "yes or no", "time", "date"]
+
+#: A cell that is valid and older than so many days is stale.
+STALE_DAYS = 7
+#: `device_availability` looks back so many days, today included.
+AVAILABILITY_DAYS = 92
+
+
+@dataclass(frozen=True, kw_only=True)
+class Words:
+    """What the two databases say differently. Times are UTC; text on SQLite."""
+
+    #: The moment of the query, and this many days before it.
+    now: str
+    days_ago: Callable[[int], str]
+    #: Seconds from the second time to the first.
+    seconds: Callable[[str, str], str]
+    #: An attribute of `device` as text, "" where it has none; whether one is true.
+    attribute: Callable[[str], str]
+    attribute_is_true: Callable[[str], str]
+    #: The earlier and the later of times.
+    earlier: str
+    later: str
+    #: Follows `spell`: joins each with the days that it touches, as `day` with `day`, `begins` and `ends`.
+    days_of_spell: str
+
+
+def _days_on_sqlite() -> str:
+    ago = f"-{AVAILABILITY_DAYS - 1} days"
+    return f"""
+  JOIN (
+    WITH RECURSIVE listed (day) AS (
+      SELECT date('now', '{ago}') UNION ALL SELECT date(day, '+1 day') FROM listed WHERE day < date('now')
+    )
+    SELECT day, day || ' 00:00:00' AS begins, date(day, '+1 day') || ' 00:00:00' AS ends FROM listed
+  ) AS day ON spell.begins < day.ends AND spell.ends >= day.begins"""  # noqa: S608 - of numbers of ours
+
+
+def _days_on_postgresql() -> str:
+    first = f"(now() AT TIME ZONE 'UTC')::date - {AVAILABILITY_DAYS - 1}"
+    return f"""
+  CROSS JOIN LATERAL (
+    SELECT CAST(listed AS date) AS day, listed AT TIME ZONE 'UTC' AS begins,
+      (listed + interval '1 day') AT TIME ZONE 'UTC' AS ends
+    FROM generate_series(
+      greatest(CAST(spell.begins AT TIME ZONE 'UTC' AS date), {first}),
+      CAST(spell.ends AT TIME ZONE 'UTC' AS date),
+      interval '1 day'
+    ) AS listed
+  ) AS day"""  # noqa: S608 - of numbers of ours
+
+
+WORDS: dict[str, Words] = {
+    "sqlite": Words(
+        now="strftime('%Y-%m-%d %H:%M:%f', 'now')",
+        days_ago=lambda days: f"strftime('%Y-%m-%d %H:%M:%f', 'now', '-{days} days')",
+        seconds=lambda to, since: f"(julianday({to}) - julianday({since})) * 86400.0",
+        attribute=lambda name: f"coalesce(CAST(json_extract(device.attributes, '$.{name}') AS text), '')",
+        attribute_is_true=lambda name: f"coalesce(json_type(device.attributes, '$.{name}') = 'true', 0)",
+        earlier="min",
+        later="max",
+        days_of_spell=_days_on_sqlite(),
+    ),
+    "postgresql": Words(
+        now="now()",
+        days_ago=lambda days: f"now() - interval '{days} days'",
+        seconds=lambda to, since: f"CAST(extract(epoch FROM {to} - {since}) AS double precision)",
+        attribute=lambda name: f"coalesce(device.attributes ->> '{name}', '')",
+        attribute_is_true=lambda name: f"coalesce(CAST(device.attributes -> '{name}' AS text) = 'true', false)",
+        earlier="least",
+        later="greatest",
+        days_of_spell=_days_on_postgresql(),
+    ),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ViewColumn:
+    """One column of a view."""
+
+    name: str
+    kind: Kind
+    #: What it says, with its unit, and when it is NULL.
+    meaning: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class View:
+    """One view."""
+
+    name: str
+    #: What a row of it is.
+    meaning: str
+    columns: tuple[ViewColumn, ...]
+    #: The query, in the words of a database.
+    query: Callable[[Words], str]
+
+
+def columns(*told: tuple[str, Kind, str]) -> tuple[ViewColumn, ...]:
+    """Columns from (name, kind, meaning) of each."""
+    return tuple(ViewColumn(name=name, kind=kind, meaning=meaning) for name, kind, meaning in told)
+
+
+#: Which device: columns of every view.
+DEVICE = columns(
+    ("device_id", "integer", "Number of the device in the farm."),
+    ("device", "text", "Its name."),
+    ("device_kind", "text", "cpu, gpu, mac, android or sim."),
+    ("device_model", "text", "What model of device it is, as its driver tells; empty where it does not."),
+    ("host", "text", "The host that it belongs to now."),
+    ("simulated", "yes or no", "Its results are made up: marked everywhere, never ranked with real ones."),
+)
+#: What was measured: the case, on whichever device.
+CASE = columns(
+    ("model", "text", "What users call the model."),
+    ("weights", "text", "random or pretrained."),
+    ("format", "text", "Format of the artifact: pt2, onnx, tflite, ..."),
+    ("recipe", "text", "fp32, fp16, int8-static, ..., or original: the user's own file."),
+    ("runtime", "text", "What executed it."),
+    ("threads", "integer", "Threads that the runtime may use."),
+    ("batch", "integer", "Inputs of one inference."),
+    ("mode", "text", "burst, sustained or offline."),
+    (
+        "options_text",
+        "text",
+        "Every other option that differs from its default, `rate_hz=10 delegate=gpu`; empty: none does.",
+    ),
+)
+STATISTIC = columns(
+    ("statistic", "text", "What the latency is a median of: medians and means of invocations are never compared."),
+)
+
+
+def device_columns(words: Words) -> str:
+    """SQL of the columns of `DEVICE`, from `device` and `host`."""
+    return (
+        "device.id AS device_id, device.name AS device, device.kind AS device_kind, "
+        f"{words.attribute('model')} AS device_model, host.name AS host, "
+        f"{words.attribute_is_true('simulated')} AS simulated"
+    )
+
+
+def case_columns(table: str) -> str:
+    """SQL of the columns of `CASE`, from a table or view."""
+    return ", ".join(f"{table}.{column.name}" for column in CASE)
+
+
+def named(table: str, told: tuple[ViewColumn, ...]) -> str:
+    """SQL of columns that a table or view has under their own names."""
+    return ", ".join(f"{table}.{column.name}" for column in told)
