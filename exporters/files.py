@@ -1,58 +1,89 @@
-"""Result rows as files: csv, json, parquet."""
+"""Result rows as files: csv, json, parquet; written as they come, so that no more than a portion is ever held."""
 
 from __future__ import annotations
 
 import csv
 import io
 import json
-from collections.abc import Mapping, Sequence
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
-from typing import Any, Literal
+from typing import IO, Any, Literal
 
 from device_registry.errors import BenchfarmError, UsageError
 
+Format = Literal["csv", "json", "parquet"]
+Rows = Iterable[Mapping[str, Any]]
 
-def export_rows(
-    rows: Sequence[Mapping[str, Any]], format_: Literal["csv", "json", "parquet"], path: Path | None
-) -> str | None:
-    """Write rows to a file, or return the text where no file is given. Nested values become flat columns or JSON text.
+#: A spreadsheet takes text that begins so for a formula, and runs it.
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+#: Rows of one row group of a parquet file.
+_ROW_GROUP = 10_000
+#: Columns whose first rows may all be empty are typed by their names.
+_INTEGERS = ("run", "threads", "batch", "artifact_bytes", "peak_rss_bytes", "rss_after_imports_bytes")
+_FLOATS = (
+    "_ms", "_mj", "_share", "_hz", "_low", "_high", "_db", "_cosine", "_agreement", "_median", "_per_s", "speedup",
+)  # fmt: skip
+_BOOLEANS = ("simulated", "fidelity_identical")
+
+
+def export_rows(rows: Rows, format_: Format, path: Path | None) -> int:
+    """Write rows to a file, or as text to standard output. A file stands whole or not at all.
+
+    Args:
+        rows: read once.
+        format_: nested values become flat columns or JSON text, but in json, where they stay as they are.
+        path: the file; None: standard output, which parquet cannot go to.
+
+    Returns:
+        How many rows were written.
 
     Raises:
-        UsageError: parquet without pyarrow.
+        UsageError: parquet without a file, or without pyarrow.
         BenchfarmError: the file cannot be written.
     """
     if format_ == "parquet":
-        try:
-            import pyarrow as pa
-            import pyarrow.parquet as pq
-        except ImportError:
-            raise UsageError("parquet needs pyarrow: pip install 'benchfarm[parquet]'") from None
-        table = pa.Table.from_pylist([flat_row(row) for row in rows])
-        try:
-            pq.write_table(table, path)
-        except OSError as error:
-            raise BenchfarmError(f"cannot write {path}: {error.strerror or error}") from error
-        return None
-    text = (
-        json.dumps(list(rows), indent=2, allow_nan=False) + "\n"
-        if format_ == "json"
-        else _csv([flat_row(row) for row in rows])
-    )
+        write = _parquet_writer()
+        if path is None:
+            raise UsageError("parquet is not text: give a file with --output")
+        with _whole_file(path) as file:
+            return write(rows, file)
+    write_text = write_csv if format_ == "csv" else write_json
     if path is None:
-        return text
-    try:
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise BenchfarmError(f"cannot write {path}: {error.strerror}") from error
-    return None
+        return write_text(rows, sys.stdout)
+    with _whole_file(path) as file:
+        text = io.TextIOWrapper(file, encoding="utf-8", newline="")
+        written = write_text(rows, text)
+        text.detach()
+        return written
 
 
-def _csv(rows: Sequence[Mapping[str, Any]]) -> str:
-    out = io.StringIO()
-    writer = csv.DictWriter(out, list(rows[0]) if rows else [], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return out.getvalue()
+def write_json(rows: Rows, out: IO[str]) -> int:
+    """One JSON list, one row after another. Refuses what JSON has no word for."""
+    count = 0
+    for row in rows:
+        text = json.dumps(row, indent=2, allow_nan=False)
+        out.write(("[\n  " if count == 0 else ",\n  ") + text.replace("\n", "\n  "))
+        count += 1
+    out.write("\n]\n" if count else "[]\n")
+    return count
+
+
+def write_csv(rows: Rows, out: IO[str]) -> int:
+    """Flat columns, named in the first line; those of the first row are those of all."""
+    writer: csv.DictWriter[str] | None = None
+    count = 0
+    for row in rows:
+        flat = flat_row(row)
+        if writer is None:
+            writer = csv.DictWriter(out, list(flat), lineterminator="\n")
+            writer.writeheader()
+        writer.writerow({name: _safe(value) for name, value in flat.items()})
+        count += 1
+    return count
 
 
 def flat_row(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -62,10 +93,74 @@ def flat_row(row: Mapping[str, Any]) -> dict[str, Any]:
         if name == "fidelity":
             for part in ("snr_db", "cosine", "top1_agreement", "identical"):
                 flat[f"fidelity_{part}"] = value[part] if value is not None else None
-        elif name in ("p50_ci_ms", "speedup_ci"):
+        elif name in ("p50_ci_ms", "speedup_ci", "value_ci"):
             flat[f"{name}_low"], flat[f"{name}_high"] = value or (None, None)
         elif isinstance(value, dict | list):
             flat[name] = json.dumps(value)
         else:
             flat[name] = value
     return flat
+
+
+def _safe(value: Any) -> Any:
+    """Text that a spreadsheet would run stands behind an apostrophe; numbers stay numbers."""
+    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
+
+
+def _parquet_writer() -> Callable[[Rows, IO[bytes]], int]:
+    try:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+    except ImportError:
+        raise UsageError("parquet needs pyarrow: pip install 'benchfarm[parquet]'") from None
+
+    types = {"integer": pa.int64(), "float": pa.float64(), "boolean": pa.bool_(), "text": pa.string()}
+
+    def write(rows: Rows, out: IO[bytes]) -> int:
+        left = iter(rows)
+        writer: Any = None
+        count = 0
+        while portion := [flat_row(row) for row in islice(left, _ROW_GROUP)]:
+            if writer is None:
+                schema = pa.schema([(name, types[_kind(name, portion)]) for name in portion[0]])
+                writer = pq.ParquetWriter(out, schema)
+            writer.write_table(pa.Table.from_pylist(portion, schema=writer.schema))
+            count += len(portion)
+        if writer is None:
+            writer = pq.ParquetWriter(out, pa.schema([]))
+        writer.close()
+        return count
+
+    return write
+
+
+def _kind(name: str, rows: list[dict[str, Any]]) -> str:
+    """The type of a column: by its name, which later rows keep to as well, else by its first value."""
+    if name in _INTEGERS:
+        return "integer"
+    if name in _BOOLEANS:
+        return "boolean"
+    if name.endswith(_FLOATS):
+        return "float"
+    first = next((row[name] for row in rows if row[name] is not None), "")
+    return {bool: "boolean", int: "integer", float: "float"}.get(type(first), "text")
+
+
+@contextmanager
+def _whole_file(path: Path) -> Iterator[IO[bytes]]:
+    """A file that takes its place when it is whole; what is no plain file (a pipe, a device) is written as it comes."""
+    try:
+        if path.exists() and not path.is_file():
+            with path.open("wb") as file:
+                yield file
+            return
+        half = path.with_name(f".{path.name}.{os.getpid()}")
+        try:
+            with half.open("xb") as file:
+                yield file
+            half.replace(path)
+        except BaseException:
+            half.unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise BenchfarmError(f"cannot write {path}: {error.strerror or error}") from error

@@ -139,7 +139,7 @@ def show_(
     if json:
         print_json({**record, "ops": ops})
     elif csv:
-        typer.echo(export_rows(csv_rows(ops), "csv", None), nl=False)
+        export_rows(csv_rows(ops), "csv", None)
     else:
         show(profile_view(record, ops, top or None))
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -9,6 +13,9 @@ import typer
 
 from benchfarm.cli.output import MOST, Json, print_json
 from device_registry.errors import UsageError
+
+#: Between two lines of progress.
+_TELL_EVERY_S = 2.0
 
 app = typer.Typer(help="Results of runs.", no_args_is_help=True)
 
@@ -81,20 +88,58 @@ def export(
         typer.Option("--output", "-o", help="File to write; default: standard output (parquet needs a file)."),
     ] = None,
     run: Annotated[int | None, typer.Option(min=1, max=MOST, help="Only this run; default: all.")] = None,
+    model: Annotated[list[str] | None, typer.Option(help="Only this model; repeat for more.")] = None,
+    device: Annotated[str, typer.Option(metavar="SELECTOR", help="Only these devices, for example kind=android.")] = "",
+    since: Annotated[
+        str | None, typer.Option(metavar="TIME", help="Only runs submitted since then: 2026-11-30, or 12h, 7d ago.")
+    ] = None,
 ) -> None:
-    """Export one row per case and device."""
+    """Export one row per case and device, newest run first."""
     from device_registry.database import reading
+    from device_registry.tables import utc_now
     from exporters.files import export_rows
-    from scheduler.comparisons import latest_results, run_results
+    from scheduler.exports import count_results, stream_rows
+    from scheduler.matrix import matching_devices
     from scheduler.status import known_run
 
-    with reading(_engine()) as connection:
-        if run is not None:
-            rows = [{"run": run, **row} for row in run_results(connection, known_run(connection, run)).results]
-        else:
-            rows = latest_results(connection, limit=1_000_000)
     if format_ == "parquet" and output is None:
         raise UsageError("parquet is not text: give a file with --output")
-    written = export_rows(rows, format_, output)
-    if written is not None:
-        typer.echo(written, nl=False)
+    begin = None if since is None else _since(since, utc_now())
+    with reading(_engine()) as connection:
+        run = None if run is None else known_run(connection, run)
+        devices = matching_devices(connection, device)
+        rows = stream_rows(connection, run_id=run, models=model or (), device_ids=devices, since=begin)
+        export_rows(_with_progress(rows, count_results(connection, run, begin)), format_, output)
+
+
+def _since(text: str, now: datetime) -> datetime:
+    """A day, a time, or how long ago.
+
+    Raises:
+        UsageError: it is none of them.
+    """
+    from benchfarm.cli.requests import seconds
+
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        try:
+            return now - timedelta(seconds=seconds("--since", text) or 0.0)
+        except (UsageError, OverflowError):
+            raise UsageError(f"--since {text!r}: write 2026-11-30, 2026-11-30T08:00, 12h or 7d") from None
+    return moment if moment.tzinfo is not None else moment.astimezone()
+
+
+def _with_progress(rows: Iterable[dict[str, Any]], results: int) -> Iterator[dict[str, Any]]:
+    """The rows as they are; what takes over two seconds is told on standard error."""
+    told_at, done, seen, told = time.monotonic(), 0, 0, False
+    line_end = "\r" if sys.stderr.isatty() else "\n"
+    for row in rows:
+        yield row
+        done += 1
+        seen += len(row["processes"])
+        if time.monotonic() - told_at > _TELL_EVERY_S:
+            told_at, told = time.monotonic(), True
+            print(f"{done:,} rows, {seen:,} of at most {results:,} results", end=line_end, file=sys.stderr, flush=True)
+    if told:
+        print(f"{done:,} rows{' ' * 40}", file=sys.stderr)

@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from device_registry.errors import UsageError
-from exporters.files import export_rows
+from exporters.files import write_csv
 from exporters.profile_tables import chosen_ops, comparison_view, csv_rows, profile_view, profiles_table
 from scheduler.profiles import compare_profiles
 
@@ -139,9 +139,9 @@ def test_a_comparison_shows_both_sides_and_what_was_inserted() -> None:
 
 
 def test_csv_has_one_line_per_operation_and_joins_layers() -> None:
-    text = export_rows(csv_rows([CONV, op(2, "Gemm", 1.0, "a", "b")]), "csv", None)
-    assert text is not None
-    rows = list(csv.DictReader(io.StringIO(text)))
+    out = io.StringIO()
+    write_csv(csv_rows([CONV, op(2, "Gemm", 1.0, "a", "b")]), out)
+    rows = list(csv.DictReader(io.StringIO(out.getvalue())))
     assert [(row["order"], row["layers"], row["flops"]) for row in rows] == [
         ("1", "features.0", "2000000"),
         ("2", "a b", ""),

@@ -1,0 +1,110 @@
+"""Variants x devices from the views: each model with its cells, one model after another."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+from difflib import get_close_matches
+from typing import Any
+
+from sqlalchemy import Connection, select
+
+from device_registry.database import one_of
+from device_registry.errors import UsageError
+from device_registry.registry import list_devices
+from device_registry.selectors import parse_selector
+from scheduler.cells import CASE, COVERAGE, LATEST, Row, Wanted, cell_of, cells
+from scheduler.points import points
+from scheduler.views import view_of
+
+
+def matrix_models(connection: Connection, wanted: Wanted) -> list[str]:
+    """The models that a comparison is of, in order of their names.
+
+    Raises:
+        UsageError: nothing was measured yet, or a model that was named was not.
+    """
+    coverage, latest = view_of("coverage"), view_of("latest_result")
+    known = set(connection.execute(select(latest.c.model).distinct()).scalars())
+    known |= set(connection.execute(select(coverage.c.model).distinct()).scalars())
+    if not known:
+        raise UsageError("nothing was measured yet: benchfarm run MODEL measures")
+    for model in wanted.models:
+        if model not in known:
+            tails = {name.rpartition("/")[2]: name for name in known}
+            close = get_close_matches(model, known, n=3) or [tails[t] for t in get_close_matches(model, tails, n=3)]
+            hint = f"did you mean {', '.join(close)}?" if close else f"measured are {_some(sorted(known))}"
+            raise UsageError(f"no result of a model {model!r}: {hint}")
+    return sorted(set(wanted.models)) if wanted.models else sorted(known)
+
+
+def matching_devices(connection: Connection, selector: str) -> list[int] | None:
+    """Ids of the devices that a selector matches; None where it names none, which are all.
+
+    Raises:
+        UsageError: it cannot be read, or matches nothing.
+    """
+    parsed = parse_selector(selector)
+    if not parsed.terms:
+        return None
+    found = [device.id for device in list_devices(connection, parsed)]
+    if not found:
+        raise UsageError(f"no device matches {selector!r}; see benchfarm devices list")
+    return found
+
+
+def matrix(connection: Connection, wanted: Wanted, now: datetime) -> Iterator[tuple[str, list[Row]]]:
+    """Each model with its cells, one model after another: all cells of a large farm are not held at once.
+
+    Args:
+        connection: to read from.
+        wanted: what to compare.
+        now: the time.
+
+    Raises:
+        UsageError: something named is not there.
+    """
+    device_ids = matching_devices(connection, wanted.selector)
+    for model in matrix_models(connection, wanted):
+        latest = _read(connection, "latest_result", LATEST, model, device_ids)
+        coverage = _read(connection, "coverage", COVERAGE, model, device_ids)
+        baselines = _baselines(connection, model, device_ids) if wanted.baseline is None else {}
+        processes = _processes(connection, [row["point_id"] for row in latest])
+        rows = cells(latest, coverage, baselines, processes, wanted, now)
+        if rows:
+            yield model, rows
+
+
+def _read(
+    connection: Connection, view: str, columns: Sequence[str], model: str, device_ids: list[int] | None
+) -> list[Mapping[str, Any]]:
+    table = view_of(view)
+    query = select(*(table.c[name] for name in columns)).where(table.c.model == model)
+    if device_ids is not None:
+        query = query.where(one_of(table.c.device_id, device_ids))
+    return list(connection.execute(query).mappings())
+
+
+def _baselines(
+    connection: Connection, model: str, device_ids: list[int] | None
+) -> dict[tuple[Any, ...], tuple[str, str]]:
+    columns = ("device_id", *CASE, "statistic", "baseline_runtime", "baseline_recipe")
+    return {
+        (*cell_of(row), row["statistic"]): (row["baseline_runtime"], row["baseline_recipe"])
+        for row in _read(connection, "variant_vs_baseline", columns, model, device_ids)
+        if row["baseline_runtime"] is not None
+    }
+
+
+def _processes(connection: Connection, point_ids: Sequence[int]) -> dict[int, list[Any]]:
+    query = select(points.c.id, points.c.process_medians).where(one_of(points.c.id, list(point_ids)))
+    return {
+        row.id: json.loads(row.process_medians) if isinstance(row.process_medians, str) else row.process_medians or []
+        for row in connection.execute(query)
+    }
+
+
+def _some(names: Sequence[str], most: int = 5) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
