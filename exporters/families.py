@@ -12,7 +12,6 @@ from itertools import accumulate
 from prometheus_client import generate_latest
 from prometheus_client.metrics_core import Metric as LibraryMetric
 from prometheus_client.registry import Collector
-from prometheus_client.utils import floatToGoString
 
 from exporters.metrics import OTHER, Metric
 
@@ -96,7 +95,7 @@ class Family(LibraryMetric):
         return generate_latest(_Alone(self))
 
     def _add_distribution(self, metric: Metric, labels: dict[str, str], value: Distribution) -> None:
-        bounds = (*(floatToGoString(bound) for bound in metric.buckets), "+Inf")
+        bounds = (*(str(bound) for bound in metric.buckets), "+Inf")
         for bound, count in zip(bounds, accumulate(value.counts), strict=True):
             self.add_sample(metric.name + "_bucket", {**labels, "le": bound}, count)
         self.add_sample(metric.name + "_sum", labels, value.total)

@@ -1,4 +1,4 @@
-"""The farm for Prometheus: one collector over the last picture of the database, and what the exporter says of itself."""
+"""The farm for Prometheus: a collector over the last picture of its database, and what the exporter says of itself."""
 
 from __future__ import annotations
 
@@ -15,8 +15,6 @@ from exporters.keeper import Keeper
 from exporters.metrics import Metric
 from exporters.reader import Snapshot
 
-#: Where it listens unless told otherwise.
-DEFAULT_ADDRESS = "127.0.0.1:9464"
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 #: A scrape waits no longer for the database.
 WAIT_S = 1.5

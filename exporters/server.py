@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import gzip
 import socketserver
 import threading
@@ -10,12 +9,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-from device_registry.errors import UsageError
 from exporters.budget import DEFAULT_SERIES
 from exporters.keeper import Keeper
 from exporters.prometheus import CONTENT_TYPE, Exposition
 from exporters.reader import FarmReader
 
+DEFAULT_PORT = 9464
 #: Scrapes at one time; more are turned away.
 _MOST_AT_ONCE = 8
 #: A client that says or takes nothing for so long is given up.
@@ -36,17 +35,11 @@ class MetricsServer:
             budget: series at most.
 
         Raises:
-            UsageError: the address cannot be listened at, or the URL cannot be used.
+            UsageError: the URL cannot be used.
+            OSError: the address cannot be listened at.
         """
         reader = FarmReader(url, home, budget=budget)
-        try:
-            self._http = _Server((host, port))
-        except OSError as error:
-            reader.close()
-            reason = (
-                "something else listens there" if error.errno == errno.EADDRINUSE else (error.strerror or str(error))
-            )
-            raise UsageError(f"metrics cannot be served at {host}:{port}: {reason}; name another HOST:PORT") from error
+        self._http = _Server((host, port))
         self._keeper = Keeper(reader)
         self._http.exposition = Exposition(self._keeper, budget=budget)
         self._thread = threading.Thread(target=self._http.serve_forever, name="metrics", daemon=True)

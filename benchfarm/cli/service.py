@@ -10,8 +10,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from types import FrameType
+from typing import TYPE_CHECKING
 
 import typer
+
+if TYPE_CHECKING:
+    from scheduler.home import Home
 
 _FORMAT = "%(asctime)s %(message)s"
 _TIME = "%Y-%m-%d %H:%M:%S"
@@ -20,7 +24,7 @@ _TIME = "%Y-%m-%d %H:%M:%S"
 def log_to_terminal() -> None:
     """Events that matter, a line each, on standard error."""
     logging.basicConfig(format=_FORMAT, datefmt=_TIME, level=logging.WARNING)
-    for package in ("scheduler", "workers"):
+    for package in ("exporters", "scheduler", "workers"):
         logging.getLogger(package).setLevel(logging.INFO)
 
 
@@ -45,3 +49,32 @@ def until_told() -> Iterator[threading.Event]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def serve_metrics(home: Home, address: str, *, option: str) -> Iterator[str]:
+    """Serve metrics meanwhile; the address that they are served at.
+
+    Args:
+        home: the data directory, with the database.
+        address: HOST or HOST:PORT.
+        option: where another address can be named.
+
+    Raises:
+        UsageError: it cannot be listened at.
+    """
+    from device_registry.errors import UsageError
+    from exporters.server import DEFAULT_PORT, MetricsServer
+    from workers.ray_environment import parse_address
+
+    host, port = parse_address(address, DEFAULT_PORT)
+    try:
+        server = MetricsServer(home.database_url, home.path, host, port)
+    except OSError as error:
+        raise UsageError(
+            f"metrics cannot be served at {host}:{port} ({error.strerror or error}): name another with {option}"
+        ) from error
+    try:
+        yield server.address
+    finally:
+        server.close()

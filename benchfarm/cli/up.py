@@ -20,21 +20,31 @@ def up(
     token_file: Annotated[
         Path | None, typer.Option(help="The farm's token; default: ray-token in the data directory.")
     ] = None,
+    metrics: Annotated[
+        str, typer.Option(metavar="HOST[:PORT]", help="Where to serve /metrics for Prometheus, and /healthz.")
+    ] = "127.0.0.1:9464",
+    no_metrics: Annotated[bool, typer.Option("--no-metrics", help="Serve no metrics.")] = False,
 ) -> None:
     """Run the farm's service on the head: it gives jobs to hosts and takes their results, until told to end.
 
-    Ending it disturbs no running job. A second one on the same database stands by.
+    Ending it disturbs no running job. A second one on the same database stands by; on the same machine it needs
+    another address for its metrics.
     """
-    from benchfarm.cli.service import log_to_terminal, say, until_told
+    from contextlib import ExitStack
+
+    from benchfarm.cli.service import log_to_terminal, say, serve_metrics, until_told
     from benchfarm.config import load_home
     from scheduler.head import DEFAULT_ADDRESS, running_head, start_head
     from scheduler.schema import migrate
     from scheduler.service import Service
 
     log_to_terminal()
-    with until_told() as stop:
+    with until_told() as stop, ExitStack() as serving:
         home = load_home()
         home.prepare()
+        if not no_metrics:  # first: an address that is taken is told before anything was begun
+            served_at = serving.enter_context(serve_metrics(home, metrics, option="--metrics, or --no-metrics"))
+            say(f"metrics at http://{served_at}/metrics")
         migrate(home.database_url)
         own = address is None
         if address is None:

@@ -1,0 +1,3 @@
+"""What others read: metrics, dashboards, reports."""
+
+from __future__ import annotations
