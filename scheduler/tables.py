@@ -206,6 +206,9 @@ class Attempt(SQLModel, table=True):
     started_at: datetime = Field(sa_type=UtcDateTime)
     finished_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
     message: str | None = Field(default=None, sa_type=Text)
+    #: What it failed for, `message` says how; NULL: it did not fail.
+    failure_cause: str | None = Field(default=None, sa_type=String(20))
+    failure_code: str | None = Field(default=None, sa_type=String(50))
     log_sha256: str | None = Field(default=None, sa_type=String(64))
     #: Of the full-rate telemetry and of the raw times in the artifact store; NULL, as the log is, once they are pruned.
     telemetry_sha256: str | None = Field(default=None, sa_type=String(64))
