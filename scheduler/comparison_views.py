@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from scheduler.view import CASE, DEVICE, STATISTIC, View, Words, case_columns, columns, device_columns, named
+from scheduler.view import CASE, DEVICE, STATISTIC, Told, View, Words, case_columns, columns, device_columns, named
 from workers.judge import OUTPUTS_WRONG
 
 _WHO = (*DEVICE, *CASE, *STATISTIC)
-_P50 = ("p50_ms", "number", "Median latency of one inference: the median of the process medians, in ms.")
-_AT = ("at", "time", "When the last repeat came in, UTC.")
+_P50: Told = ("p50_ms", "number", "Median latency of one inference: the median of the process medians, in ms.")
+_AT: Told = ("at", "time", "When the last repeat came in, UTC.")
 #: What it computes so fast is not the model.
 _WRONG = f"flags LIKE '%{OUTPUTS_WRONG}%'"
 
@@ -87,8 +87,17 @@ LATEST_RESULT = View(
     query=_latest_result,
 )
 
-_ALIKE = ("device_id", "model", "weights", "threads", "batch", "mode", "shared_options_text", "statistic")
-_ALIKE = (*_ALIKE, "protocol_version")
+_ALIKE = (
+    "device_id",
+    "model",
+    "weights",
+    "threads",
+    "batch",
+    "mode",
+    "shared_options_text",
+    "statistic",
+    "protocol_version",
+)
 
 
 def _variant_vs_baseline(_words: Words) -> str:
@@ -119,11 +128,11 @@ LEFT JOIN (
 VARIANT_VS_BASELINE = View(
     name="variant_vs_baseline",
     meaning=(
-        "The latest results, each against its baseline on the same device: the unconverted program, uncompiled and with "
-        "no options of its runtime's own (eager torch in fp32; of a Keras model TensorFlow, of a model file the file on "
-        "its own runtime); on a phone, where none of these runs, what was converted in fp32. Alike in weights, threads, "
-        "batch, mode, the options that every runtime understands, statistic and protocol. A case whose outputs are wrong "
-        "has no baseline and is nobody's."
+        "The latest results, each against its baseline on the same device: the unconverted program, uncompiled and "
+        "with no options of its runtime's own (eager torch in fp32; of a Keras model TensorFlow, of a model file the "
+        "file on its own runtime); on a phone, where none of these runs, what was converted in fp32. Alike in weights, "
+        "threads, batch, mode, the options that every runtime understands, statistic and protocol. A case whose "
+        "outputs are wrong has no baseline and is nobody's."
     ),
     columns=(
         *_WHO,
@@ -173,8 +182,8 @@ WHERE NOT is_end"""  # noqa: S608 - of names of ours
 DEVICE_VS_DEVICE = View(
     name="device_vs_device",
     meaning=(
-        "The latest results, each against the fastest device of the same case, statistic and protocol. Simulated devices "
-        "are compared with simulated ones. A case whose outputs are wrong is compared with none."
+        "The latest results, each against the fastest device of the same case, statistic and protocol. Simulated "
+        "devices are compared with simulated ones. A case whose outputs are wrong is compared with none."
     ),
     columns=(
         *_WHO,
@@ -186,8 +195,11 @@ DEVICE_VS_DEVICE = View(
             (
                 "place",
                 "integer",
-                "One more than the devices whose whole interval lies below this one's: intervals that overlap share a "
-                "place. NULL below five valid processes, where the outputs are wrong, and for simulated devices.",
+                (
+                    "One more than the devices whose whole interval lies below this one's: intervals that overlap "
+                    "share a place. NULL below five valid processes, where the outputs are wrong, and for simulated "
+                    "devices."
+                ),
             ),
             _AT,
         ),
@@ -229,8 +241,10 @@ ENERGY_VS_LATENCY = View(
             (
                 "on_pareto_front",
                 "yes or no",
-                "No other case of this model, weights, batch, mode and statistic on this device is as good in both and "
-                "better in one. Never, where the outputs are wrong.",
+                (
+                    "No other case of this model, weights, batch, mode and statistic on this device is as good in both "
+                    "and better in one. Never, where the outputs are wrong."
+                ),
             ),
             _AT,
         ),

@@ -12,9 +12,9 @@ from sqlalchemy import Connection, select
 from device_registry.registry import devices
 from scheduler.ingest import results
 from scheduler.payloads import payloads
-from scheduler.repeats import LEAST_REPEATS, label_flags, summary
 from scheduler.queue import artifacts, sweep_runs
 from scheduler.records import devices_of, superseded
+from scheduler.repeats import LEAST_REPEATS, label_flags, summary
 from scheduler.states import jobs, portions
 from scheduler.tables import CANARY
 from workers.errors import UNSUPPORTED

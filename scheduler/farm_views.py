@@ -1,4 +1,4 @@
-"""Views of the farm itself: which cells of its matrix are known, which devices were there, what sensors and jobs told."""
+"""Views of the farm itself: which cells of its matrix are known, which devices were there, what became of jobs."""
 
 from __future__ import annotations
 
@@ -50,9 +50,11 @@ COVERAGE = View(
             (
                 "state",
                 "text",
-                f"valid; stale: valid, but older than {STALE_DAYS} days; invalid: measured, and no verdict was valid; "
-                "failed; unsupported; missing: some device of the same kind had it measured, or tried to, and this one "
-                "never did (simulated devices apart from real ones).",
+                (
+                    f"valid; stale: valid, but older than {STALE_DAYS} days; invalid: measured, and no verdict was "
+                    "valid; failed; unsupported; missing: on some device of the same kind it was measured, or failed, "
+                    "and on this one nobody tried (simulated devices apart from real ones)."
+                ),
             ),
             ("verdict", "text", "Of its point, where it was measured."),
             ("why", "text", "Why it is invalid, failed or unsupported."),
@@ -95,8 +97,8 @@ JOIN host ON host.id = device.host_id"""  # noqa: S608 - of names of ours
 DEVICE_AVAILABILITY = View(
     name="device_availability",
     meaning=(
-        f"One row for each device and day (UTC) of the last {AVAILABILITY_DAYS}, from its first day in the farm on: how "
-        "much of the day it was online, by the events that its changes of presence left."
+        f"One row for each device and day (UTC) of the last {AVAILABILITY_DAYS}, from its first day in the farm on: "
+        "how much of the day it was online, by the events that its changes of presence left."
     ),
     columns=(
         *DEVICE,
@@ -105,8 +107,10 @@ DEVICE_AVAILABILITY = View(
             (
                 "online_share",
                 "number",
-                "Share of the time that it was online, 0 to 1: of the day, of what is over of today, and of its first "
-                "day of what was left when it came.",
+                (
+                    "Share of the time that it was online, 0 to 1: of the day, of what is over of today, and of its "
+                    "first day of what was left when it came."
+                ),
             ),
             ("changes", "integer", "How often its presence changed that day; that it came for the first time is none."),
         ),

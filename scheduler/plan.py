@@ -15,8 +15,8 @@ from device_registry.errors import UsageError
 from device_registry.registry import RegisteredDevice
 from device_registry.selectors import parse_selector
 from scheduler.cases import Case, case_of_parts
-from scheduler.coverage import Unsupported
 from scheduler.conversions import Variant, chain, digest, reason, variants_of
+from scheduler.coverage import Unsupported
 from scheduler.offers import merged, need
 from scheduler.request import Request as Request
 from scheduler.targets import Target, targets_of

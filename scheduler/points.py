@@ -9,7 +9,7 @@ from datetime import datetime
 from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import Connection, Text, bindparam, cast, func, select, update
+from sqlalchemy import Connection, Text, bindparam, cast, select, update
 
 from device_registry.bulk import insert_rows
 from device_registry.database import one_of, table_of

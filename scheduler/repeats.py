@@ -7,7 +7,8 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from workers.contract import MeasureTask, promises_integers
-from workers.report import Reading, Report
+from workers.readings import ReadingColumns
+from workers.report import Report
 
 #: Below this share of integer FLOPs an int8 label says how partial it is.
 WHOLE_SHARE = 0.5
@@ -66,12 +67,12 @@ MEDIANS = (
 _TYPICAL = ("energy_quality", "energy_source", "precision", "compute_unit")
 
 
-def repeat_of(report: Report, readings: Iterable[Reading], task: MeasureTask) -> Repeat:
+def repeat_of(report: Report, readings: ReadingColumns | None, task: MeasureTask) -> Repeat:
     """What is kept of a report of a measurement, which has been judged.
 
     Args:
         report: with a measurement and a judgement.
-        readings: of the device's sensors during the attempt.
+        readings: of the device's sensors during the attempt; None: none told.
         task: what was asked for.
     """
     measurement, judgement = report.result.measurement, report.judgement
@@ -96,7 +97,7 @@ def repeat_of(report: Report, readings: Iterable[Reading], task: MeasureTask) ->
         energy_per_inference_mj=energy.energy_per_inference_mj
         if energy is not None and energy.quality in _KNOWN_ENERGY
         else None,
-        temperature_c=_hottest(readings),
+        temperature_c=max(readings.values_of("temperature", "C"), default=None) if readings is not None else None,
         snr_db=fidelity.snr_db if fidelity is not None else None,
         top1_agreement=fidelity.top1_agreement if fidelity is not None else None,
         quantised_flop_share=runtime.quantised_flop_share,
@@ -118,7 +119,7 @@ def label_flags(precision: str, quantised_flop_share: float | None, recipe: str)
     return ["precision_unverified"] if precision == "unknown" else []
 
 
-def summary(repeats: Sequence[tuple[float, str]]) -> tuple[float, str, int]:
+def summary(repeats: Sequence[tuple[Any, ...]]) -> tuple[float, str, int]:
     """Median over the valid repeats, or over all where none is valid; the verdict; how many counted.
 
     Args:
@@ -138,7 +139,8 @@ def columns_of(repeats: Sequence[Repeat]) -> dict[str, Any]:
     if len(repeats) == 1:  # most points of a farm: nothing to add up
         [only] = repeats
         medians = {name: getattr(only, name) for name in MEDIANS}
-        typical, peak, low, high = only, only.peak_rss_bytes, None, None
+        typical, low, high = only, None, None
+        peak: float | None = only.peak_rss_bytes
     else:
         medians = {name: _median(getattr(repeat, name) for repeat in counting) for name in MEDIANS}
         alike = (repeat for repeat in counting if repeat.verdict == verdict)
@@ -169,12 +171,3 @@ def _interval(valid: Sequence[Repeat]) -> tuple[float | None, float | None]:
 def _median(values: Iterable[float | None]) -> float | None:
     known = [value for value in values if value is not None]
     return statistics.median(known) if known else None
-
-
-def _hottest(readings: Iterable[Reading]) -> float | None:
-    celsius = [
-        reading.value
-        for reading in readings
-        if reading.quantity == "temperature" and reading.unit == "C" and reading.value is not None
-    ]
-    return max(celsius, default=None)

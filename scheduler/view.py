@@ -9,6 +9,9 @@ from typing import Literal
 #: What a column holds, in the words of docs/views.md.
 Kind = Literal["integer", "number", "text", "yes or no", "time", "date"]
 
+#: Name, kind and meaning of a column.
+Told = tuple[str, Kind, str]
+
 #: A cell that is valid and older than so many days is stale.
 STALE_DAYS = 7
 #: `device_availability` looks back so many days, today included.
@@ -105,7 +108,7 @@ class View:
     query: Callable[[Words], str]
 
 
-def columns(*told: tuple[str, Kind, str]) -> tuple[ViewColumn, ...]:
+def columns(*told: Told) -> tuple[ViewColumn, ...]:
     """Columns from (name, kind, meaning) of each."""
     return tuple(ViewColumn(name=name, kind=kind, meaning=meaning) for name, kind, meaning in told)
 

@@ -1,10 +1,10 @@
 """The comparisons of the whole farm as SQL views: one source for CLI, exporters and dashboards, on both databases.
 
 Each view says what a row of it is and what each of its columns means; docs/views.md is made of that:
-`python -m scheduler.views`. Views hold no data, so no migration has to think of them: `schema.upgrade` drops them before
-it changes tables (neither database lets a column go that a view reads) and makes them anew, from here, when the schema is
-this code's. A database is at this code's schema, or nobody opens it; so a view that changes needs a new revision, be it
-an empty one, and a test keeps the digest of what each revision has.
+`python -m scheduler.views`. Views hold no data, so no migration has to think of them: `schema.upgrade` drops them
+before it changes tables (neither database lets a column go that a view reads) and makes them anew, from here, when the
+schema is this code's. Nobody opens a database that is at another schema; so a view that changes needs a new revision,
+be it an empty one, and a test keeps the digest of what the newest one has.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ def page() -> str:
 def _lines() -> Iterator[str]:
     yield "# Views"
     yield ""
-    yield "Made by `python -m scheduler.views > docs/views.md` from what the code says of them; a test holds the two equal."
+    yield "Made by `python -m scheduler.views > docs/views.md` of what the code says of them; a test holds it equal."
     yield "What they are for: `docs/observability.md`. All times are UTC. NULL is absent, never 0."
     for view in VIEWS:
         yield ""

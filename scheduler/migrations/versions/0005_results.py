@@ -189,7 +189,7 @@ class _Filling:
                 )
                 .group_by(telemetry.attempt_id)
             )
-            found |= {attempt_id: celsius for attempt_id, celsius in self._connection.execute(query)}
+            found |= dict(self._connection.execute(query).tuples().all())
         return found
 
     def _fill_point(self, series_id: int, run_id: int, rows: Sequence[Any], hottest: dict[int, float]) -> None:

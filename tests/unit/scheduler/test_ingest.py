@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from sqlalchemy import null, select, update
+from sqlalchemy import select
 
 from device_registry.database import reading, writing
 from scheduler.executors.scripted import Outcome, Succeed
@@ -165,7 +165,6 @@ def test_a_failure_reported_twice_costs_one_try(farm: Farm) -> None:
         {"result": {}},
         {"result": None},
         {"judgement": {"verdict": "splendid"}},
-        {"telemetry": [{"sensor": "s"}]},
         {"environment": 7},
         {"wall_s": "1.5"},
         {"wall_s": float("nan")},
@@ -424,17 +423,10 @@ def test_runs_of_a_case_make_one_series_whose_latest_valid_point_is_kept(farm: F
     assert found.latest_valid_point_id == farm.points()[1].id
 
 
-@pytest.mark.parametrize("kept", [True, False])
-def test_means_and_medians_of_one_case_make_two_series(farm: Farm, monkeypatch: pytest.MonkeyPatch, kept: bool) -> None:
+def test_means_and_medians_of_one_case_make_two_series(farm: Farm, monkeypatch: pytest.MonkeyPatch) -> None:
     of_invocations_in_turn(monkeypatch, "median", "mean", "median", "mean")
     farm.play(in_turn(*[Succeed(p50_ms=p50_ms) for p50_ms in (1.0, 10.0, 3.0, 30.0)]))
-    farm.submit(plan_of(farm.devices(), TORCH, repeats=4))
-    while len(farm.results()) < 2:
-        farm.tick()
-    if not kept:  # as an older benchfarm left them
-        with writing(farm.engine) as connection:
-            connection.execute(update(points).values(process_medians=null()))
-    farm.settle()
+    farm.run(plan_of(farm.devices(), TORCH, repeats=4))
     assert sorted((row.value, row.repeats) for row in farm.points()) == [(2.0, 2), (20.0, 2)]
     assert sorted(row.statistic for row in farm.series()) == [
         "median of process medians of invocation means",
