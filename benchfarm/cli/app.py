@@ -9,16 +9,21 @@ import typer
 from benchfarm import __version__
 from benchfarm.cli import (
     android,
+    backup,
+    compare,
     db,
     devices,
     doctor,
     down,
+    exporter,
+    grafana,
     head,
     hosts,
     jobs,
     join,
     models,
     profile,
+    report,
     results,
     run,
     runtimes,
@@ -37,7 +42,11 @@ app = typer.Typer(
 app.command("run")(run.run)
 app.command("submit")(submit.submit)
 app.command("status")(status.status)
+app.command("compare")(compare.compare)
+app.command("report")(report.report)
 app.command("up")(up.up)
+app.command("exporter")(exporter.exporter)
+app.add_typer(grafana.app, name="grafana")
 app.command("join")(join.join)
 app.command("head")(head.head)
 app.command("down")(down.down)
@@ -51,6 +60,8 @@ app.add_typer(jobs.app, name="jobs")
 app.add_typer(results.app, name="results")
 app.command("doctor")(doctor.doctor)
 app.add_typer(db.app, name="db")
+app.command("backup")(backup.backup)
+app.command("restore")(backup.restore)
 
 
 def _print_version(wanted: bool) -> None:
