@@ -19,7 +19,7 @@ from scheduler.states import jobs, portions
 from scheduler.tables import CANARY
 from workers.errors import UNSUPPORTED
 from workers.judge import OUTPUTS_WRONG
-from workers.statistics import bootstrap_median_interval, bootstrap_ratio_interval
+from workers.statistics import bootstrap_ratio_interval, process_median_interval
 
 
 @dataclass(frozen=True)
@@ -164,7 +164,7 @@ def _case_row(repeats: Sequence[Any], made: Mapping[str, _Artifact]) -> dict[str
         "runtime_options": task["options"].get("runtime_options", {}),
         "inputs": measured["inputs"],
         "p50_ms": p50_ms,
-        "p50_ci_ms": list(bootstrap_median_interval(valid)) if len(valid) >= LEAST_REPEATS else None,
+        "p50_ci_ms": list(process_median_interval(valid)) if len(valid) >= LEAST_REPEATS else None,
         "p90_ms": _median(counted, "p90_ms"),
         "p95_ms": _median(counted, "p95_ms"),
         "p99_ms": _median(counted, "p99_ms"),

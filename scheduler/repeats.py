@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from workers.contract import MeasureTask, promises_integers
 from workers.readings import ReadingColumns
 from workers.report import Report
+from workers.statistics import process_median_interval
 
 #: Below this share of integer FLOPs an int8 label says how partial it is.
 WHOLE_SHARE = 0.5
@@ -163,9 +164,7 @@ def columns_of(repeats: Sequence[Repeat]) -> dict[str, Any]:
 def _interval(valid: Sequence[Repeat]) -> tuple[float | None, float | None]:
     if len(valid) < LEAST_REPEATS:
         return None, None
-    from workers.statistics import bootstrap_median_interval  # numpy, which a head that only dispatches never needs
-
-    return bootstrap_median_interval([repeat.p50_ms for repeat in valid])
+    return process_median_interval([repeat.p50_ms for repeat in valid])
 
 
 def _median(values: Iterable[float | None]) -> float | None:
