@@ -36,6 +36,7 @@ from scheduler.queue import Claimed
 from scheduler.roster import ReachedHost, Roster
 from scheduler.running import ATTEMPT_LEASE_S, EXPIRY_S, ROW_SLACK_S, Running
 from scheduler.states import IS_LIVE, LIVE_ATTEMPT, LostRaceError, attempts, record
+from scheduler.telemetry import Between, insert_between
 from scheduler.usage import Usage
 from scheduler.wakeups import Watcher
 from workers.devices.cpu import machine_key
@@ -265,18 +266,21 @@ class Dispatcher:
         started: dict[int, str] = {}
         finished: list[dict[str, Any]] = []
         left: dict[int, str] = {}
+        between: list[Between] = []
         for host, events in self._fresh(answers):
             for event in events:
                 done.cursors[host.id] = event["sequence"]
                 if event["kind"] == "started":
                     started[event["attempt_id"]] = event["token"]
                 elif event["kind"] == "finished":
-                    finished.append(event)
+                    finished.append({**event, "ahead_s": host.ahead_s})
                 elif event["kind"] == "lost":
                     left[event["attempt_id"]] = event["token"]
                 elif event["kind"] == "devices":
                     self._take_devices(connection, host, event, now)
                     done.stirred = True
+                elif event["kind"] == "readings":
+                    between += [(host.id, key, text, host.ahead_s) for key, text in event["devices"].items()]
                 elif event["kind"] == "recovered":
                     self._take_recovery(connection, event, now)
         over = {event["attempt_id"] for event in finished}
@@ -289,6 +293,7 @@ class Dispatcher:
             done.ailing = any(one.failure is not None and one.failure.cause == Cause.DEVICE for one in done.ended)
             outcomes = [_outcome(one) for one in done.ended if one.state == "finished" and one.device_id is not None]
             quarantine.note_outcomes(connection, outcomes, who=self._who, now=now)
+        insert_between(connection, between)
         done.told += [event["attempt_id"] for event in finished]
         lost = genuine(connection, left) if left else []
         if lost:
@@ -479,6 +484,9 @@ class Dispatcher:
         others = self._arrived.keys() | self._lost.keys()
         hosts = [host for host in self._roster.hosts.values() if host.reached_as not in others]
         said = self._executor.poll({host.reached_as: host.cursor for host in hosts}, min(wait_s, _STEP_S))
+        for host in hosts:
+            if isinstance(answer := said.get(host.reached_as), dict) and "now" in answer:
+                host.heard.append(answer["now"] - self._clock().timestamp())
         self._lost |= {name: answer for name, answer in said.items() if isinstance(answer, Lost)}
         return {name: answer for name, answer in said.items() if not isinstance(answer, Lost)}
 

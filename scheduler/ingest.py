@@ -38,7 +38,8 @@ from workers.report import Report
 _IN_ORDER = (jobs, attempts)
 #: Failures that we caused ourselves: no try of the job is counted.
 _OURS = {"cancelled": "cancelled", "agent_closed": "cancelled", "lease_lost": "lost", "superseded": "lost"}
-
+#: What an attempt failed for of which nothing was heard.
+_LOST = {"failure_cause": str(Cause.INFRASTRUCTURE), "failure_code": "lost"}
 
 _LEASED: Final = (
     select(attempts.c.id, attempts.c.token)
@@ -156,7 +157,7 @@ def lose_attempts(
     rows = [row for row in _rows(connection, ids).values() if row.state in LIVE_ATTEMPT]
     for before in LIVE_ATTEMPT:
         lost = [row.id for row in rows if row.state == before]
-        change_attempts(connection, lost, before, "lost", who=who, why=why, now=now)
+        change_attempts(connection, lost, before, "lost", who=who, why=why, now=now, **_LOST)
     back = [
         Return.of(row, why, place=row.place, counted=row.state in counted) for row in rows if row.job_state == "running"
     ]
@@ -185,6 +186,7 @@ def _ingest(connection: Connection, told: Sequence[Told], *, who: str, now: date
         *_take_unwanted(connection, taken.unwanted, who=who, now=now),
         *_take_late(connection, taken.late, who=who, now=now),
     ]
+    insert_telemetry(connection, [*taken.succeeded, *((told, row) for told, row, _ in taken.failed), *taken.late])
     learn(
         connection,
         [(row.duration_key, _used_s(one.report)) for one, row in taken.succeeded if row.duration_key is not None],
@@ -238,15 +240,31 @@ def _end(
     *,
     who: str,
     now: datetime,
+    failures: Mapping[int, Failure] | None = None,
 ) -> None:
     """Live attempts end; those whose start was not heard of yet have begun all the same."""
     for before, via in (("leased", "running"), ("running", None)):
-        logs = {row.id: told.report.log_sha256 for told, row in ended if row.state == before}
-        plain = [known for known, sha256 in logs.items() if sha256 is None and why[known] is None]
+        kept = {row.id: _kept(told, (failures or {}).get(row.id)) for told, row in ended if row.state == before}
+        plain = [known for known, values in kept.items() if not any(values.values()) and why[known] is None]
         change_attempts(connection, plain, before, after, who=who, why=None, now=now, via=via)
-        others = {known: why[known] for known in logs.keys() - set(plain)}
-        each = {known: {"log_sha256": logs[known]} for known in others}
+        others = {known: why[known] for known in kept.keys() - set(plain)}
+        each = {known: kept[known] for known in others}
         change_attempts(connection, others, before, after, who=who, why=others, now=now, each=each, via=via)
+
+
+def _kept(told: Told, failure: Failure | None = None) -> dict[str, Any]:
+    """What an attempt's row says of what it left: why it failed, files in the store, and a clock that was wrong."""
+    report = told.report
+    raw = report.result.measurement.raw if report.result.measurement is not None else None
+    block = report.telemetry_block
+    return {
+        "failure_cause": failure.cause if failure is not None else None,
+        "failure_code": failure.code if failure is not None else None,
+        "log_sha256": report.log_sha256,
+        "telemetry_sha256": block.sha256 if block is not None else None,
+        "raw_sha256": raw.sha256 if raw is not None else None,
+        "clock_offset_s": told.ahead_s or None,
+    }
 
 
 def _take_succeeded(
@@ -261,7 +279,6 @@ def _take_succeeded(
     outcomes.insert_artifacts(connection, by_kind["convert"], now)
     outcomes.insert_profiles(connection, by_kind["profile"], now)
     outcomes.insert_results(connection, by_kind["measure"], stale=False, now=now)
-    insert_telemetry(connection, by_kind["measure"])
     update_points(connection, by_kind["measure"], now)
     done = [row.job_id for _, row in taken]
     change_jobs(connection, done, "running", "succeeded", who=who, why=None, now=now)
@@ -276,11 +293,12 @@ def _take_failed(
     ended = []
     back = []
     final = {row.id: _OURS.get(failure.code, "finished") for _, row, failure in taken}
+    failures = {row.id: failure for _, row, failure in taken if final[row.id] != "cancelled"}
     for after in ("finished", "cancelled", "lost"):
         members = [(told, row) for told, row, _ in taken if final[row.id] == after]
         why: dict[int, str | None] = {row.id: failure.message for _, row, failure in taken if final[row.id] == after}
         if members:
-            _end(connection, members, after, why, who=who, now=now)
+            _end(connection, members, after, why, who=who, now=now, failures=failures)
     for told, row, failure in taken:
         ended.append(_ended(told.report, row, final[row.id], failure))
         ours = failure.code in _OURS
@@ -313,9 +331,9 @@ def _take_late(connection: Connection, taken: Sequence[tuple[Told, Any]], *, who
     """Results that came after their lease was lost: kept, never counted."""
     kept = [(told, row) for told, row in taken if told.report.result.measurement is not None and row.kind == "measure"]
     outcomes.insert_results(connection, kept, stale=True, now=now)
-    late = [row.id for _, row in taken]
+    late = {row.id: _kept(told) | _LOST for told, row in taken}
     why = "the result came after the lease"
-    change_attempts(connection, late, "lost", "stale", who=who, why=why, now=now)
+    change_attempts(connection, late, "lost", "stale", who=who, why=why, now=now, each=late)
     return [_ended(told.report, row, "stale") for told, row in taken]
 
 

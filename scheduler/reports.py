@@ -14,7 +14,8 @@ from pydantic import TypeAdapter, ValidationError
 from workers.contract import Failure
 from workers.contract import Result as ChildResult
 from workers.errors import Cause
-from workers.report import Reading, Report
+from workers.readings import ReadingColumns, checked
+from workers.report import Report
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +26,9 @@ class Told:
     report: Report
     #: The report as JSON, for the database to keep.
     text: str
-    telemetry: tuple[Reading, ...] = ()
+    telemetry: ReadingColumns | None = None
+    #: How far the clock of its host is ahead of ours, where that is much: times of its readings are moved by it.
+    ahead_s: float = 0.0
 
 
 def read(event: Mapping[str, Any], now: datetime) -> Told:
@@ -38,7 +41,7 @@ def read(event: Mapping[str, Any], now: datetime) -> Told:
     text, telemetry = event["report"], event["telemetry"]
     try:
         report = _reports().validate_json(text, strict=True)
-        readings = _telemetry().validate_json(telemetry, strict=True) if telemetry is not None else ()
+        readings = read_readings(telemetry) if telemetry is not None else None
         # No number, though Python's JSON has them: no database could read the document again.
         if "NaN" in text or "Infinity" in text:
             json.loads(text, parse_constant=_refuse_constant)
@@ -46,7 +49,16 @@ def read(event: Mapping[str, Any], now: datetime) -> Told:
         return stand_in(event, f"the agent's report breaks the contract: {error.error_count()} errors", now)
     except ValueError as error:
         return stand_in(event, f"the agent's report breaks the contract: {error}", now)
-    return Told(report, text, readings)
+    return Told(report, text, readings, event.get("ahead_s", 0.0))
+
+
+def read_readings(text: str) -> ReadingColumns:
+    """Readings as they were sent; a value that is no number has become none, with a reason.
+
+    Raises:
+        ValueError: they break the contract.
+    """
+    return checked(_columns().validate_json(text, strict=True))
 
 
 def stand_in(event: Mapping[str, Any], message: str, now: datetime) -> Told:
@@ -67,5 +79,5 @@ def _reports() -> TypeAdapter[Report]:
 
 
 @cache
-def _telemetry() -> TypeAdapter[tuple[Reading, ...]]:
-    return TypeAdapter(tuple[Reading, ...])
+def _columns() -> TypeAdapter[ReadingColumns]:
+    return TypeAdapter(ReadingColumns)

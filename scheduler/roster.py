@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -14,6 +15,10 @@ from device_registry.rests import LONGEST_REST_S, is_over
 from scheduler.fleet import Fleet, Place, Quiet
 from scheduler.offers import device_offers, own_offers, slot_offers
 
+#: Clocks that differ by less are one: an answer takes its time.
+CLOCKS_AGREE_S = 5.0
+#: Answers that are looked at for a host's clock.
+_ANSWERS = 8
 #: What must not run beside a measurement on a device of a kind; of all others: anything may.
 _QUIET: dict[str, Quiet] = {"cpu": "host", "mac": "host", "gpu": "accelerator"}
 
@@ -37,6 +42,14 @@ class ReachedHost:
     answered_at: float = 0.0
     #: What its agent last said to run.
     running: list[int] = field(default_factory=list)
+    #: How far its clock was ahead of ours in each of its last answers, or less: by what an answer lay about here.
+    heard: deque[float] = field(default_factory=lambda: deque(maxlen=_ANSWERS))
+
+    @property
+    def ahead_s(self) -> float:
+        """How far its clock is ahead of ours; 0 where they agree well enough."""
+        ahead_s = max(self.heard, default=0.0)
+        return ahead_s if abs(ahead_s) > CLOCKS_AGREE_S else 0.0
 
 
 class Roster:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,19 +18,21 @@ from typing import Any
 from device_registry.capabilities import DeviceDescription
 from workers.artifacts import ArtifactStore
 from workers.attempts import Attempt, Bench, failed
+from workers.clock import boot_clock
 from workers.codec import ContractError, from_dict, to_dict
 from workers.contract import Failure, Limits, Order
 from workers.devices.device import InProcessDriver
 from workers.errors import AttemptError, Cause, classify
 from workers.host import describe_host, discover, load_drivers, load_sensors
 from workers.host_monitor import HostMonitor
+from workers.idle_readings import READINGS_PERIOD_S, IdleRounds
+from workers.orders import identity
 from workers.outbox import Outbox
-from workers.processes import boot_clock
 from workers.report import Report, as_sent
 from workers.spool import Spool
 
 #: Dispatcher and agent must be of one version: checked at hello.
-AGENT_VERSION = "3"
+AGENT_VERSION = "4"
 #: Devices come and go: looked at so often.
 _DISCOVERY_PERIOD_S = 2.0
 
@@ -99,7 +102,7 @@ class HostAgent:
             else:
                 sent = as_sent(to_dict(left.report))
                 self._outbox.add("finished", attempt_id=left.attempt_id, token=left.token, **sent)
-        self._monitor = HostMonitor(load_sensors())
+        self._monitor = HostMonitor(load_sensors(home))
         self._bench = Bench(
             spool=self._spool,
             store=self._store,
@@ -116,6 +119,7 @@ class HostAgent:
         self._threads = [
             threading.Thread(target=self._watch_lease, name="lease", daemon=True),
             threading.Thread(target=self._watch_devices, name="devices", daemon=True),
+            threading.Thread(target=self._watch_readings, name="readings", daemon=True),
         ]
         for thread in self._threads:
             thread.start()
@@ -152,7 +156,7 @@ class HostAgent:
         superseded: list[int] = []
         with self._changed:
             for data in orders:
-                attempt_id, token, place = _identity(data)
+                attempt_id, token, place = identity(data)
                 known = self._token_of(attempt_id)
                 if known == token or self._outbox.tells_of(attempt_id, token) or self._closed.is_set():
                     continue
@@ -214,7 +218,9 @@ class HostAgent:
                 self._changed.wait(min(wait_s, 1.0))
             if (failure := self._failure or self._monitor.failure) is not None:
                 raise RuntimeError("a loop of the agent died") from failure
-            return {"session": self._session, "events": self._outbox.events(), "running": self._running()}
+            # Its time, too: times that it tells are moved where its clock is far from the head's.
+            said: dict[str, Any] = {"session": self._session, "running": self._running(), "now": time.time()}
+            return {**said, "events": self._outbox.events()}
 
     def cancel(self, attempt_ids: Sequence[int], why: str) -> None:
         """End attempts; their reports say cancelled."""
@@ -319,6 +325,21 @@ class HostAgent:
             self._failure = error
             raise
 
+    def _watch_readings(self) -> None:
+        """Tell of devices that run nothing, now and then."""
+        rounds = IdleRounds(self._drivers, self._monitor)
+        try:
+            while not self._closed.wait(READINGS_PERIOD_S):
+                with self._lock:
+                    devices, busy = self._devices, set(self._at_place)
+                if told := rounds.take(devices, busy):
+                    with self._changed:
+                        self._outbox.add("readings", devices=told)
+                        self._changed.notify_all()
+        except BaseException as error:  # the next poll says so: no side loop dies in silence
+            self._failure = error
+            raise
+
     def _look_at_devices(self) -> None:
         found = self._discover()
         with self._changed:
@@ -387,14 +408,3 @@ class HostAgent:
         sent = as_sent(to_dict(failed(order, Failure(cause=cause, code=code, message=why))))
         self._outbox.add("finished", attempt_id=order.attempt_id, token=order.token, **sent, spooled=False)
         self._changed.notify_all()
-
-
-def _identity(data: dict[str, Any]) -> tuple[int, str, str]:
-    """Which attempt an order is for, its token, and where."""
-    try:
-        attempt_id, place = data["attempt_id"], data["place"]
-    except (KeyError, TypeError) as error:
-        raise ContractError(f"an order without its attempt or place: {error!r}") from error
-    if not isinstance(attempt_id, int) or not isinstance(place, str):
-        raise ContractError(f"an order for attempt {attempt_id!r} at {place!r}")
-    return attempt_id, str(data.get("token")), place

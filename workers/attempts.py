@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import subprocess
 import sys
 import threading
@@ -15,15 +16,20 @@ from pathlib import Path
 from device_registry.capabilities import DeviceDescription
 from workers.artifacts import ArtifactCorruptError, ArtifactStore
 from workers.child import cause_of_death, child_environment
+from workers.clock import lead_s, steady
 from workers.codec import ContractError, read_document, write_document
 from workers.contract import Failure, Order, Result, StoredFile
 from workers.devices.device import CarryingDriver, DeviceDriver, Errand
-from workers.errors import AttemptError, Cause, classify
+from workers.errors import AttemptError, Cause, classify, first_line
 from workers.host_monitor import FOREIGN_WINDOW_S, HostMonitor
 from workers.judge import judge, judge_profile
 from workers.processes import end_group, end_marked, read_process
-from workers.report import Energy, GateReading, Reading, Report
+from workers.readings import cleaned, thinned
+from workers.report import Energy, GateReading, Reading, Report, moved
 from workers.spool import ATTEMPT_VARIABLE, Spool
+from workers.telemetry_block import write_block
+
+log = logging.getLogger(__name__)
 
 #: A log larger than this keeps its beginning and its end.
 _LOG_LIMIT = 1 << 20
@@ -86,7 +92,7 @@ class Attempt:
     def run(self) -> Report:
         """All of it. Never raises."""
         order = self.order
-        began = time.monotonic()
+        began, began_at, ahead_s = time.monotonic(), steady(), lead_s()
         folder: Path | None = None
         try:
             if self._after is not None and not self._after._over.wait(_PREDECESSOR_S):
@@ -107,8 +113,11 @@ class Attempt:
             cause = Cause.INFRASTRUCTURE if isinstance(error, OSError) else cause
             report = failed(order, Failure(cause=cause, code=failure.code, message=failure.message))
         report = replace(report, wall_s=time.monotonic() - began, artifact_sha256=order.inputs.get("artifact"))
+        # Once for the whole attempt: a wall clock that is set meanwhile bends none of its series.
+        report = moved(report, ahead_s)
         try:
             if folder is not None:
+                report = self._with_block(report, folder, began_at + ahead_s)
                 report = replace(report, log_sha256=self._store_log(folder))
                 self._bench.spool.finish(folder, report)
         except Exception as error:  # a store that fails must not leave the attempt running for ever
@@ -135,23 +144,24 @@ class Attempt:
         report = Report(
             attempt_id=order.attempt_id, token=order.token, result=result, gate_before=before, environment=environment
         )
+        telemetry = tuple(monitor.telemetry(started, ended))
         if result.failure is not None:
-            return report
+            return replace(report, telemetry=telemetry)
         after = driver.check(device, monitor, started, ended, own)
         if (seen := result.measurement) is None:
-            return replace(report, gate_after=after, judgement=judge_profile(before, after))
+            return replace(report, gate_after=after, judgement=judge_profile(before, after), telemetry=telemetry)
         energy = monitor.energy(seen.timed_from, seen.timed_to, idle_since, idle_until)
         if energy.energy_mj is not None and energy.window_s:
             per_second = seen.throughput_per_s
             energy = replace(energy, energy_per_inference_mj=energy.energy_mj / energy.window_s / per_second)
-        return _judged(report, after, tuple(monitor.telemetry(started, ended)), energy)
+        return _judged(report, after, telemetry, energy)
 
     def _carried(
         self, driver: CarryingDriver, device: DeviceDescription, folder: Path, before: GateReading, own: list[int]
     ) -> Report:
         """What a driver that carries the attempt to its device brings back."""
         order = self._with_paths()
-        started = time.time()
+        started = steady()
         tell = partial(self._tell_started, order)
         errand = Errand(order=order, device=device, folder=folder, ending=self._ending, tell_started=tell)
         try:
@@ -177,7 +187,7 @@ class Attempt:
             return replace(report, telemetry=brought.telemetry)
         # Pushing, settings and clearing up are ours: of a measurement, the timed part is judged.
         seen = result.measurement
-        window = (seen.timed_from, seen.timed_to) if seen is not None else (started, time.time())
+        window = (seen.timed_from, seen.timed_to) if seen is not None else (started, steady())
         after = driver.check(device, self._bench.monitor, *window, own)
         if seen is None:
             return replace(report, gate_after=after, judgement=judge_profile(before, after))
@@ -194,7 +204,7 @@ class Attempt:
         began = time.monotonic()
         here = not isinstance(driver, CarryingDriver)  # what is elsewhere is not seen from here
         while True:
-            until = monitor.look_now() if here else time.time()
+            until = monitor.look_now() if here else steady()
             reading = driver.check(device, monitor, until - FOREIGN_WINDOW_S - 0.5, until, own)
             waited_s = time.monotonic() - began
             short = reading.foreign_load.window_s < FOREIGN_WINDOW_S - 0.2  # an agent that has only just begun to look
@@ -289,6 +299,19 @@ class Attempt:
             result = replace(result, measurement=replace(result.measurement, raw=stored))
         return replace(report, result=result, child_s=result.finished_at - result.started_at)
 
+    def _with_block(self, report: Report, folder: Path, began_at: float) -> Report:
+        """The full series goes to the store as one block; what is told is thinned. Judged was what is not thinned."""
+        readings = cleaned(report.telemetry)
+        if not readings:
+            return report
+        block = None
+        try:
+            data = write_block(readings, began_at)
+            block = StoredFile(sha256=self._bench.store.put_bytes(data, folder), bytes=len(data))
+        except Exception as error:  # of whatever store; what was measured stands without it
+            log.warning("attempt %d: no full-rate telemetry: %s", self.order.attempt_id, first_line(error))
+        return replace(report, telemetry=thinned(readings), telemetry_block=block)
+
     def _put(self, file: StoredFile, folder: Path) -> StoredFile:
         self._bench.store.put(folder / str(file.path), file.sha256)
         return replace(file, path=None)
@@ -319,7 +342,7 @@ def hung(limit_s: float) -> Failure:
 
 def failed(order: Order, failure: Failure | None) -> Report:
     """The report of an attempt that has nothing else to tell."""
-    now = time.time()
+    now = steady()
     failure = failure or Failure(cause=Cause.BUG, code="unknown", message="ended for no recorded reason")
     result = Result(attempt_id=order.attempt_id, token=order.token, started_at=now, finished_at=now, failure=failure)
     return Report(attempt_id=order.attempt_id, token=order.token, result=result)

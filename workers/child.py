@@ -6,6 +6,7 @@ import os
 import signal
 from pathlib import Path
 
+from workers.clock import handed_on
 from workers.contract import Failure, Order
 from workers.errors import EXIT_DISK_FULL, Cause, is_out_of_memory
 from workers.runtimes.runtime import CACHE_VARIABLE
@@ -38,6 +39,7 @@ def child_environment(order: Order, folder: Path, cache: Path) -> dict[str, str]
     return {
         ATTEMPT_VARIABLE: folder.name,
         CACHE_VARIABLE: str(cache),
+        **handed_on(),
         "PATH": "/usr/local/bin:/usr/bin:/bin",
         "HOME": scratch,
         "TMPDIR": scratch,

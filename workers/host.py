@@ -7,6 +7,7 @@ import os
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import psutil
 
@@ -22,9 +23,12 @@ from workers.sensors.sensor import Sensor
 log = logging.getLogger(__name__)
 
 
-def load_sensors() -> list[Sensor]:
-    """Every registered sensor."""
-    return [plugin.load() for plugin in plugins("sensors").values()]
+def load_sensors(home: Path | None = None) -> list[Sensor]:
+    """Every registered sensor, told the data directory of who reads it."""
+    sensors: list[Sensor] = [plugin.load() for plugin in plugins("sensors").values()]
+    for sensor in sensors:
+        sensor.home = home
+    return sensors
 
 
 def load_drivers(names: Sequence[str] | None = None, host_name: str | None = None) -> dict[str, DeviceDriver]:

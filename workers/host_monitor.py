@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import threading
-import time
 from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from itertools import pairwise
 
 import psutil
 
+from workers.clock import steady
 from workers.processes import Process, descendants, snapshot
 from workers.report import Energy, ForeignLoad, Quality, Reading
 from workers.sensors.sensor import Sensor
@@ -33,7 +33,7 @@ _UNSEEN_LIMIT = 0.30
 class Tick:
     """One second's view."""
 
-    at: float  # epoch seconds
+    at: float  # epoch seconds, steady
     processes: dict[int, Process]
     #: CPU seconds of the whole host: user and system.
     busy_s: float
@@ -45,8 +45,10 @@ class HostMonitor:
 
     def __init__(self, sensors: Sequence[Sensor]) -> None:
         """Start looking at once."""
-        self._sensors = [sensor for sensor in sensors if sensor.why_not() is None]
-        self._absent = [(sensor, answer) for sensor in sensors if (answer := sensor.why_not()) is not None]
+        quick = [sensor for sensor in sensors if not sensor.slow]
+        self._sensors = [sensor for sensor in quick if sensor.why_not() is None]
+        self._absent = [(sensor, answer) for sensor in quick if (answer := sensor.why_not()) is not None]
+        self._slow = [sensor for sensor in sensors if sensor.slow and sensor.why_not() is None]
         self._ticks: deque[Tick] = deque(maxlen=_KEPT)
         self._roots: set[int] = set()
         self._stop = threading.Event()
@@ -122,6 +124,15 @@ class HostMonitor:
             readings.append(sensor.reading(until, None, quality, why))
         return readings
 
+    def latest(self) -> tuple[Reading, ...]:
+        """What the last look told."""
+        return self._ticks[-1].readings
+
+    def slow(self) -> list[Reading]:
+        """What changes too slowly to be looked at every second, read now."""
+        at = steady()
+        return [reading for sensor in self._slow for reading in sensor.read(at, frozenset())]
+
     def energy(self, since: float, until: float, idle_since: float, idle_until: float) -> Energy:
         """Energy of all counters over a window, as a difference between the looks inside it; idle power beside it."""
         inside = [reading for reading in self.telemetry(since, until) if reading.quantity == "energy"]
@@ -153,7 +164,7 @@ class HostMonitor:
             raise
 
     def _look(self) -> float:
-        at = time.time()
+        at = steady()
         with self._lock:
             processes = snapshot()
             pids = frozenset(descendants(processes, self._roots)) if self._roots else frozenset()

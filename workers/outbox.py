@@ -7,6 +7,8 @@ from typing import Any
 
 #: Kinds of event that an attempt ends with.
 _ENDS = ("finished", "lost")
+#: Events of kind readings that are kept.
+_MOST_READINGS = 5
 
 
 class Outbox:
@@ -30,6 +32,10 @@ class Outbox:
         if kind in _ENDS:
             event.setdefault("spooled", True)
             self._ends.add((event["attempt_id"], event["token"]))
+        elif kind == "readings":  # of devices between attempts: what nobody takes for minutes is missed by nobody
+            older = [known for known in self._events if known["kind"] == kind]
+            if len(older) >= _MOST_READINGS:
+                self._events.remove(older[0])
         elif kind == "devices":  # each lists all there are: the newest is enough, however often a device comes and goes
             self._events = deque(known for known in self._events if known["kind"] != kind)
         self._events.append(event)

@@ -163,9 +163,3 @@ def with_environment(name: str, value: str) -> list[Process]:
             if marked:
                 found.append(process)
     return found
-
-
-def boot_clock() -> float:
-    """Seconds since boot, suspended time included where the system counts it: a lease runs on while a laptop sleeps."""
-    clock = getattr(time, "CLOCK_BOOTTIME", None)
-    return time.clock_gettime(clock) if clock is not None else time.monotonic()

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from workers.contract import SCHEMA_VERSION, Result
+from workers.contract import SCHEMA_VERSION, Result, StoredFile
 
 Verdict = Literal["interrupted", "contaminated", "throttled", "unusable", "not_converged", "valid"]
 Quality = Literal["ok", "partial", "stale", "unsupported", "no_permission", "implausible"]
+
+#: Clocks that differ by less are one.
+_SAME_S = 0.001
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +85,10 @@ class Report:
     gate_before: GateReading | None = None
     gate_after: GateReading | None = None
     energy: Energy | None = None
+    #: Thinned to one value per second and channel.
     telemetry: tuple[Reading, ...] = ()
+    #: The same at its full rate, in the artifact store (`workers.telemetry_block`).
+    telemetry_block: StoredFile | None = None
     #: The artifact that was measured or converted.
     artifact_sha256: str | None = None
     #: sha256 of the log in the artifact store.
@@ -100,6 +106,27 @@ def as_sent(report: Mapping[str, Any]) -> dict[str, str | None]:
 
     The text is stored as it is; telemetry, None where there is none, has rows of its own.
     """
+    from workers.readings import pack  # which is made of what is above
+
     document = {name: value for name, value in report.items() if name != "telemetry"}
-    telemetry = json.dumps(report["telemetry"]) if report["telemetry"] else None
+    telemetry = pack(report["telemetry"]) if report["telemetry"] else None
     return {"report": json.dumps(document), "telemetry": telemetry}
+
+
+def moved(report: Report, by_s: float) -> Report:
+    """A report whose times are told by another clock.
+
+    Args:
+        report: its times are those of the agent's steady clock.
+        by_s: how far the other clock was ahead of that when the attempt began.
+    """
+    if abs(by_s) < _SAME_S:
+        return report
+    result = report.result
+    seen = result.measurement
+    if seen is not None:
+        seen = replace(seen, timed_from=seen.timed_from + by_s, timed_to=seen.timed_to + by_s)
+    started_at, finished_at = result.started_at + by_s, result.finished_at + by_s
+    result = replace(result, measurement=seen, started_at=started_at, finished_at=finished_at)
+    told = tuple(replace(reading, at=reading.at + by_s) for reading in report.telemetry)
+    return replace(report, result=result, telemetry=told)

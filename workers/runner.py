@@ -25,6 +25,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from workers.clock import steady
 from workers.codec import read_document, write_document
 from workers.contract import (
     Conversion,
@@ -62,7 +63,7 @@ PROMISES = {"fp32": "fp32", "bf16": "bf16", "fp16": "fp16"}
 def main(folder: Path) -> int:
     """Run the order in a folder. Returns 0 when a result document stands, else why there is none."""
     order = read_document(Order, folder / "order.json")
-    started_at = time.time()
+    started_at = steady()
     doing = "starting"
     outcome: dict[str, Any] = {}
     try:
@@ -82,7 +83,7 @@ def main(folder: Path) -> int:
         failure = classify(error, doing)
         outcome = {"failure": Failure(cause=failure.cause, code=failure.code, message=failure.message)}
     result = Result(
-        attempt_id=order.attempt_id, token=order.token, started_at=started_at, finished_at=time.time(), **outcome
+        attempt_id=order.attempt_id, token=order.token, started_at=started_at, finished_at=steady(), **outcome
     )
     try:
         write_document(result, folder / "result.json")
@@ -167,9 +168,9 @@ def measure(order: Order, task: MeasureTask, folder: Path) -> tuple[Measurement,
     _, first_inference_ms = _timed(run)
 
     warmed, expected_ns = warm_up(run)
-    timed_from = time.time()
+    timed_from = steady()
     timed = timed_part(run, task.options, expected_ns)
-    timed_to = time.time()
+    timed_to = steady()
     peak_rss = _memory("VmHWM") or _peak_from_rusage()
 
     stride = -(-len(timed.nanoseconds) // RAW_LIMIT)

@@ -58,6 +58,8 @@ class ScriptedHost:
         self.session = secrets.token_hex(4)
         self.orders: dict[int, Order] = {}
         self.running: set[int] = set()
+        #: Its wall clock, epoch seconds; None: it does not tell.
+        self.now: float | None = None
         self.recoveries: list[tuple[str, int]] = []
         self._events: list[dict[str, Any]] = []
         self._sequence = 0
@@ -89,7 +91,8 @@ class ScriptedHost:
     def poll(self, since: int) -> dict[str, Any]:
         """See `HostAgent.poll`; never waits."""
         self._events = [event for event in self._events if event["sequence"] > since]
-        return _wire({"session": self.session, "events": self._events, "running": sorted(self.running)})
+        said = {"session": self.session, "events": self._events, "running": sorted(self.running)}
+        return _wire(said if self.now is None else {**said, "now": self.now})
 
     def cancel(self, attempt_ids: Sequence[int], why: str) -> None:
         """See `HostAgent.cancel`."""
@@ -107,6 +110,10 @@ class ScriptedHost:
         """These are its devices from now on."""
         self.devices = list(devices)
         self._emit("devices", devices=[to_dict(device) for device in devices])
+
+    def read(self, devices: Mapping[str, str]) -> None:
+        """Tell readings of devices between attempts, by device, as they are sent."""
+        self._emit("readings", devices=dict(devices))
 
     def rename(self, name: str, *, key: str) -> None:
         """It is called otherwise."""

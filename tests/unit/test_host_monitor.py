@@ -52,7 +52,7 @@ def made_up_host(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Host
     def see(at: float, busy_s: float, *processes: Process) -> None:
         host = by_pid([make_process(1, 0), make_process(ME, 1), *processes])
         monkeypatch.setattr(host_monitor, "snapshot", lambda: host)
-        monkeypatch.setattr(host_monitor, "time", SimpleNamespace(time=lambda: at))
+        monkeypatch.setattr(host_monitor, "steady", lambda: at)
         times = SimpleNamespace(user=busy_s, system=0.0)
         monkeypatch.setattr(host_monitor, "psutil", SimpleNamespace(cpu_times=lambda: times))
 

@@ -63,10 +63,10 @@ def _report(unit: SimUnit, order: dict[str, Any], now: float = 0.0) -> Report:
     """What an attempt comes to, through JSON as on the wire."""
     outcome = unit.begin(order, now)
     if outcome.run is not None:
-        data = success_report(order, unit, outcome.run, time.time())
+        data = success_report(order, unit, outcome.run, time.time(), time.time())
     else:
         assert outcome.failure is not None
-        data = failure_report(order, outcome.failure, time.time())
+        data = failure_report(order, outcome.failure, time.time(), time.time())
     return from_dict(Report, json.loads(json.dumps(data, allow_nan=False)))
 
 

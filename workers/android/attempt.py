@@ -28,6 +28,7 @@ from workers.android.shell import words
 from workers.android.snapshot import Snapshot
 from workers.android.summary import LEAST_INVOCATIONS, Sample, enough, measurement, seconds_each
 from workers.android.tools.tool import PhoneTool, asked_delegate, environment, least_proven, requires_full
+from workers.clock import steady
 from workers.contract import Measurement, Op, Order, Profile, Result
 from workers.errors import AttemptError, Cause
 from workers.examples import load_examples
@@ -80,7 +81,7 @@ class PhoneAttempt:
         self._order, self._task, self._tool, self._route = order, task, tool, route
         self._ending = ending
         self._log = folder / "log.txt"
-        self._began, self._deadline = time.time(), time.monotonic() + order.limits.deadline_s
+        self._began, self._deadline = steady(), time.monotonic() + order.limits.deadline_s
         #: What belongs to the environment fingerprint.
         self.environment: dict[str, str] = {}
         #: Nothing of it is on the phone, proven.
@@ -98,7 +99,7 @@ class PhoneAttempt:
             attempt_id=self._order.attempt_id,
             token=self._order.token,
             started_at=self._began,
-            finished_at=time.time(),
+            finished_at=steady(),
             measurement=measurement,
             profile=profile,
             environment=self.environment,
@@ -281,7 +282,7 @@ class PhoneAttempt:
             refused = output.delegate.refuse(require_full=requires_full(self._task))
             raise refused if refused and output.delegate.evidence else self._failed(one, output.errors)
         offset = self._boot_time()
-        now = time.time()
+        now = steady()
         if offset is None or one.began_s is None or one.ended_s is None:  # a phone that hides its uptime
             return Sample(output=output, began=now - (time.monotonic() - began), ended=now)
         return Sample(output=output, began=offset + one.began_s, ended=offset + one.ended_s)

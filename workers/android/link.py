@@ -14,6 +14,7 @@ from workers.android.identity import APART_SCRIPT, IDENTITY_SCRIPT, Identity, di
 from workers.android.phone import Phone, PhoneLostError
 from workers.android.presence import Listed, Presence, remedy
 from workers.android.snapshot import FULL_EVERY, script_for
+from workers.clock import steady
 from workers.errors import AttemptError
 
 #: One heartbeat a second; it is the telemetry at the same time.
@@ -268,14 +269,14 @@ class Link:
                 self._outlast(PhoneLostError(f"{phone.serial} is not there"), phone, identity)
 
     def _take_snapshot(self, phone: Phone, history: PhoneHistory) -> None:
-        began = time.time()
+        began = steady()
         try:
             output = phone.run(script_for(self._beats), _SNAPSHOT_S)
         except PhoneLostError as error:
             if error.code == "device_no_answer":
                 self._relief_until = time.monotonic() + _RELIEF_S
             raise
-        history.add(output.stdout, (began + time.time()) / 2, full=self._beats % FULL_EVERY == 0)
+        history.add(output.stdout, (began + steady()) / 2, full=self._beats % FULL_EVERY == 0)
         self._beats += 1
 
     def _outlast(self, error: PhoneLostError, phone: Phone, identity: Identity) -> None:

@@ -19,6 +19,14 @@ _LOWERED = 0.99
 #: The level moves by whole percents: below this no rate of discharge is told.
 _DISCHARGE_WINDOW_S = 300.0
 
+#: Of a phone that runs nothing: what shows how it fares over weeks.
+_WHILE_IDLE = {
+    *(("android-battery", quantity) for quantity in ("level", "temperature", "voltage", "current", "charge")),
+    *((sensor, "temperature") for sensor in ("android-thermal", "android-zones")),
+    ("android-thermal", "thermal_status"),
+    ("android-memory", "available"),
+}
+
 _Moment = tuple[float, Value]
 
 
@@ -48,6 +56,22 @@ def readings(snapshots: Sequence[Snapshot], since: float, until: float, *, model
     _rails(told, inside)
     _memory(told, inside)
     return tuple(told.readings)
+
+
+def idle_readings(full: Snapshot | None, latest: Snapshot, *, model: str = "") -> tuple[Reading, ...]:
+    """What is told of a phone that runs nothing: battery, heat and memory, where they have a value.
+
+    Args:
+        full: the newest full snapshot, if there is one.
+        latest: the newest of all.
+        model: as for `readings`.
+    """
+    snapshots = [full, latest] if full is not None and full.at < latest.at else [latest]
+    newest: dict[tuple[str, str, str], Reading] = {}
+    for reading in readings(snapshots, snapshots[0].at, latest.at, model=model):
+        if reading.value is not None and (reading.sensor, reading.quantity) in _WHILE_IDLE:
+            newest[reading.sensor, reading.domain, reading.quantity] = reading
+    return tuple(newest.values())
 
 
 class _Told:

@@ -6,7 +6,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar
@@ -23,13 +23,14 @@ from workers.android.phone import Phone, PhoneLostError
 from workers.android.presence import Presence, remedy
 from workers.android.rack import KnownPhone, Rack, Stranger
 from workers.android.settings import Settings, load_settings
-from workers.android.telemetry import readings
+from workers.android.telemetry import idle_readings, readings
 from workers.android.tools.tool import PhoneTool
+from workers.clock import steady
 from workers.contract import Measurement
 from workers.devices.device import Carried, CarryingDriver, Errand
 from workers.errors import AttemptError, Cause
 from workers.host_monitor import FOREIGN_WINDOW_S, HostMonitor
-from workers.report import GateReading
+from workers.report import GateReading, Reading
 from workers.runtimes.phone_tools import PHONE_TOOLS
 
 if TYPE_CHECKING:
@@ -125,6 +126,15 @@ class AndroidPhones(CarryingDriver):
         names = ("build", "os", "security_patch", "kernel", "soc")
         return {name: str(device.attributes[name]) for name in names if device.attributes.get(name) is not None}
 
+    def readings(self, device: DeviceDescription, monitor: HostMonitor) -> Sequence[Reading]:
+        """See `DeviceDriver.readings`: of what its heartbeat told; the phone is not asked for it."""
+        history = self._known(device).history
+        latest, full = history.latest(), history.latest(full=True)
+        if latest is None or steady() - latest.at > _LOOK_BACK_S:
+            return ()
+        model = str(device.attributes.get("model") or "")
+        return idle_readings(full, latest, model=model)
+
     def recover(self, device: DeviceDescription, rung: int) -> None:
         """See `DeviceDriver.recover`. Power of the port is the lab's to switch, where it said how."""
         if (rack := self._rack) is None:
@@ -169,7 +179,7 @@ class AndroidPhones(CarryingDriver):
                     clean(phone)
                     release(phone)
             with self._lock:
-                self._idle_from[key] = time.time()
+                self._idle_from[key] = steady()
         result = attempt.result(measured)
         model = str(known.identity.attributes.get("model") or "")
         snapshots = known.history.between(measured.timed_from - _IDLE_S, measured.timed_to + _LOOK_BACK_S)

@@ -7,7 +7,7 @@ import platform
 import subprocess
 import sys
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from device_registry.capabilities import Attribute, DeviceDescription
 from workers.devices.device import DeviceDriver
 from workers.host_monitor import HostMonitor
 from workers.judge import FOREIGN_LOAD_LIMIT
-from workers.report import GateReading
+from workers.report import GateReading, Reading
 
 #: Instruction sets that decide how fast a model runs.
 _FEATURES = (
@@ -71,6 +71,10 @@ class HostCpu(DeviceDriver):
         checks = {"foreign_load": busy, "temperature": _temperature(monitor, since, until), "power": _power()}
         passed = all(check in ("ok", "unknown") for check in checks.values())
         return GateReading(passed=passed, checks=checks, foreign_load=load)
+
+    def readings(self, device: DeviceDescription, monitor: HostMonitor) -> Sequence[Reading]:
+        """See `DeviceDriver.readings`: what was seen last; nothing is looked at for it."""
+        return monitor.latest()
 
     def compute_unit(self, device: DeviceDescription) -> str:
         """See `DeviceDriver.compute_unit`."""

@@ -48,6 +48,13 @@ class DeviceDriver(ABC):
     def environment(self, device: DeviceDescription) -> dict[str, str]:
         """The device's part of the environment fingerprint: driver, firmware, power mode."""
 
+    def readings(self, device: DeviceDescription, monitor: HostMonitor) -> Sequence[Reading]:
+        """What is known of a device that runs nothing, dated by `workers.clock.steady`: how warm, how full, how loaded.
+
+        Asked about once a minute. It must cost next to nothing and not wake the device.
+        """
+        return ()
+
     def recover(self, device: DeviceDescription, rung: int) -> None:
         """Climb one rung of the ladder for a device, there or not; may take minutes.
 
@@ -82,7 +89,10 @@ class Carried:
 
 
 class CarryingDriver(DeviceDriver):
-    """A driver of devices that are not this host's own: it carries each attempt there, in the attempt's thread."""
+    """A driver of devices that are not this host's own: it carries each attempt there, in the attempt's thread.
+
+    All times of what it brings back are those of `workers.clock.steady`.
+    """
 
     @abstractmethod
     def carry(self, errand: Errand) -> Carried:

@@ -18,14 +18,15 @@ from typing import Any, ClassVar
 
 from device_registry.capabilities import DeviceDescription
 from device_registry.errors import UsageError
+from workers.clock import steady
 from workers.contract import Failure
 from workers.devices.device import InProcessDriver, Teller
 from workers.devices.sim_fleet import FLEET_VARIABLE, FleetFile, read_fleet
-from workers.devices.sim_reports import failure_report, gate_reading, success_report, unit_environment
+from workers.devices.sim_reports import failure_report, gate_reading, idle_readings, success_report, unit_environment
 from workers.devices.sim_unit import Outcome, SimUnit
 from workers.errors import AttemptError, Cause, first_line
 from workers.host_monitor import HostMonitor
-from workers.report import GateReading
+from workers.report import GateReading, Reading
 
 #: The rungs of its ladder.
 _RECONNECT, _REBOOT = range(2)
@@ -41,8 +42,12 @@ class _Running:
     order: dict[str, Any]
     unit: SimUnit | None
     outcome: Outcome
-    #: Epoch seconds.
+    #: Epoch seconds; and monotonic ones, from which its end is counted: no clock that is set bends what it tells.
     started_at: float
+    began: float
+
+    def ended_at(self) -> float:
+        return self.started_at + time.monotonic() - self.began
 
 
 class SimDevices(InProcessDriver):
@@ -95,6 +100,12 @@ class SimDevices(InProcessDriver):
         with self._lock:
             return unit_environment(self._units[device.key])
 
+    def readings(self, device: DeviceDescription, monitor: HostMonitor) -> Sequence[Reading]:
+        """See `DeviceDriver.readings`: by its thermal model, simulated as all of it."""
+        with self._lock:
+            unit = self._units.get(device.key)
+            return idle_readings(unit, time.monotonic(), steady()) if unit is not None else ()
+
     def recover(self, device: DeviceDescription, rung: int) -> None:
         """See `DeviceDriver.recover`: reconnecting brings back what vanished, a reboot heals what is sick too."""
         now = time.monotonic()
@@ -124,7 +135,7 @@ class SimDevices(InProcessDriver):
                 outcome = _GONE if unit is None else _outcome(unit, order, now)
                 scale = unit.time_scale if unit is not None and not outcome.on_wall else 1.0
                 length_s = outcome.seconds * scale
-                self._running[order["attempt_id"]] = _Running(order, unit, outcome, started_at)
+                self._running[order["attempt_id"]] = _Running(order, unit, outcome, started_at, now)
                 due.append((now + length_s, order["attempt_id"]))
                 if length_s > 0:
                     started.append((order["attempt_id"], order["token"]))
@@ -141,7 +152,7 @@ class SimDevices(InProcessDriver):
         with self._lock:
             ended = [run for attempt_id in attempt_ids if (run := self._running.pop(attempt_id, None)) is not None]
         if ended and self._tell is not None:
-            self._tell(finished=[failure_report(run.order, failure, run.started_at) for run in ended])
+            self._tell(finished=[failure_report(run.order, failure, run.started_at, run.ended_at()) for run in ended])
 
     def close(self) -> None:
         """See `InProcessDriver.close`."""
@@ -245,11 +256,11 @@ def _report(run: _Running) -> dict[str, Any]:
     failure = run.outcome.failure
     if run.outcome.run is not None and run.unit is not None:
         try:
-            return success_report(run.order, run.unit, run.outcome.run, run.started_at)
+            return success_report(run.order, run.unit, run.outcome.run, run.started_at, run.ended_at())
         except Exception as error:  # the driver's one thread must outlive it
             failure = _bug("bad_report", error)
     assert failure is not None  # an outcome is the one or the other
-    return failure_report(run.order, failure, run.started_at)
+    return failure_report(run.order, failure, run.started_at, run.ended_at())
 
 
 def _bug(code: str, error: Exception) -> Failure:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 import random
 import statistics
-import time
 from typing import Any
 
 from workers.contract import (
@@ -65,6 +64,7 @@ _REPORT: dict[str, Any] = {
     "gate_after": None,
     "energy": None,
     "telemetry": (),
+    "telemetry_block": None,
     "artifact_sha256": None,
     "log_sha256": None,
     "environment": {},
@@ -74,15 +74,13 @@ _REPORT: dict[str, Any] = {
 }
 
 
-def failure_report(order: dict[str, Any], failure: Failure, started_at: float) -> dict[str, Any]:
+def failure_report(order: dict[str, Any], failure: Failure, started_at: float, now: float) -> dict[str, Any]:
     """The report of an attempt that failed or was ended (epoch seconds)."""
-    now = time.time()
     return _report(order, {"failure": dict(vars(failure))}, started_at, now)
 
 
-def success_report(order: dict[str, Any], unit: SimUnit, run: Run, started_at: float) -> dict[str, Any]:
-    """The report of a measurement or profile that went well; judged as a real one is."""
-    now = time.time()
+def success_report(order: dict[str, Any], unit: SimUnit, run: Run, started_at: float, now: float) -> dict[str, Any]:
+    """The report of a measurement or profile that went well (epoch seconds); judged as a real one is."""
     before, after = _gates(unit, run.heat)
     seen: dict[str, Any] = {"gate_before": _plain_gate(before), "gate_after": _plain_gate(after)}
     seen["environment"] = unit_environment(unit)
@@ -225,6 +223,30 @@ def _gate(ready: bool, celsius: float, waited_s: float) -> GateReading:
     warm = "ok" if ready else f"{celsius:.0f} C, above the start limit"
     checks = {"simulated": "ok", "temperature": warm}
     return GateReading(passed=ready, checks=checks, foreign_load=_QUIET, waited_s=waited_s)
+
+
+def idle_readings(unit: SimUnit, now: float, at: float) -> list[Reading]:
+    """How warm a unit is that runs nothing.
+
+    Args:
+        unit: which.
+        now: monotonic seconds.
+        at: epoch seconds.
+    """
+    celsius = unit.celsius_at(now)
+    if celsius is None:
+        return []
+    return [
+        Reading(
+            sensor="sim-thermal",
+            domain="soc",
+            quantity="temperature",
+            unit="C",
+            value=celsius,
+            quality="ok",
+            at=at,
+        )
+    ]
 
 
 def _telemetry(unit: SimUnit, run: Run, since: float, until: float) -> list[Reading]:

@@ -166,11 +166,18 @@ class SimUnit:
         self._idle_since = now + seconds * self.time_scale
         return Outcome(seconds=seconds, run=run)
 
+    def celsius_at(self, now: float) -> float | None:
+        """How warm it is now (monotonic seconds), idle since its last attempt; None where it tells no temperature."""
+        return self._cooled(self.group.thermal, now) if self.group.thermal is not None else None
+
+    def _cooled(self, thermal: Thermal, now: float) -> float:
+        idle_s = max(now - self._idle_since, 0.0) / (self.time_scale or 1.0)
+        return thermal.ambient_c + (self.celsius - thermal.ambient_c) * math.exp(-idle_s / thermal.tau_s)
+
     def _warm(self, thermal: Thermal, order: dict[str, Any], before_s: float, timed_s: float, now: float) -> Heat:
         """Cool since the last attempt, wait at the gate, then warm towards the steady state or the limit."""
-        idle_s = max(now - self._idle_since, 0.0) / (self.time_scale or 1.0)
         ambient, tau = thermal.ambient_c, thermal.tau_s
-        start = ambient + (self.celsius - ambient) * math.exp(-idle_s / tau)
+        start = self._cooled(thermal, now)
         waited_s = 0.0
         if start > thermal.start_limit_c and order["gate"] != "none":
             needed_s = tau * math.log((start - ambient) / (thermal.start_limit_c - ambient))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from pathlib import Path
 from typing import ClassVar
 
 from workers.report import Quality, Reading
@@ -16,6 +17,10 @@ class Sensor(ABC):
     domain: ClassVar[str]
     quantity: ClassVar[str]
     unit: ClassVar[str]
+    #: Changes so slowly that it is read about once a minute, between attempts, and is no part of any.
+    slow: ClassVar[bool] = False
+    #: Data directory of the agent that reads it (`workers.host` sets it); None: nobody said.
+    home: Path | None = None
 
     @abstractmethod
     def why_not(self) -> tuple[Quality, str] | None:
