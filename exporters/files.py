@@ -49,12 +49,12 @@ def export_rows(rows: Rows, format_: Format, path: Path | None) -> int:
         write = _parquet_writer()
         if path is None:
             raise UsageError("parquet is not text: give a file with --output")
-        with _whole_file(path) as file:
+        with whole_file(path) as file:
             return write(rows, file)
     write_text = write_csv if format_ == "csv" else write_json
     if path is None:
         return write_text(rows, sys.stdout)
-    with _whole_file(path) as file:
+    with whole_file(path) as file:
         text = io.TextIOWrapper(file, encoding="utf-8", newline="")
         written = write_text(rows, text)
         text.detach()
@@ -147,7 +147,7 @@ def _kind(name: str, rows: list[dict[str, Any]]) -> str:
 
 
 @contextmanager
-def _whole_file(path: Path) -> Iterator[IO[bytes]]:
+def whole_file(path: Path) -> Iterator[IO[bytes]]:
     """A file that takes its place when it is whole; what is no plain file (a pipe, a device) is written as it comes."""
     try:
         if path.exists() and not path.is_file():

@@ -39,15 +39,17 @@ def matrix_view(model: str, rows: Sequence[Row], *, width: int = PIPE_WIDTH) -> 
         groups.setdefault(key, []).append(row)
     parts: list[RenderableType] = []
     for _, group in sorted(groups.items(), key=lambda item: (item[0][-1], item[0])):
-        parts += _group_view(f"{model} {_setting(group[0])}", group, width)
+        parts += _group_view(f"{model} {setting_text(group[0])}", group, width)
     return Group(*parts, *_notes(rows), *_reasons(rows))
 
 
 def value_text(row: Row) -> str:
     """A value with its interval; `~` where there is none between processes."""
-    if row["value"] is None:
-        return str(row["why"] or NONE) if row["state"] in ("valid", "stale") else NONE
     show = quantity(row["unit"])
+    if row["value"] is None:
+        if row["invalid_value"] is not None:
+            return f"({show(row['invalid_value'])})"
+        return str(row["why"] or NONE) if row["state"] in ("valid", "stale") else NONE
     if row["value_ci"] is not None:
         return f"{show(row['value'])} [{show(row['value_ci'][0])}, {show(row['value_ci'][1])}]"
     return ("" if row["metric"] == "size" else "~") + show(row["value"])
@@ -92,7 +94,8 @@ def quantity(unit: str) -> Callable[[float], str]:
     return size if unit == "bytes" else significant
 
 
-def _setting(row: Row) -> str:
+def setting_text(row: Row) -> str:
+    """What all cells of a matrix have in common: weights, threads, batch, mode, and what is compared."""
     threads = f"{row['threads']} thread" + ("s" if row["threads"] != 1 else "")
     shared = f", {shared}" if (shared := shared_options(row)) else ""
     mode = "" if row["mode"] == "burst" else f", {row['mode']}"
@@ -106,22 +109,22 @@ def _setting(row: Row) -> str:
 def _group_view(title: str, rows: Sequence[Row], width: int) -> list[RenderableType]:
     devices = list(dict.fromkeys(row["device_label"] for row in rows))
     if len(devices) == 1:
-        return [_one_device(f"{title}, on {devices[0]}", rows)]
+        return [_heading(f"{title}, on {devices[0]}"), _one_device(rows)]
     if len(devices) > MOST_DEVICES:
         made_up = ", simulated" if rows[0]["simulated"] else ""
         columns = sorted({_device_model(row) for row in rows})
         title = f"{title}, {len(devices)} devices{made_up} by model"
-        return _folded(title, rows, columns, _device_model, _summed_cell, width)
-    return _folded(title, rows, devices, lambda row: str(row["device_label"]), _cell, width)
+        return [_heading(title), *_folded(rows, columns, _device_model, _summed_cell, width)]
+    return [_heading(title), *_folded(rows, devices, lambda row: str(row["device_label"]), _cell, width)]
 
 
 def _device_model(row: Row) -> str:
     return f"{row['device_model'] or row['device_kind']}" + (" (simulated)" if row["simulated"] else "")
 
 
-def _one_device(title: str, rows: Sequence[Row]) -> Table:
+def _one_device(rows: Sequence[Row]) -> Table:
     """Variants of one device: everything has a column."""
-    table = _table(title)
+    table = _table()
     for name in ("variant", METRICS[rows[0]["metric"]].title, "speed-up", "verdict", "could show", "state", "age"):
         table.add_column(name, overflow="fold", justify="right" if name == "age" else "left")
     for row in rows:
@@ -138,7 +141,6 @@ def _one_device(title: str, rows: Sequence[Row]) -> Table:
 
 
 def _folded(
-    title: str,
     rows: Sequence[Row],
     columns: Sequence[str],
     column_of: Callable[[Row], str],
@@ -163,7 +165,7 @@ def _folded(
         while left and first + sum(widths[column] for column in (*taken, left[0])) <= width:
             taken.append(left.pop(0))
         whole = len(taken) == len(columns)
-        table = _table(title if not tables else "", "" if whole else f"{len(columns) - len(left)} of {len(columns)}")
+        table = _table("" if whole else f"{len(columns) - len(left)} of {len(columns)}")
         table.add_column("variant", overflow="fold")
         for column in taken:
             table.add_column(Text(column), overflow="fold")
@@ -178,7 +180,8 @@ def _cell(rows: Sequence[Row]) -> Text:
     lines: list[Text] = []
     for row in rows:
         if row["value"] is None and row["state"] not in ("valid", "stale"):
-            lines.append(Text(state_text(row), style=_STATE_STYLE.get(row["state"], "")))
+            measured = value_text(row) + "  " if row["invalid_value"] is not None else ""
+            lines.append(Text(measured, style="dim").append(state_text(row), style=_STATE_STYLE.get(row["state"], "")))
             continue
         of_means = " (mean)" if "mean_not_median" in (row["flags"] or "") else ""
         lines.append(Text(value_text(row) + of_means).append(f"  {age_text(row['age_s'])}", style="dim"))
@@ -212,6 +215,9 @@ def _summed_cell(rows: Sequence[Row]) -> Text:
 
 
 def _notes(rows: Sequence[Row]) -> Iterable[RenderableType]:
+    if any(row["invalid_value"] is not None for row in rows):
+        text = "() measured, but judged invalid: not compared unless you say --invalid"
+        yield Text(text, style="dim")
     if not any(row["value"] is not None for row in rows):
         return
     metric = rows[0]["metric"]
@@ -250,15 +256,16 @@ def _reasons(rows: Sequence[Row]) -> Iterable[RenderableType]:
         yield Text(f"and {len(lines) - _MOST_REASONS} more reasons; --json has every one", style="dim")
 
 
-def _table(title: str, caption: str = "") -> Table:
+def _heading(text: str) -> Text:
+    return Text(f"\n{text}", style="bold")
+
+
+def _table(caption: str = "") -> Table:
     return Table(
-        title=Text(title) if title else None,
         caption=Text(caption, style="dim") if caption else None,
-        title_justify="left",
         caption_justify="left",
         box=box.SIMPLE_HEAD,
         padding=(0, 2, 0, 0),
-        title_style="bold",
     )
 
 

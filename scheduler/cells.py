@@ -9,6 +9,7 @@ from typing import Any, Final, Literal
 
 from device_registry.registry import label_of
 from scheduler.verdicts import LEAST_PROCESSES, Verdict, compare
+from scheduler.view import STALE_DAYS
 from workers.contract import Options
 from workers.judge import OUTPUTS_WRONG
 from workers.statistics import bootstrap_median_interval
@@ -17,7 +18,7 @@ Metric = Literal["latency", "p99", "energy", "memory", "size"]
 Row = dict[str, Any]
 
 #: A valid result older than this is stale.
-STALE_AFTER: Final = timedelta(days=7)
+STALE_AFTER: Final = timedelta(days=STALE_DAYS)
 #: States of a cell, from best to worst.
 STATES: Final = ("valid", "stale", "invalid", "failed", "unsupported", "missing")
 
@@ -59,6 +60,8 @@ class Wanted:
     #: (runtime, recipe); None: the program that nothing converted, as in the tables of `run`.
     baseline: tuple[str, str] | None = None
     metric: Metric = "latency"
+    #: Whether what was judged invalid is compared too, marked, where a cell has no valid value.
+    invalid: bool = False
 
 
 #: What makes a case; with the device it is a cell.
@@ -90,6 +93,7 @@ LATEST = (
     "precision",
     "compute_unit",
     "environment_digest",
+    "protocol_version",
     "unconverted",
 )
 COVERAGE = (*WHERE, "model", *CASE, "state", "verdict", "why", "at", "age_s")
@@ -104,6 +108,7 @@ def cells(
     processes: Mapping[int, Sequence[Sequence[Any]]],
     wanted: Wanted,
     now: datetime,
+    invalid: Sequence[Mapping[str, Any]] = (),
 ) -> list[Row]:
     """One row per cell of one model, with a value or the state that it is in instead. Pure.
 
@@ -114,17 +119,25 @@ def cells(
         processes: point to what it keeps of each process.
         wanted: what to compare.
         now: the time.
+        invalid: what was measured last of cells that are invalid, alike.
     """
     states = {cell_of(row): row for row in coverage}
+    latest = _of_latest_protocol(latest)
+    known = {cell_of(row) for row in latest}
+    doubtful = {cell_of(row): row for row in invalid if cell_of(row) not in known}
+    if wanted.invalid:
+        latest += doubtful.values()
     plain = {_plain_key(row, row["runtime"], row["recipe"]): row for row in latest if _is_plain(row)}
     found, valued = [], set()
     for row in latest:
         cell = cell_of(row)
         valued.add(cell)
         baseline_name = wanted.baseline or baselines.get((*cell, row["statistic"]))
+        if baseline_name is None and wanted.invalid:
+            baseline_name = _unconverted(row, plain.values())
         baseline = None if baseline_name is None else plain.get(_plain_key(row, *baseline_name))
         found.append(_valued_row(row, states.get(cell), baseline, processes, wanted.metric, now))
-    found += [_bare_row(row, wanted.metric) for cell, row in states.items() if cell not in valued]
+    found += [_bare_row(row, wanted.metric, doubtful.get(cell)) for cell, row in states.items() if cell not in valued]
     found = [
         row
         for row in found
@@ -161,13 +174,36 @@ def cell_of(row: Mapping[str, Any]) -> tuple[Any, ...]:
 
 def _plain_key(row: Mapping[str, Any], runtime: str, recipe: str) -> tuple[Any, ...]:
     """What a case and its baseline have in common, and the baseline's variant."""
-    alike = (row[name] for name in ("device_id", "weights", "threads", "batch", "mode", "statistic"))
+    alike = (
+        row[name] for name in ("device_id", "weights", "threads", "batch", "mode", "statistic", "protocol_version")
+    )
     return (*alike, shared_options(row), runtime, recipe)
+
+
+def _of_latest_protocol(latest: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """A case that was measured by an older protocol too is shown as it was measured last."""
+    found: dict[tuple[Any, ...], Mapping[str, Any]] = {}
+    for row in latest:
+        key = (*cell_of(row), row["statistic"])
+        if key not in found or row["at"] > found[key]["at"]:
+            found[key] = row
+    return list(found.values())
 
 
 def _is_plain(row: Mapping[str, Any]) -> bool:
     """Whether it may be a baseline: no options of its runtime's own, outputs that are right."""
     return not own_options(row) and OUTPUTS_WRONG not in (row["flags"] or "")
+
+
+def _unconverted(row: Mapping[str, Any], plain: Iterable[Mapping[str, Any]]) -> tuple[str, str] | None:
+    """The baseline of what was judged invalid, which the view knows nothing of."""
+    key = _plain_key(row, "", "")
+    found = sorted(
+        (other["runtime"], other["recipe"])
+        for other in plain
+        if other["unconverted"] and _plain_key(other, "", "") == key
+    )
+    return found[0] if found else None
 
 
 def _valued_row(
@@ -193,6 +229,7 @@ def _valued_row(
         "metric": metric,
         "unit": measure.unit,
         "value": value,
+        "invalid_value": None,
         "value_ci": _interval(row, processes, measure),
         "processes": row["processes"],
         **{name: row[name] for name in ("statistic", "snr_db", "top1_agreement", "flags", "energy_quality")},
@@ -216,8 +253,8 @@ def _interval(
     return list(bootstrap_median_interval(known)) if len(known) >= LEAST_PROCESSES else None
 
 
-def _bare_row(row: Mapping[str, Any], metric: str) -> Row:
-    """A cell that has no valid value: failed, unsupported, invalid or missing."""
+def _bare_row(row: Mapping[str, Any], metric: str, doubtful: Mapping[str, Any] | None) -> Row:
+    """A cell that has no valid value: failed, unsupported, invalid (then with what was measured) or missing."""
     nothing = dict.fromkeys(
         (
             "value",
@@ -250,6 +287,7 @@ def _bare_row(row: Mapping[str, Any], metric: str) -> Row:
         "age_s": row["age_s"],
         "metric": metric,
         "unit": METRICS[metric].unit,
+        "invalid_value": None if doubtful is None else doubtful[METRICS[metric].column],
     }
 
 
@@ -335,5 +373,6 @@ def _ratio(above: float | None, below: float | None) -> float | None:
 
 
 def _values(kept: Sequence[Sequence[Any]], position: int) -> list[float | None]:
-    """A figure of each valid process; an older benchfarm kept only the medians."""
-    return [one[position] if len(one) > position else None for one in kept if one[1] == "valid"]
+    """A figure of each process that counts: the valid ones, or all; an older benchfarm kept only the medians."""
+    counted = [one for one in kept if one[1] == "valid"] or kept
+    return [one[position] if len(one) > position else None for one in counted]

@@ -12,10 +12,11 @@ from sqlalchemy import Connection, select
 
 from device_registry.database import one_of
 from device_registry.errors import UsageError
-from device_registry.registry import list_devices
+from device_registry.registry import devices, hosts, list_devices
 from device_registry.selectors import parse_selector
 from scheduler.cells import CASE, COVERAGE, LATEST, Row, Wanted, cell_of, cells
-from scheduler.points import points
+from scheduler.coverage import cells as cell_rows
+from scheduler.points import points, series
 from scheduler.views import view_of
 
 
@@ -70,8 +71,9 @@ def matrix(connection: Connection, wanted: Wanted, now: datetime) -> Iterator[tu
         latest = _read(connection, "latest_result", LATEST, model, device_ids)
         coverage = _read(connection, "coverage", COVERAGE, model, device_ids)
         baselines = _baselines(connection, model, device_ids) if wanted.baseline is None else {}
-        processes = _processes(connection, [row["point_id"] for row in latest])
-        rows = cells(latest, coverage, baselines, processes, wanted, now)
+        invalid = _invalid(connection, model, device_ids)
+        processes = _processes(connection, [row["point_id"] for row in (*latest, *(invalid if wanted.invalid else ()))])
+        rows = cells(latest, coverage, baselines, processes, wanted, now, invalid)
         if rows:
             yield model, rows
 
@@ -83,7 +85,44 @@ def _read(
     query = select(*(table.c[name] for name in columns)).where(table.c.model == model)
     if device_ids is not None:
         query = query.where(one_of(table.c.device_id, device_ids))
-    return list(connection.execute(query).mappings())
+    return [dict(row) for row in connection.execute(query).mappings()]
+
+
+def _invalid(connection: Connection, model: str, device_ids: list[int] | None) -> list[Mapping[str, Any]]:
+    """What was measured last of cells that are invalid, in the columns of `latest_result`."""
+    known = {
+        **{name: cell_rows.c[name] for name in ("device_id", "model", *CASE)},
+        "device": devices.c.name,
+        "device_kind": devices.c.kind,
+        "host": hosts.c.name,
+        "statistic": series.c.statistic,
+        "unconverted": series.c.unconverted,
+        "protocol_version": series.c.protocol_version,
+        "point_id": points.c.id,
+        "p50_ms": points.c.value,
+        "p50_ci_low_ms": points.c.value_ci_low,
+        "p50_ci_high_ms": points.c.value_ci_high,
+        "processes": points.c.repeats,
+    }
+    of_point = [points.c[name] for name in LATEST if name not in known and name in points.c]
+    query = (
+        select(*(column.label(name) for name, column in known.items()), *of_point, devices.c.attributes)
+        .join(series, series.c.id == cell_rows.c.series_id)
+        .join(points, (points.c.series_id == series.c.id) & (points.c.sweep_run_id == cell_rows.c.sweep_run_id))
+        .join(devices, devices.c.id == cell_rows.c.device_id)
+        .join(hosts, hosts.c.id == devices.c.host_id)
+        .where(cell_rows.c.state == "invalid", cell_rows.c.model == model)
+    )
+    if device_ids is not None:
+        query = query.where(one_of(cell_rows.c.device_id, device_ids))
+    return [
+        {
+            **row,
+            "device_model": str(row["attributes"].get("model") or ""),
+            "simulated": row["attributes"].get("simulated") is True,
+        }
+        for row in connection.execute(query).mappings()
+    ]
 
 
 def _baselines(

@@ -13,6 +13,9 @@ Models = Annotated[
     list[str] | None, typer.Argument(metavar="[MODEL...]", help="Models that were measured. Default: all.")
 ]
 Device = Annotated[str, typer.Option(metavar="SELECTOR", help="Devices, for example kind=android. Default: all.")]
+Invalid = Annotated[
+    bool, typer.Option("--invalid", help="Compare what was judged invalid too, marked, where nothing valid is.")
+]
 #: As in scheduler.cells, which a command line that only prints its help does without.
 Metric = Literal["latency", "p99", "energy", "memory", "size"]
 
@@ -27,6 +30,7 @@ def compare(
         typer.Option(metavar="RUNTIME/RECIPE", help="What speed-ups are against. Default: the unconverted program."),
     ] = None,
     metric: Annotated[Metric, typer.Option(help="What is compared; lower is better of all.")] = "latency",
+    invalid: Invalid = False,
     json: Json = False,
     csv: Annotated[bool, typer.Option("--csv", help="Print one line per cell as CSV.")] = False,
 ) -> None:
@@ -51,6 +55,7 @@ def compare(
         recipes=tuple(recipe or ()),
         baseline=_variant(baseline),
         metric=metric,
+        invalid=invalid,
     )
     with reading(Farm(load_home()).engine) as connection:
         found = matrix(connection, wanted, utc_now())

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from benchfarm.cli.compare import Device, Models
+from benchfarm.cli.compare import Device, Invalid, Models
 from benchfarm.cli.output import MOST
 
 
@@ -21,9 +21,10 @@ def report(
     output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="The file to write.")] = Path(
         "report.html"
     ),
+    invalid: Invalid = False,
     open_: Annotated[bool, typer.Option("--open", help="Show it in the browser.")] = False,
 ) -> None:
-    """Write what was measured as one HTML file: matrix, trade-offs, devices, telemetry, coverage and how it was measured.
+    """Write what was measured as one HTML file: matrix, trade-offs, devices, telemetry, coverage, how it was measured.
 
     The file needs no network. It is about 5 MB, for the library that draws its charts is in it.
     """
@@ -34,7 +35,7 @@ def report(
     from scheduler.cells import Wanted
     from scheduler.farm import Farm
 
-    wanted = Wanted(models=tuple(models or ()), selector=device)
+    wanted = Wanted(models=tuple(models or ()), selector=device, invalid=invalid)
     with reading(Farm(load_home()).engine) as connection:
         written = write_report(connection, wanted, run, output, utc_now())
     typer.echo(f"{output}: {written / 1e6:.1f} MB")

@@ -1,0 +1,263 @@
+"""Figures of a report, as plain data for plotly: symbols, dashes, patterns and words beside every colour."""
+
+from __future__ import annotations
+
+import html
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+#: Hues that stand on light and dark grounds alike and are told apart by most eyes (Tol's bright scheme).
+COLOURS = ("#4477aa", "#ee6677", "#228833", "#bba420", "#3399bb", "#aa3377", "#888888", "#cc7722")
+_SYMBOLS = ("circle", "square", "diamond", "triangle-up", "x", "star", "cross", "hexagon2")
+_DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
+_STATE_LOOKS = {
+    "valid": ("#228833", ""),
+    "stale": ("#bba420", "/"),
+    "invalid": ("#ee6677", "x"),
+    "failed": ("#aa3377", "\\"),
+    "unsupported": ("#888888", "."),
+    "missing": ("#4477aa", "-"),
+}
+#: More names than these are not written at their points.
+_MOST_NAMED = 24
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spot:
+    """A point of a trade-off."""
+
+    x: float
+    y: float
+    #: What its colour and symbol tell: the runtime.
+    family: str
+    #: Written beside it.
+    name: str
+    #: Shown where it is pointed at.
+    detail: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Line:
+    """Readings over time, in seconds."""
+
+    name: str
+    seconds: Sequence[float]
+    values: Sequence[float | None]
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """A part of a run's time that is marked."""
+
+    begin_s: float
+    end_s: float
+    label: str
+    throttled: bool = False
+
+
+def plain(text: str) -> str:
+    """Text as it is: plotly reads some HTML in labels."""
+    return html.escape(text, quote=False).replace("\n", " ")
+
+
+def trade_off(
+    spots: Sequence[Spot], x_title: str, y_title: str, *, higher_is_better: bool, log_y: bool
+) -> dict[str, Any]:
+    """Points with a mark for each family, and the line along those that nothing beats in both."""
+    front = pareto_front(spots, higher_is_better=higher_is_better)
+    families = list(dict.fromkeys(spot.family for spot in sorted(spots, key=lambda spot: spot.family)))
+    traces: list[dict[str, Any]] = []
+    if len(front) > 1:
+        traces.append(
+            {
+                "type": "scatter",
+                "mode": "lines",
+                "name": "nothing is better in both",
+                "x": [spot.x for spot in front],
+                "y": [spot.y for spot in front],
+                "line": {"shape": "hv", "dash": "dot", "width": 2, "color": "#888888"},
+                "hoverinfo": "skip",
+            }
+        )
+    named = {id(spot) for spot in (spots if len(spots) <= _MOST_NAMED else front[:_MOST_NAMED])}
+    for number, family in enumerate(families):
+        own = [spot for spot in spots if spot.family == family]
+        traces.append(
+            {
+                "type": "scatter",
+                "mode": "markers+text",
+                "name": plain(family),
+                "x": [spot.x for spot in own],
+                "y": [spot.y for spot in own],
+                "text": [plain(spot.name) if id(spot) in named else "" for spot in own],
+                "hovertext": [plain(spot.detail) for spot in own],
+                "hoverinfo": "text",
+                "textposition": "top center",
+                "textfont": {"size": 11},
+                "cliponaxis": False,
+                "marker": {
+                    "size": 11,
+                    "color": COLOURS[number % len(COLOURS)],
+                    "symbol": _SYMBOLS[number % len(_SYMBOLS)],
+                    "line": {"width": 1, "color": "#888888"},
+                },
+            }
+        )
+    layout = _layout(height=380)
+    layout["xaxis"] = {"title": {"text": x_title}, "type": "log", **_log_range([spot.x for spot in spots])}
+    layout["yaxis"] = {"title": {"text": y_title}}
+    if log_y:
+        layout["yaxis"] |= {"type": "log", **_log_range([spot.y for spot in spots])}
+    layout["legend"] = {"orientation": "h", "y": -0.28, "x": 0}
+    return {"data": traces, "layout": layout}
+
+
+def pareto_front(spots: Sequence[Spot], *, higher_is_better: bool) -> list[Spot]:
+    """Those that no other is at least as good as in both and better in one; from left to right. Lower x is better."""
+    sign = -1.0 if higher_is_better else 1.0
+    front: list[Spot] = []
+    for spot in sorted(spots, key=lambda spot: (spot.x, sign * spot.y)):
+        if not front or sign * spot.y < sign * front[-1].y:
+            front.append(spot)
+    return front
+
+
+def heat_map(
+    rows: Sequence[str],
+    columns: Sequence[str],
+    values: Sequence[Sequence[float | None]],
+    texts: Sequence[Sequence[str]],
+    details: Sequence[Sequence[str]],
+    bar_title: str,
+) -> dict[str, Any]:
+    """Numbers by shade and in words; where there is none, the ground shows and the word says why."""
+    known = [value for line in values for value in line if value is not None]
+    trace = {
+        "type": "heatmap",
+        "x": [_short(plain(name)) for name in columns],
+        "y": [_short(plain(name)) for name in rows],
+        "z": [list(line) for line in values],
+        "text": [[_shade_text(text) for text in line] for line in texts],
+        "texttemplate": "%{text}",
+        "textfont": {"size": 11},
+        "hovertext": [[plain(text) for text in line] for line in details],
+        "hoverinfo": "text",
+        "colorscale": "Cividis",
+        "reversescale": True,
+        "zmin": min(known, default=0.0),
+        "zmax": max(max(known, default=1.0), min(known, default=0.0) + 1e-9),
+        "xgap": 2,
+        "ygap": 2,
+        "colorbar": {"title": {"text": bar_title, "side": "right"}, "thickness": 12},
+    }
+    # Without a colour bar there is room for the words on a narrow screen: the words say it all.
+    layout = _layout(height=150 + 34 * max(len(rows), 2))
+    layout["xaxis"] = {"type": "category", "tickangle": -35, "showgrid": False}
+    layout["yaxis"] = {"type": "category", "autorange": "reversed", "showgrid": False}
+    return {"data": [trace], "layout": layout}
+
+
+def state_bars(groups: Sequence[str], counts: Mapping[str, Sequence[int]]) -> dict[str, Any]:
+    """Cells by state: a bar for each group, a pattern for each state."""
+    traces = []
+    for state, numbers in counts.items():
+        if not any(numbers):
+            continue
+        colour, pattern = _STATE_LOOKS[state]
+        traces.append(
+            {
+                "type": "bar",
+                "orientation": "h",
+                "name": state,
+                "y": [_short(plain(name)) for name in groups],
+                "x": list(numbers),
+                "text": [str(number) if number else "" for number in numbers],
+                "textposition": "inside",
+                "insidetextanchor": "middle",
+                "hovertemplate": "%{y}: %{x} " + state + "<extra></extra>",
+                "marker": {"color": colour, "pattern": {"shape": pattern, "fgopacity": 0.45, "solidity": 0.25}},
+            }
+        )
+    layout = _layout(height=150 + 34 * max(len(groups), 1))
+    layout |= {"barmode": "stack", "legend": {"orientation": "h", "y": -0.35, "x": 0, "traceorder": "normal"}}
+    layout["xaxis"] = {"title": {"text": "cells"}, "rangemode": "tozero"}
+    layout["yaxis"] = {"type": "category", "autorange": "reversed"}
+    return {"data": traces, "layout": layout}
+
+
+def over_time(lines: Sequence[Line], stretches: Sequence[Stretch], unit: str) -> dict[str, Any]:
+    """Readings of a run, its timed parts as bands, and where it throttled."""
+    traces = [
+        {
+            "type": "scatter",
+            "mode": "lines",
+            "name": plain(line.name),
+            "x": list(line.seconds),
+            "y": list(line.values),
+            "line": {"color": COLOURS[number % len(COLOURS)], "dash": _DASHES[number % len(_DASHES)], "width": 2},
+            "connectgaps": False,
+            "hovertemplate": f"%{{x:.0f}} s: %{{y:.4g}} {plain(unit)}<extra>%{{fullData.name}}</extra>",
+        }
+        for number, line in enumerate(lines)
+    ]
+    layout = _layout(height=330)
+    layout["xaxis"] = {"title": {"text": "seconds since the run began"}}
+    layout["yaxis"] = {"title": {"text": plain(unit)}}
+    layout["legend"] = {"orientation": "h", "y": -0.32, "x": 0}
+    layout["shapes"] = [
+        {
+            "type": "rect",
+            "xref": "x",
+            "yref": "paper",
+            "x0": stretch.begin_s,
+            "x1": stretch.end_s,
+            "y0": 0,
+            "y1": 1,
+            "layer": "below",
+            "fillcolor": "rgba(204, 51, 85, 0.22)" if stretch.throttled else "rgba(120, 130, 150, 0.18)",
+            "line": {"width": 1 if stretch.throttled else 0, "dash": "dash", "color": "#cc3355"},
+        }
+        for stretch in stretches
+    ]
+    layout["annotations"] = [
+        {
+            "x": (stretch.begin_s + stretch.end_s) / 2,
+            "xref": "x",
+            "y": 1,
+            "yref": "paper",
+            "yanchor": "bottom",
+            "text": plain(stretch.label),
+            "showarrow": False,
+            "font": {"size": 10},
+        }
+        for stretch in stretches
+        if stretch.label
+    ]
+    return {"data": traces, "layout": layout}
+
+
+def _layout(height: int) -> dict[str, Any]:
+    return {
+        "height": height,
+        "margin": {"l": 8, "r": 8, "t": 24, "b": 8},
+        "autosize": True,
+        "hovermode": "closest",
+        "showlegend": None,
+    }
+
+
+def _log_range(values: Sequence[float]) -> dict[str, Any]:
+    """Room around points; an axis with a single value would have none."""
+    low, high = math.log10(min(values)), math.log10(max(values))
+    room = max(0.12 * (high - low), 0.08)
+    return {"range": [low - room, high + room], "dtick": "D2" if high - low < 2 else 1}
+
+
+def _short(text: str, most: int = 34) -> str:
+    return text if len(text) <= most else text[: most - 1] + "…"
+
+
+def _shade_text(text: str) -> str:
+    return plain(text)
