@@ -125,6 +125,16 @@ class ArtifactStore:
         """Whether a file of this name is there (its bytes are checked at load)."""
         return bool(self._files.exists(self._address(sha256)))
 
+    @property
+    def is_local(self) -> bool:
+        """Whether its files lie on a file system of this machine."""
+        return self._local
+
+    def path_of(self, sha256: str) -> Path | None:
+        """The file itself of a local store, unchecked; None where it is not there."""
+        path = Path(self._address(sha256))
+        return path if self._local and path.is_file() else None
+
     def _address(self, sha256: str) -> str:
         return f"{self._root}/{sha256[:2]}/{sha256}"
 
