@@ -1,20 +1,29 @@
-"""The rights that docs/operations.md gives out: each role can do what is said of it, and nothing more."""
+"""The rights that deploy/postgres/roles.sql gives out: each role can do what is said of it, and nothing more."""
 
 from __future__ import annotations
 
-import re
+import secrets
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
-from sqlalchemy import Connection, Engine, insert, select, update
-from sqlalchemy.exc import ProgrammingError
+from sqlalchemy import Connection, Engine, insert, select, text, update
+from sqlalchemy.exc import OperationalError, ProgrammingError
+from sqlmodel import SQLModel
 
-from device_registry.capabilities import DeviceDescription, HostDescription
+from device_registry.capabilities import DeviceDescription
 from device_registry.database import open_engine, reading, table_of, writing
 from device_registry.registry import list_devices, record_hello
 from scheduler import interventions, runs
+from scheduler.backup import back_up
+from scheduler.cases import case_of_parts
+from scheduler.clones import request_of_run
+from scheduler.coverage import Unsupported
+from scheduler.farm import Farm
+from scheduler.home import Home
 from scheduler.ingest import results
 from scheduler.leases import DispatcherLease, leases
 from scheduler.quarantine import set_admin
@@ -22,30 +31,41 @@ from scheduler.request import Request
 from scheduler.schema import migrate
 from scheduler.states import attempts, jobs
 from scheduler.tables import Artifact
-from tests.postgres import PostgresServer
+from scheduler.views import VIEWS, view_of
+from tests.postgres import PostgresServer, binaries
 from tests.unit.builders import NOW
 from tests.unit.scheduler.builders import plan_of
+from workers.contract import Options
+from workers.host import describe_host
 
-_GUIDE = Path(__file__).parents[3] / "docs" / "operations.md"
-_HOST = HostDescription(
-    key="h", name="lab", system="s", architecture="a", cpu_model="c", cpu_count=2, memory_bytes=10**9
-)
+_SCRIPT = Path(__file__).parents[3] / "deploy" / "postgres" / "roles.sql"
 _DEVICE = DeviceDescription(key="d", name="d0", kind="cpu", driver="cpu")
+_PHONE = DeviceDescription(key="s", name="s0", kind="sim", driver="sim", attributes={"simulated": True})
+
+
+ROLES = ("reader", "submitter", "operator", "grafana")
+
+
+def _run_script(server: PostgresServer) -> None:
+    found = binaries()
+    assert found is not None
+    # As a superuser that is called otherwise than the farm's role.
+    told = ["-X", "-h", str(server.folder), "-p", str(server.port), "-U", "farm", "-f", str(_SCRIPT), "postgres"]
+    done = subprocess.run([found / "psql", *told], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
 @pytest.fixture(scope="module")
 def roles(postgres: PostgresServer) -> Iterator[dict[str, Engine]]:
-    """A database with the guide's roles, a host with a device, and an engine for a login of each role."""
-    once, after_upgrade = re.findall(r"```sql\n(.*?)```", _GUIDE.read_text(), re.DOTALL)
-    postgres.execute(*_statements(once))
+    """A database with the script's roles, a host with a device, and an engine for a login of each role."""
+    _run_script(postgres)  # before there are tables
     url = postgres.url("benchfarm", "benchfarm_farm")
     migrate(url)
+    _run_script(postgres)
     engines = {"farm": open_engine(url)}
     with writing(engines["farm"]) as connection:
-        for statement in _statements(after_upgrade):
-            connection.exec_driver_sql(statement)
-        record_hello(connection, _HOST, [_DEVICE], "3", NOW)
-    for role in ("reader", "submitter", "operator"):
+        record_hello(connection, describe_host("lab", {}), [_DEVICE, _PHONE], "3", NOW)
+    for role in ROLES:
         postgres.execute(f"CREATE ROLE a_{role} LOGIN", f"GRANT benchfarm_{role} TO a_{role}")
         engines[role] = open_engine(postgres.url("benchfarm", f"a_{role}"))
     yield engines
@@ -53,14 +73,15 @@ def roles(postgres: PostgresServer) -> Iterator[dict[str, Engine]]:
         engine.dispose()
 
 
-def _statements(script: str) -> list[str]:
-    return [part.strip() for part in re.sub(r"--.*", "", script).split(";") if part.strip()]
-
-
 def _submit(connection: Connection) -> int:
+    """A matrix of a model nobody has submitted yet, so that every kind of row is new; part of it cannot be had."""
     found = list_devices(connection)
+    made = plan_of(found[:1], model=secrets.token_hex(4))
+    for runtime in (made.digest, "onnxruntime"):  # a cell that is new, and one that was written before
+        case = case_of_parts("net", "random", "onnx", "fp16", runtime[:50], Options())
+        made.unsupported_cells.append(Unsupported(found[0].id, case, "cannot be had"))
     submitted = runs.submit(
-        connection, plan_of(found), Request(models=("net",)), None, owner="ada", this_host_id=1, now=NOW, follow=False
+        connection, made, Request(models=("net",)), None, owner="ada", this_host_id=1, now=NOW, follow=False
     )
     return submitted.sweep_run_id
 
@@ -130,15 +151,88 @@ def test_a_submitter_submits_and_cancels(roles: dict[str, Engine]) -> None:
         _cancel(connection)
 
 
+@pytest.mark.usefixtures("running")
+def test_a_submitter_follows_gives_up_retries_and_cancels_a_run(roles: dict[str, Engine]) -> None:
+    with writing(roles["submitter"]) as connection:
+        run_id = _submit(connection)
+        runs.follow(connection, run_id, NOW)
+        runs.abandon(connection, run_id, NOW)
+        assert interventions.cancel_run(connection, run_id, who="ada", now=NOW) > 0
+        assert interventions.retry(connection, interventions.failed_of(connection, run_id), who="ada", now=NOW)
+
+
+def test_a_submitter_submits_as_users_do(roles: dict[str, Engine], postgres: PostgresServer, tmp_path: Path) -> None:
+    farm = Farm(Home(tmp_path / "home", postgres.url("benchfarm", "a_submitter"), f"file://{tmp_path / 'store'}"))
+    request = Request(models=("sim/tiny",), selector="kind=sim", wait_for_device=True)
+    try:
+        first = farm.submit(request)
+        with reading(farm.engine) as connection:
+            again = request_of_run(connection, first.sweep_run_id)
+        assert farm.submit(again).sweep_run_id > first.sweep_run_id
+    finally:
+        farm.engine.dispose()
+
+
 def test_an_operator_says_what_devices_may_do(roles: dict[str, Engine]) -> None:
     for admin in ("draining", "maintenance", "quarantined", "enabled"):
         with writing(roles["operator"]) as connection:
             set_admin(connection, 1, admin, who="ada", why=None, now=NOW)  # type: ignore[arg-type]
     with writing(roles["operator"]) as connection:
+        interventions.tag_device(connection, 1, add=["canary"], remove=[], who="ada", now=NOW)
         _submit(connection)
 
 
-def test_everybody_reads(roles: dict[str, Engine]) -> None:
+@pytest.mark.usefixtures("running")
+def test_everybody_reads_every_table_and_view(roles: dict[str, Engine]) -> None:
     for engine in roles.values():
         with reading(engine) as connection:
-            assert [device.name for device in list_devices(connection)] == ["d0"]
+            assert [device.name for device in list_devices(connection)] == ["d0", "s0"]
+            for table in (*SQLModel.metadata.sorted_tables, *(view_of(view.name) for view in VIEWS)):
+                connection.execute(select(table).limit(1)).all()
+
+
+def test_a_reader_backs_up(roles: dict[str, Engine], postgres: PostgresServer, tmp_path: Path) -> None:
+    home = Home(tmp_path, postgres.url("benchfarm", "a_reader"), f"file://{tmp_path / 'store'}")
+    made = back_up(home, tmp_path / "backup", with_files=True, observe=lambda doing, done, total: None)
+    assert made.rows["device"] == 2
+
+
+def test_grafana_cannot_write_and_does_not_hold_on_for_ever(roles: dict[str, Engine], postgres: PostgresServer) -> None:
+    told = {"host": str(postgres.folder), "port": postgres.port, "dbname": "benchfarm", "user": "benchfarm_grafana"}
+    with psycopg.connect(**told) as connection:  # without what our own engine asks for
+        assert connection.execute("SHOW statement_timeout").fetchone() == ("30s",)
+        with pytest.raises(psycopg.errors.ReadOnlySqlTransaction):
+            connection.execute("CREATE TEMP TABLE mine (id int)")
+    with pytest.raises(ProgrammingError, match="permission denied"), writing(roles["grafana"]) as connection:
+        _submit(connection)
+
+
+def test_nobody_else_gets_in(roles: dict[str, Engine], postgres: PostgresServer) -> None:
+    postgres.execute("CREATE ROLE stranger LOGIN")
+    engine = open_engine(postgres.url("benchfarm", "stranger"))
+    with pytest.raises(OperationalError, match="permission denied for database"):
+        engine.connect()
+    engine.dispose()
+
+
+def test_the_script_may_be_run_again_and_again(roles: dict[str, Engine], postgres: PostgresServer) -> None:
+    query = "SELECT relname, relacl::text FROM pg_class WHERE relnamespace = 'public'::regnamespace ORDER BY relname"
+    with reading(roles["farm"]) as connection:
+        before = connection.execute(text(query)).all()
+    _run_script(postgres)
+    with reading(roles["farm"]) as connection:
+        assert connection.execute(text(query)).all() == before
+
+
+def test_what_a_migration_makes_is_read_at_once(roles: dict[str, Engine]) -> None:
+    with writing(roles["farm"]) as connection:
+        connection.execute(text("CREATE TABLE later (id serial PRIMARY KEY)"))
+        connection.execute(text("CREATE VIEW later_view AS SELECT * FROM later"))
+    try:
+        with reading(roles["reader"]) as connection:
+            connection.execute(text("SELECT * FROM later_view, later_id_seq"))
+        with pytest.raises(ProgrammingError), writing(roles["submitter"]) as connection:
+            connection.execute(text("INSERT INTO later VALUES (1)"))
+    finally:
+        with writing(roles["farm"]) as connection:
+            connection.execute(text("DROP TABLE later CASCADE"))
