@@ -39,7 +39,7 @@ def matrix_view(model: str, rows: Sequence[Row], *, width: int = PIPE_WIDTH) -> 
         groups.setdefault(key, []).append(row)
     parts: list[RenderableType] = []
     for _, group in sorted(groups.items(), key=lambda item: (item[0][-1], item[0])):
-        parts += _group_view(f"{model} {setting_text(group[0])}", group, width)
+        parts += _group_view(f"{model}: {setting_text(group[0])}", group, width)
     return Group(*parts, *_notes(rows), *_reasons(rows))
 
 
@@ -101,8 +101,7 @@ def setting_text(row: Row) -> str:
     mode = "" if row["mode"] == "burst" else f", {row['mode']}"
     unit = "" if row["unit"] == "bytes" else f" ({row['unit']})"
     return (
-        f"({row['weights']} weights), {threads}, batch {row['batch']}{mode}{shared}: "
-        f"{METRICS[row['metric']].title}{unit}"
+        f"{row['weights']} weights, {threads}, batch {row['batch']}{mode}{shared}: {METRICS[row['metric']].title}{unit}"
     )
 
 
@@ -165,7 +164,8 @@ def _folded(
         while left and first + sum(widths[column] for column in (*taken, left[0])) <= width:
             taken.append(left.pop(0))
         whole = len(taken) == len(columns)
-        table = _table("" if whole else f"{len(columns) - len(left)} of {len(columns)}")
+        shown = len(columns) - len(left)
+        table = _table("" if whole else f"columns {shown - len(taken) + 1} to {shown} of {len(columns)}")
         table.add_column("variant", overflow="fold")
         for column in taken:
             table.add_column(Text(column), overflow="fold")

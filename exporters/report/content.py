@@ -119,11 +119,12 @@ def _count(tally: _Tally, model: str, rows: Sequence[Row]) -> None:
 
 def _headline(tally: _Tally) -> list[tuple[str, str]]:
     made_up = sum(tally.devices.values())
+    real = len(tally.devices) - made_up
     states = Counter[str]()
     for (_, state), count in tally.states.items():
         states[state] += count
     found = [
-        (f"{len(tally.devices) - made_up:,}", "devices" if made_up == 0 else "real devices"),
+        *([(f"{real:,}", ("real " if made_up else "") + ("device" if real == 1 else "devices"))] if real else []),
         *([(f"{made_up:,}", "simulated devices")] if made_up else []),
         (f"{states['valid']:,} of {tally.cells:,}", "cells valid and fresh"),
     ]
@@ -151,7 +152,7 @@ def _freshness(tally: _Tally) -> Chart:
     return Chart(
         id="freshness",
         title=title,
-        figure=heat_map(models, places, days, texts, details, "days"),
+        figure=heat_map(models, places, days, texts, details, "days", (0.0, 7.0)),
         caption="The median age where a field is of many values. Older than seven days is stale.",
         facts=Facts(columns=["model", "device", "age"], rows=facts[:MOST_FACTS], left_out=max(0, len(facts) - 200)),
     )

@@ -20,8 +20,11 @@ _STATE_LOOKS = {
     "unsupported": ("#888888", "."),
     "missing": ("#4477aa", "-"),
 }
+#: Light enough throughout for dark words.
+_SHADES = ((0.0, "#fdf3c8"), (0.5, "#f6bf6b"), (1.0, "#e0793a"))
 #: More names than these are not written at their points.
-_MOST_NAMED = 24
+_MOST_NAMED = 16
+_MOST_LONG = 6
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +39,8 @@ class Spot:
     name: str
     #: Shown where it is pointed at.
     detail: str
+    #: Drawn hollow: it was judged invalid, and is shown because the user asked.
+    doubtful: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +86,9 @@ def trade_off(
                 "hoverinfo": "skip",
             }
         )
-    named = {id(spot) for spot in (spots if len(spots) <= _MOST_NAMED else front[:_MOST_NAMED])}
+    # Long names in a crowd only hide one another; every point has its own where it is pointed at, and in the table.
+    crowded = len(spots) > _MOST_NAMED or (len(spots) > _MOST_LONG and max(len(spot.name) for spot in spots) > 14)
+    named = {id(spot) for spot in (front[:_MOST_LONG] if crowded else spots)}
     for number, family in enumerate(families):
         own = [spot for spot in spots if spot.family == family]
         traces.append(
@@ -100,16 +107,18 @@ def trade_off(
                 "marker": {
                     "size": 11,
                     "color": COLOURS[number % len(COLOURS)],
-                    "symbol": _SYMBOLS[number % len(_SYMBOLS)],
-                    "line": {"width": 1, "color": "#888888"},
+                    "symbol": [_SYMBOLS[number % len(_SYMBOLS)] + ("-open" if spot.doubtful else "") for spot in own],
+                    "line": {"width": 2 if any(spot.doubtful for spot in own) else 1},
                 },
             }
         )
     layout = _layout(height=380)
-    layout["xaxis"] = {"title": {"text": x_title}, "type": "log", **_log_range([spot.x for spot in spots])}
-    layout["yaxis"] = {"title": {"text": y_title}}
-    if log_y:
-        layout["yaxis"] |= {"type": "log", **_log_range([spot.y for spot in spots])}
+    heights = [spot.y for spot in spots]
+    layout["xaxis"] = {"title": {"text": x_title, "standoff": 8}, **_log_axis([spot.x for spot in spots])}
+    layout["yaxis"] = {
+        "title": {"text": y_title, "standoff": 8},
+        **(_log_axis(heights) if log_y else _linear_axis(heights)),
+    }
     layout["legend"] = {"orientation": "h", "y": -0.28, "x": 0}
     return {"data": traces, "layout": layout}
 
@@ -131,29 +140,39 @@ def heat_map(
     texts: Sequence[Sequence[str]],
     details: Sequence[Sequence[str]],
     bar_title: str,
+    span: tuple[float, float],
 ) -> dict[str, Any]:
-    """Numbers by shade and in words; where there is none, the ground shows and the word says why."""
+    """Numbers by shade and in words; where there is none, the ground shows and the word says why.
+
+    Args:
+        rows: names down.
+        columns: names across.
+        values: what the shade tells, row by row.
+        texts: what stands in each field.
+        details: what is told where it is pointed at.
+        bar_title: what the shades mean.
+        span: least and greatest value that the shades reach at least.
+    """
+    least, most = span
     known = [value for line in values for value in line if value is not None]
     trace = {
         "type": "heatmap",
         "x": [_short(plain(name)) for name in columns],
         "y": [_short(plain(name)) for name in rows],
         "z": [list(line) for line in values],
-        "text": [[_shade_text(text) for text in line] for line in texts],
+        "text": [[plain(text) for text in line] for line in texts],
         "texttemplate": "%{text}",
-        "textfont": {"size": 11},
+        "textfont": {"size": 11, "color": "#1b1f26"},
         "hovertext": [[plain(text) for text in line] for line in details],
         "hoverinfo": "text",
-        "colorscale": "Cividis",
-        "reversescale": True,
-        "zmin": min(known, default=0.0),
-        "zmax": max(max(known, default=1.0), min(known, default=0.0) + 1e-9),
+        "colorscale": [list(step) for step in _SHADES],
+        "zmin": least,
+        "zmax": max([most, *known]),
         "xgap": 2,
         "ygap": 2,
         "colorbar": {"title": {"text": bar_title, "side": "right"}, "thickness": 12},
     }
-    # Without a colour bar there is room for the words on a narrow screen: the words say it all.
-    layout = _layout(height=150 + 34 * max(len(rows), 2))
+    layout = _layout(height=150 + 34 * max(len(rows), 3))
     layout["xaxis"] = {"type": "category", "tickangle": -35, "showgrid": False}
     layout["yaxis"] = {"type": "category", "autorange": "reversed", "showgrid": False}
     return {"data": [trace], "layout": layout}
@@ -176,13 +195,23 @@ def state_bars(groups: Sequence[str], counts: Mapping[str, Sequence[int]]) -> di
                 "text": [str(number) if number else "" for number in numbers],
                 "textposition": "inside",
                 "insidetextanchor": "middle",
+                "insidetextfont": {"color": "#ffffff", "size": 13},
                 "hovertemplate": "%{y}: %{x} " + state + "<extra></extra>",
-                "marker": {"color": colour, "pattern": {"shape": pattern, "fgopacity": 0.45, "solidity": 0.25}},
+                "marker": {
+                    "color": colour,
+                    "pattern": {
+                        "shape": pattern,
+                        "fillmode": "overlay",
+                        "fgcolor": "#ffffff",
+                        "fgopacity": 0.6,
+                        "size": 7,
+                    },
+                },
             }
         )
     layout = _layout(height=150 + 34 * max(len(groups), 1))
-    layout |= {"barmode": "stack", "legend": {"orientation": "h", "y": -0.35, "x": 0, "traceorder": "normal"}}
-    layout["xaxis"] = {"title": {"text": "cells"}, "rangemode": "tozero"}
+    layout |= {"barmode": "stack", "legend": {"orientation": "h", "y": -0.2, "x": 0, "traceorder": "normal"}}
+    layout["xaxis"] = {"rangemode": "tozero"}
     layout["yaxis"] = {"type": "category", "autorange": "reversed"}
     return {"data": traces, "layout": layout}
 
@@ -248,16 +277,26 @@ def _layout(height: int) -> dict[str, Any]:
     }
 
 
-def _log_range(values: Sequence[float]) -> dict[str, Any]:
-    """Room around points; an axis with a single value would have none."""
+def _log_axis(values: Sequence[float]) -> dict[str, Any]:
+    """Room around points, and ticks at round numbers: a short logarithmic axis would have none of its own."""
     low, high = math.log10(min(values)), math.log10(max(values))
-    room = max(0.12 * (high - low), 0.08)
-    return {"range": [low - room, high + room], "dtick": "D2" if high - low < 2 else 1}
+    room = max(0.12 * (high - low), 0.06)
+    low, high = low - room, high + room
+    decades = range(math.floor(low), math.ceil(high) + 1)
+    for steps in ((1,), (1, 2, 5), (1, 1.5, 2, 3, 4, 5, 6, 8), tuple(step / 10 for step in range(10, 100, 2))):
+        ticks = [step * 10.0**decade for decade in decades for step in steps]
+        ticks = [tick for tick in ticks if low <= math.log10(tick) <= high]
+        if len(ticks) >= 4:
+            break
+    ticks = ticks[:: max(1, -(-len(ticks) // 9))]
+    return {"type": "log", "range": [low, high], "tickvals": ticks, "ticktext": [f"{tick:g}" for tick in ticks]}
+
+
+def _linear_axis(values: Sequence[float]) -> dict[str, Any]:
+    """Room around points for their names."""
+    room = max(0.14 * (max(values) - min(values)), 0.02 * abs(max(values)), 1e-9)
+    return {"range": [min(values) - room, max(values) + room]}
 
 
 def _short(text: str, most: int = 34) -> str:
     return text if len(text) <= most else text[: most - 1] + "…"
-
-
-def _shade_text(text: str) -> str:
-    return plain(text)

@@ -12,6 +12,7 @@
       paper_bgcolor: "rgba(0,0,0,0)",
       plot_bgcolor: "rgba(0,0,0,0)",
       font: { color: ink, size: 12, family: "system-ui, -apple-system, 'Segoe UI', sans-serif" },
+      modebar: { bgcolor: "rgba(0,0,0,0)", color: soft, activecolor: ink },
       hoverlabel: { bgcolor: colour("--raised"), bordercolor: soft, font: { color: ink } },
     };
     for (const axis of ["xaxis", "yaxis"]) {
@@ -39,5 +40,7 @@
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);
     addEventListener("beforeprint", draw);
     addEventListener("afterprint", draw);
+  } else {
+    document.documentElement.dataset.drawn = "0";
   }
 })();

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import statistics
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from exporters.matrix_tables import age_text, setting_text
@@ -12,7 +13,7 @@ from exporters.numbers import NONE, significant
 from exporters.report.figures import Spot, heat_map, pareto_front, trade_off
 from exporters.report.places import MOST_VARIANTS, Places, cell_of_many, cell_of_one, places_of
 from exporters.report.shapes import Cell, Chart, Facts, Grid, Section
-from scheduler.cells import shared_options, variant_label
+from scheduler.cells import METRICS, shared_options, variant_label
 from workers.judge import OUTPUTS_WRONG
 
 Row = Mapping[str, Any]
@@ -36,6 +37,7 @@ def section_of(model: str, rows: Sequence[Row], number: int) -> Section:
         main = max(groups, key=lambda group: sum(row["value"] is not None for row in group))
         section.charts += _trade_offs(main, f"{anchor}-{'simulated' if simulated else 'real'}")
         section.charts.append(_devices(main, f"{anchor}-{'simulated' if simulated else 'real'}-devices"))
+    section.charts.sort(key=lambda chart: chart.figure is None)
     return section
 
 
@@ -49,6 +51,8 @@ def _settings(rows: Sequence[Row]) -> list[list[Row]]:
 
 def _grid(rows: Sequence[Row]) -> Grid:
     places = places_of(rows)
+    if len(places.names) == 1 and not places.summed:
+        return _one_device(rows, places.names[0])
     variants = list(dict.fromkeys(variant_label(row) for row in rows))
     inside = _by_cell(rows, places)
     make: Callable[[Sequence[Row]], Cell] = cell_of_many if places.summed else cell_of_one
@@ -73,6 +77,31 @@ def _grid(rows: Sequence[Row]) -> Grid:
     )
 
 
+def _one_device(rows: Sequence[Row], device: str) -> Grid:
+    """A single device has room for a column of everything."""
+    lines = []
+    for row in rows[:MOST_VARIANTS]:
+        cell = cell_of_one([row])
+        could = NONE if row["detectable"] is None else f"{row['detectable']:.1%}"
+        columns = [
+            replace(cell, age="", ratio="", answer="", state="", off=bool(cell.state)),
+            Cell(value="", ratio=cell.ratio or NONE),
+            Cell(value="", answer=cell.answer, kind=cell.kind) if cell.answer else Cell(value="", ratio=NONE),
+            Cell(value="", ratio=could),
+            Cell(value="", state=cell.state) if cell.state else Cell(value="", ratio=row["state"]),
+            Cell(value="", age=cell.age.removesuffix(" old")),
+        ]
+        lines.append((variant_label(row), columns))
+    title = METRICS[rows[0]["metric"]].title
+    return Grid(
+        title=f"{setting_text(rows[0])}, on {device}",
+        simulated=rows[0]["simulated"],
+        columns=(title, "speed-up", "verdict", "could show", "state", "age"),
+        rows=lines,
+        left_out=f"{len(rows) - MOST_VARIANTS} more variants" if len(rows) > MOST_VARIANTS else "",
+    )
+
+
 def _by_cell(rows: Sequence[Row], places: Places) -> dict[tuple[str, str], list[Row]]:
     inside: dict[tuple[str, str], list[Row]] = {}
     for row in rows:
@@ -85,10 +114,11 @@ def _trade_offs(rows: Sequence[Row], name: str) -> list[Chart]:
     usable = [row for row in rows if row["p50_ms"] and OUTPUTS_WRONG not in (row["flags"] or "")]
     places = places_of(usable, _MOST_DEVICES)
     made_up = " (simulated devices)" if rows[0]["simulated"] else ""
+    unit_name, unit_bytes = _size_unit([row["artifact_bytes"] for row in usable if row["artifact_bytes"]])
     wanted = (
         ("energy", "energy_per_inference_mj", "energy, mJ per inference", 1.0, False, _why_no_energy(usable)),
         ("fidelity", "snr_db", "fidelity, SNR in dB (higher is better)", 1.0, True, "no variant has a measured SNR"),
-        ("size", "artifact_bytes", "size of the artifact, MB", 1e6, False, "the sizes are not known"),
+        ("size", "artifact_bytes", f"size of the artifact, {unit_name}", unit_bytes, False, "the sizes are not known"),
     )
     found = []
     for what, column, y_title, unit, higher, why in wanted:
@@ -106,6 +136,8 @@ def _trade_offs(rows: Sequence[Row], name: str) -> list[Chart]:
         if absent:
             exact = "exact, or not compared" if higher else why
             caption += f" {absent} not drawn ({exact})."
+        if any(spot.doubtful for spot in spots):
+            caption += " Hollow: judged invalid, shown because --invalid was given."
         facts = [
             [spot.detail, significant(spot.x), significant(spot.y), "yes" if id(spot) in known else "no"]
             for spot in sorted(spots, key=lambda spot: spot.x)
@@ -120,6 +152,12 @@ def _trade_offs(rows: Sequence[Row], name: str) -> list[Chart]:
             )
         )
     return found
+
+
+def _size_unit(sizes: Sequence[float]) -> tuple[str, float]:
+    """The unit in which the largest has at least one digit before the point."""
+    largest = max(sizes, default=1e6)
+    return next(((name, unit) for name, unit in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)) if largest >= unit), ("B", 1.0))
 
 
 _NO_VALUE = "there is no valid latency"
@@ -140,16 +178,22 @@ def _groups(rows: Sequence[Row], places: Places) -> dict[tuple[str, str, str], l
 
 def _spots(rows: Sequence[Row], places: Places, column: str, unit: float) -> list[Spot]:
     spots = []
-    for (runtime, variant, place), members in _groups(rows, places).items():
+    groups = _groups(rows, places)
+    one_runtime = len({runtime for runtime, _, _ in groups}) == 1 and len(places.names) > 1
+    for (runtime, variant, place), members in groups.items():
         known = [row for row in members if row[column] is not None]
         if not known:
             continue
         x = statistics.median(row["p50_ms"] for row in known)
         y = statistics.median(row[column] for row in known) / unit
         several = f", median of {len(known)} units" if places.summed else ""
-        name = variant.removeprefix(f"{runtime} ") + (f" · {place}" if len(places.names) > 1 else "")
+        name = variant.removeprefix(f"{runtime} ")
+        if len(places.names) > 1 and not one_runtime:
+            name += f" · {place}"
         detail = f"{variant} on {place}{several}: {significant(x)} ms, {significant(y)}"
-        spots.append(Spot(x=x, y=y, family=runtime, name=name, detail=detail))
+        family = place if one_runtime else runtime
+        doubtful = all(row["state"] == "invalid" for row in known)
+        spots.append(Spot(x=x, y=y, family=family, name=name, detail=detail, doubtful=doubtful))
     return spots
 
 
@@ -182,7 +226,7 @@ def _devices(rows: Sequence[Row], name: str) -> Chart:
     return Chart(
         id=name,
         title=title,
-        figure=heat_map(variants, places.names, values, texts, details, "times the fastest"),
+        figure=heat_map(variants, places.names, values, texts, details, "times the fastest", (1.0, 2.0)),
         caption=f"By p50; each column a {places.what}. The dagger marks what is stale: older than seven days.",
         facts=_facts(["variant", "device", "p50"], facts),
     )

@@ -44,6 +44,8 @@ class Cell:
     #: Empty where it is valid.
     state: str = ""
     note: str = ""
+    #: Written lightly, for it is not valid.
+    off: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -163,7 +163,7 @@ def _chart(
              for s in stretches]  # fmt: skip
     return Chart(
         id=name,
-        title=f"{quantity.replace('_', ' ')} of {label}",
+        title=f"{label}: {quantity.replace('_', ' ')}, {unit}",
         figure=over_time(drawn, stretches, unit),
         caption=caption,
         facts=Facts(columns=["channel", f"first, {unit}", "least", "greatest", "last"], rows=[*facts, *timed[:50]]),
