@@ -50,6 +50,12 @@ def at_most(name: str, effect: float, interval: Interval | None, bar: float, uni
     return _figure(name, effect, interval, f"<= {bar:g}", unit, met, more)
 
 
+def at_least(name: str, effect: float, interval: Interval | None, bar: float, unit: str, **more: Any) -> Figure:
+    """A figure with a lower bar."""
+    met = None if interval is None else True if interval[0] >= bar else False if interval[1] < bar else None
+    return _figure(name, effect, interval, f">= {bar:g}", unit, met, more)
+
+
 def within(name: str, effect: float, interval: Interval | None, band: Interval, **more: Any) -> Figure:
     """A ratio that must lie in a band."""
     met = None

@@ -97,7 +97,7 @@ class Echo:
                     "facts": {},
                 }
             else:
-                result["measurement"] = _MEASUREMENT
+                result["measurement"] = MEASUREMENT
             report = {**names, "result": result, "judgement": {"verdict": "valid"}, "wall_s": 0.0, "telemetry": ()}
             self._sequence += 1
             self._events.append({"sequence": self._sequence, "kind": "finished", **names, **as_sent(report)})
@@ -122,7 +122,7 @@ class Echo:
         """Nothing to end."""
 
 
-_MEASUREMENT: dict[str, Any] = {
+MEASUREMENT: dict[str, Any] = {
     "runtime": {
         "name": "sim",
         "version": "1",

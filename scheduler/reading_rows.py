@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
+from itertools import islice
 from typing import Any, Final
 
 from sqlalchemy import Connection
@@ -89,7 +90,7 @@ def _copy(connection: Connection, rows: Iterator[bytes]) -> None:
 
 
 def _portions(rows: Iterator[Any]) -> Iterator[list[Any]]:
-    while some := [row for row, _ in zip(rows, range(_ROWS_AT_ONCE), strict=False)]:
+    while some := list(islice(rows, _ROWS_AT_ONCE)):
         yield some
 
 

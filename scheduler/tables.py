@@ -409,8 +409,8 @@ class SensorChannel(SQLModel, table=True):
 class Telemetry(SQLModel, table=True):
     """One reading of one channel, during an attempt or between attempts.
 
-    Facts in bulk, without references: the triggers of three foreign keys took PostgreSQL five times as long as the
-    rows themselves (`benchmarks/ingest.py --references`). Rows come nearly in order of time, and go in order of id.
+    Facts in bulk, without references: the triggers of three foreign keys made a COPY 2.8 times as long
+    (`benchmarks/ingest.py --references`). Rows come nearly in order of time, and go in order of id.
     """
 
     __table_args__ = (
