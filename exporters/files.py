@@ -26,6 +26,7 @@ _ROW_GROUP = 10_000
 _INTEGERS = ("run", "threads", "batch", "artifact_bytes", "peak_rss_bytes", "rss_after_imports_bytes")
 _FLOATS = (
     "_ms", "_mj", "_share", "_hz", "_low", "_high", "_db", "_cosine", "_agreement", "_median", "_per_s", "speedup",
+    "offset_s", "value",
 )  # fmt: skip
 _BOOLEANS = ("simulated", "fidelity_identical")
 

@@ -39,7 +39,7 @@ _IN_ORDER = (jobs, attempts)
 #: Failures that we caused ourselves: no try of the job is counted.
 _OURS = {"cancelled": "cancelled", "agent_closed": "cancelled", "lease_lost": "lost", "superseded": "lost"}
 #: What an attempt failed for of which nothing was heard.
-_LOST = {"failure_cause": str(Cause.INFRASTRUCTURE), "failure_code": "lost"}
+_LOST: Final[dict[str, Any]] = {"failure_cause": str(Cause.INFRASTRUCTURE), "failure_code": "lost"}
 
 _LEASED: Final = (
     select(attempts.c.id, attempts.c.token)

@@ -16,6 +16,7 @@ from scheduler.executors.ray_cluster import ClusterRayExecutor, connect
 from scheduler.farm import Farm
 from scheduler.home import Home
 from scheduler.leases import DispatcherLease, LeaseLostError
+from scheduler.retention import DEFAULT_DAYS, Retention
 from workers.errors import first_line
 
 log = logging.getLogger(__name__)
@@ -37,8 +38,14 @@ def collect_seldom() -> None:
 class Service:
     """What `benchfarm up` runs. Ending it disturbs no running job: agents outlive it, and a successor polls them."""
 
-    def __init__(self, home: Home, address: str, token: Path) -> None:
+    def __init__(self, home: Home, address: str, token: Path, *, telemetry_days: int = DEFAULT_DAYS) -> None:
         """Open the farm and connect to its head.
+
+        Args:
+            home: the data directory.
+            address: of the head.
+            token: file of the farm's token.
+            telemetry_days: how long readings and logs are kept; 0: for ever.
 
         Raises:
             BenchfarmError: the data directory, the database, the store or the head cannot be used.
@@ -46,6 +53,7 @@ class Service:
         self._farm = Farm(home)
         self._marker = self._farm.store.mark()
         self._address = address
+        self._telemetry_days = telemetry_days
         self._ray: Any = connect(address, token)
 
     def run(self, stop: threading.Event) -> None:
@@ -64,7 +72,8 @@ class Service:
             dispatcher = Dispatcher(self._farm.engine, executor, lease, store_marker=self._marker)
             log.info("dispatching", extra={"action": "leading"})
             try:
-                self._lead(dispatcher, away, stop)
+                with Retention(self._farm.engine, self._farm.store, self._telemetry_days).kept():
+                    self._lead(dispatcher, away, stop)
             except LeaseLostError:
                 log.warning("another dispatcher took over", extra={"action": "lease_lost"})
             finally:

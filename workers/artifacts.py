@@ -121,6 +121,23 @@ class ArtifactStore:
             raise ArtifactCorruptError(sha256, "is damaged: its digest is another")
         return path
 
+    def size(self, sha256: str) -> int | None:
+        """Bytes of a file; None where there is none."""
+        try:
+            return int(self._files.size(self._address(sha256)))
+        except FileNotFoundError:
+            return None
+
+    def remove(self, sha256: str) -> int | None:
+        """Delete a file and this host's copy of it; returns its bytes, None where there was none."""
+        size = self.size(sha256)
+        if size is not None:
+            with suppress(FileNotFoundError):  # somebody else was first
+                self._files.rm_file(self._address(sha256))
+        if not self._local:
+            (self._cache / sha256).unlink(missing_ok=True)
+        return size
+
     def has(self, sha256: str) -> bool:
         """Whether a file of this name is there (its bytes are checked at load)."""
         return bool(self._files.exists(self._address(sha256)))

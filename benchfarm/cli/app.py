@@ -23,12 +23,14 @@ from benchfarm.cli import (
     join,
     models,
     profile,
+    prune,
     report,
     results,
     run,
     runtimes,
     status,
     submit,
+    telemetry,
     up,
 )
 
@@ -58,6 +60,8 @@ app.add_typer(android.app, name="android")
 app.add_typer(hosts.app, name="hosts")
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(results.app, name="results")
+app.add_typer(telemetry.app, name="telemetry")
+app.command("prune")(prune.prune)
 app.command("doctor")(doctor.doctor)
 app.add_typer(db.app, name="db")
 app.command("backup")(backup.backup)

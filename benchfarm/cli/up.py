@@ -33,14 +33,14 @@ def up(
     from contextlib import ExitStack
 
     from benchfarm.cli.service import log_to_terminal, say, serve_metrics, until_told
-    from benchfarm.config import load_home
+    from benchfarm.config import load_home, telemetry_days
     from scheduler.head import DEFAULT_ADDRESS, running_head, start_head
     from scheduler.schema import migrate
     from scheduler.service import Service
 
     log_to_terminal()
     with until_told() as stop, ExitStack() as serving:
-        home = load_home()
+        home, days = load_home(), telemetry_days()
         home.prepare()
         if not no_metrics:  # first: an address that is taken is told before anything was begun
             served_at = serving.enter_context(serve_metrics(home, metrics, option="--metrics, or --no-metrics"))
@@ -54,7 +54,7 @@ def up(
                 head = start_head(home.path, DEFAULT_ADDRESS)
             address = head.address
         token = token_file or home.path / "ray-token"
-        service = Service(home, address, token)
+        service = Service(home, address, token, telemetry_days=days)
         say(f"the farm is up; a host joins it with: benchfarm join {address} --name NAME")
         say(f"each host needs a copy of the token file {token}, mode 0600, in its own data directory")
         service.run(stop)
