@@ -193,8 +193,8 @@ def _results() -> Row:
                     """
                 ),
                 about="The latest valid point of each case, its speed-up against the baseline on this device, and its "
-                "place among devices (views latest_result, variant_vs_baseline, device_vs_device). Simulated devices "
-                "have no place.",
+                "place among devices (views latest_result, variant_vs_baseline, device_vs_device). A place needs "
+                "5 valid processes; simulated devices have none.",
                 empty="it has no valid result yet: see Coverage below for what was tried",
                 columns={
                     "model": Column(width=220, links=(_TO_MODEL,)),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dashboards import links, variables
 from dashboards.board import Board, Row
-from dashboards.panels import bars_panel, series_panel, stat_panel, table_panel, timeline_panel
+from dashboards.panels import Query, bars_panel, series_panel, stat_panel, table_panel, timeline_panel
 from dashboards.queries import Sql, prom
 from dashboards.style import (
     CELSIUS,
@@ -106,32 +106,20 @@ def _now() -> Row:
 
 def _devices() -> Row:
     by_device = "max by (device)"
+
+    def column(ref_id: str, expr: str) -> Query:
+        return prom(expr, ref_id=ref_id, instant=True, table=True)
+
+    # Only the labels that are shown, so that joining makes no two columns of one name but Time.
     table = [
-        prom(_UP, ref_id="A", instant=True, table=True),
-        prom(f"benchfarm_device_state{{{_KINDS}}} == 1", ref_id="B", instant=True, table=True),
-        prom(f"{by_device} (benchfarm_device_temperature_celsius{{{_KINDS}}})", ref_id="C", instant=True, table=True),
-        prom(f"{by_device} (benchfarm_device_battery_ratio{{{_KINDS}}})", ref_id="D", instant=True, table=True),
-        prom(
-            f"{by_device} (time() - benchfarm_device_last_seen_timestamp_seconds{{{_KINDS}}})",
-            ref_id="E",
-            instant=True,
-            table=True,
-        ),
-        prom(f"{by_device} (benchfarm_device_used_seconds{{{_KINDS}}})", ref_id="F", instant=True, table=True),
+        column("A", f"max by (device, device_kind, host, simulated) ({_UP})"),
+        column("B", f"max by (device, state) (benchfarm_device_state{{{_KINDS}}} == 1)"),
+        column("C", f"{by_device} (benchfarm_device_temperature_celsius{{{_KINDS}}})"),
+        column("D", f"{by_device} (benchfarm_device_battery_ratio{{{_KINDS}}})"),
+        column("E", f"{by_device} (time() - benchfarm_device_last_seen_timestamp_seconds{{{_KINDS}}})"),
+        column("F", f"{by_device} (benchfarm_device_used_seconds{{{_KINDS}}})"),
     ]
-    dropped = [
-        "Time",
-        "Time 1",
-        "Time 2",
-        "Time 3",
-        "Time 4",
-        "Time 5",
-        "Time 6",
-        "__name__",
-        "__name__ 1",
-        "__name__ 2",
-    ]
-    dropped += ["instance", "instance 1", "instance 2", "job", "job 1", "job 2", "device_kind 2", "Value #B"]
+    dropped = ["Time", *(f"Time {number}" for number in range(1, len(table) + 1)), "Value #B"]
     return Row(
         "Devices",
         [
@@ -156,7 +144,7 @@ def _devices() -> Row:
                         "organize",
                         {
                             "excludeByName": dict.fromkeys(dropped, True),
-                            "renameByName": {"device_kind 1": "device_kind"},
+                            "renameByName": {},
                             "indexByName": {},
                         },
                     ),

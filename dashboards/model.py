@@ -197,7 +197,7 @@ def _ranking() -> Row:
                     f"""
                     SELECT {VARIANT_OF} AS variant, place, device, device_kind, host, model, runtime, recipe, simulated,
                     p50_ms, fastest_device, slowdown, at
-                    FROM device_vs_device WHERE {_RANKED} ORDER BY 1, place NULLS LAST, device LIMIT 1000
+                    FROM device_vs_device WHERE {_RANKED} ORDER BY 1, simulated, p50_ms LIMIT 1000
                     """
                 ),
                 about="For each variant the devices by median latency (view device_vs_device). Simulated devices "
