@@ -104,8 +104,14 @@ def flat_row(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _safe(value: Any) -> Any:
-    """Text that a spreadsheet would run stands behind an apostrophe; numbers stay numbers."""
-    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
+    """Text that a spreadsheet would run stands behind an apostrophe; numbers stay numbers.
+
+    A carriage return is a line's end like another: csv writes it unquoted between lines that end without one.
+    """
+    if not isinstance(value, str):
+        return value
+    text = value.replace("\r\n", "\n").replace("\r", "\n")
+    return f"'{text}" if value.startswith(_FORMULA) else text
 
 
 def _parquet_writer() -> Callable[[Rows, IO[bytes]], int]:
