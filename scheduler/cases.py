@@ -70,13 +70,6 @@ def task_of(payload: str) -> MeasureTask:
     return from_dict(MeasureTask, read_payload(payload)["measure"])
 
 
-@lru_cache(maxsize=4096)
-def keyed_case_of(payload: str) -> tuple[Case, str]:
-    """The case in a payload's text, and its key."""
-    case = case_of(task_of(payload))
-    return case, case.key
-
-
 def _text(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:g}"

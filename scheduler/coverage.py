@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from typing import Any, Final
 
 from sqlalchemy import Connection, func, select
 
 from device_registry.bulk import insert_rows
 from device_registry.database import one_of, table_of
-from scheduler.cases import Case, keyed_case_of
+from scheduler.cases import Case, case_of, task_of
 from scheduler.payloads import payload_text, payloads
 from scheduler.states import attempts, jobs
 from scheduler.tables import Cell
@@ -68,14 +69,12 @@ class Cells:
             series_id: of the point that it became part of.
             verdict: of that point: one repeat that is valid makes its case valid.
         """
-        case, key = keyed_case_of(row.payload_text)
         why = None
         if verdict != "valid" and report.judgement is not None:
             why = "; ".join(report.judgement.reasons) or None
         self._put(
             row.device_id,
-            case,
-            key,
+            _columns_of(row.payload_text),
             state="valid" if verdict == "valid" else "invalid",
             verdict=verdict,
             why=why,
@@ -88,11 +87,9 @@ class Cells:
         """A measurement failed for good; row as `_FAILED` has it."""
         if row.device_id is None:
             return  # it was for any device, and no device got it
-        case, key = keyed_case_of(row.payload_text)
         self._put(
             row.device_id,
-            case,
-            key,
+            _columns_of(row.payload_text),
             state="unsupported" if row.failure_code == UNSUPPORTED else "failed",
             why=row.failure_message,
             job_id=row.job_id,
@@ -101,7 +98,7 @@ class Cells:
 
     def unsupported(self, found: Unsupported, run_id: int) -> None:
         """A plan found that a device cannot have a case."""
-        self._put(found.device_id, found.case, found.case.key, state="unsupported", why=found.why, sweep_run_id=run_id)
+        self._put(found.device_id, _columns(found.case), state="unsupported", why=found.why, sweep_run_id=run_id)
 
     def write(self, connection: Connection, now: datetime) -> None:
         """Write them, in one order: two that write must not lock each other out."""
@@ -111,8 +108,7 @@ class Cells:
     def _put(
         self,
         device_id: int,
-        case: Case,
-        key: str,
+        case: Mapping[str, Any],
         *,
         state: str,
         sweep_run_id: int,
@@ -121,10 +117,9 @@ class Cells:
         job_id: int | None = None,
         series_id: int | None = None,
     ) -> None:
-        self._rows[device_id, key] = {
+        self._rows[device_id, case["case_key"]] = {
+            **case,
             "device_id": device_id,
-            "case_key": key,
-            **case._asdict(),
             "state": state,
             "verdict": verdict,
             "why": why,
@@ -132,6 +127,16 @@ class Cells:
             "sweep_run_id": sweep_run_id,
             "series_id": series_id,
         }
+
+
+@lru_cache(maxsize=4096)
+def _columns_of(payload: str) -> Mapping[str, Any]:
+    return _columns(case_of(task_of(payload)))
+
+
+def _columns(case: Case) -> dict[str, Any]:
+    """What cells of a case have in common; not to be changed."""
+    return {**case._asdict(), "case_key": case.key}
 
 
 def note_failed(connection: Connection, job_ids: Collection[int], now: datetime) -> None:

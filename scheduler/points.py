@@ -14,9 +14,9 @@ from sqlalchemy import Connection, Text, bindparam, cast, select, update
 from device_registry.bulk import insert_rows
 from device_registry.database import one_of, table_of
 from scheduler import coverage
-from scheduler.cases import keyed_case_of, shared_options_text, task_of
+from scheduler.cases import case_of, shared_options_text, task_of
 from scheduler.conversions import digest
-from scheduler.repeats import Repeat, columns_of, repeat_of
+from scheduler.repeats import columns_of, repeat_of
 from scheduler.reports import Told
 from scheduler.states import jobs
 from scheduler.tables import Artifact, Point, Series
@@ -66,30 +66,31 @@ def update_points(connection: Connection, taken: Sequence[tuple[Told, Any]], now
         taken: what was told of measurements, with their rows of attempt and job.
         now: the time.
     """
-    taken = [(told, row) for told, row in taken if not row.canary]
-    if not taken:
+    told_of: dict[_Case, list[tuple[Told, Any]]] = {}
+    for told, row in taken:
+        if not row.canary:
+            told_of.setdefault(_case(told.report, row), []).append((told, row))
+    if not told_of:
         return
-    latest = {_case(told.report, row): (told.report, row) for told, row in taken}
+    latest = {case: (told[-1][0].report, told[-1][1]) for case, told in told_of.items()}
     known = _known(connection, latest)
-    repeats = _repeats(taken, known)
     made = _made(connection, {row.needs_key for _, row in latest.values()})
     environments = _Environments(made)
     found: dict[tuple[int, int], dict[str, Any]] = {}
-    standing = coverage.Cells()
+    cells = coverage.Cells()
     for case, (report, row) in latest.items():
-        series_id = known[case].series_id
+        before = known[case]
+        repeats, text = _with(before.repeats, told_of[case])
         artifact = made.get(row.needs_key)
-        point = {
-            "series_id": series_id,
-            "sweep_run_id": row.sweep_run_id,
-            **columns_of(repeats[case]),
-            "process_medians": json.dumps(repeats[case]),
-            "artifact_sha256": report.artifact_sha256,
-            "artifact_bytes": artifact.bytes if artifact is not None else None,
-            "environment_digest": environments.digest(report.environment, row.needs_key),
-        }
-        found[series_id, row.sweep_run_id] = point
-        standing.measured(report, row, series_id, point["verdict"])
+        point = columns_of(repeats)
+        point["series_id"] = before.series_id
+        point["sweep_run_id"] = row.sweep_run_id
+        point["process_medians"] = text
+        point["artifact_sha256"] = report.artifact_sha256
+        point["artifact_bytes"] = artifact.bytes if artifact is not None else None
+        point["environment_digest"] = environments.digest(report.environment, row.needs_key)
+        found[before.series_id, row.sweep_run_id] = point
+        cells.measured(report, row, before.series_id, point["verdict"])
     insert_rows(connection, points, list(found.values()), key=("series_id", "sweep_run_id"), at=now)
     valid: dict[int, list[int]] = {}
     for (series_id, run_id), point in found.items():
@@ -97,7 +98,7 @@ def update_points(connection: Connection, taken: Sequence[tuple[Told, Any]], now
             valid.setdefault(run_id, []).append(series_id)
     for run_id, ids in sorted(valid.items()):
         connection.execute(_SET_LATEST, {"ids": ids, "run_id": run_id})
-    standing.write(connection, now)
+    cells.write(connection, now)
 
 
 def _case(report: Report, row: Any) -> _Case:
@@ -113,15 +114,14 @@ class _Known(NamedTuple):
     repeats: str | None = None
 
 
-def _repeats(taken: Sequence[tuple[Told, Any]], known: Mapping[_Case, _Known]) -> dict[_Case, list[Repeat]]:
-    """All repeats of each case so far."""
-    found: dict[_Case, list[Repeat]] = {}
-    for told, row in taken:
-        case = _case(told.report, row)
-        if case not in found:
-            found[case] = [Repeat(*kept) for kept in json.loads(known[case].repeats or "[]")]
-        found[case].append(repeat_of(told.report, told.telemetry, task_of(row.payload_text)))
-    return found
+_json = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
+
+
+def _with(kept: str | None, told: Sequence[tuple[Told, Any]]) -> tuple[list[Sequence[Any]], str]:
+    """All repeats of a case so far, and their text, which only grows: what was kept is not written anew."""
+    new: list[Sequence[Any]] = [repeat_of(one.report, one.telemetry, task_of(row.payload_text)) for one, row in told]
+    text = _json(new)
+    return (new, text) if kept is None else ([*json.loads(kept), *new], f"{kept[:-1]},{text[1:]}")
 
 
 def _identity(device_id: int, payload: str, of_invocations: str | None) -> dict[str, Any]:
@@ -181,9 +181,10 @@ def _known(connection: Connection, told: Mapping[_Case, tuple[Report, Any]]) -> 
 
 def _columns(row: Any, unconverted: bool) -> dict[str, Any]:
     """What of its identity a series has as columns, too."""
-    case, _ = keyed_case_of(row.payload_text)
+    task = task_of(row.payload_text)
+    case = case_of(task)
     named = {name: getattr(case, name) for name in ("weights", "threads", "batch", "mode", "options_text")}
-    shared = shared_options_text(task_of(row.payload_text).options)
+    shared = shared_options_text(task.options)
     return {**named, "shared_options_text": shared, "unconverted": unconverted}
 
 
