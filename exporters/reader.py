@@ -113,7 +113,7 @@ class FarmReader:
             _Part(snapshot.read_queue, every_s=30.0),
             _Part(lambda c, f, _: snapshot.read_sizes(c, f, home), least_s=10.0),
             _Part(lambda c, f, _: snapshot.read_results(c, f, self._fleet.known), every_s=300.0),
-            _Part(lambda c, f, _: snapshot.read_coverage(c, f), every_s=300.0, least_s=60.0),
+            _Part(lambda c, f, _: snapshot.read_coverage(c, f), every_s=300.0),
         )
 
     def read(self) -> Snapshot:
