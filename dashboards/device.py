@@ -5,8 +5,9 @@ from __future__ import annotations
 from dashboards import links, variables
 from dashboards.board import Annotation, Board, Row
 from dashboards.cases import VARIANT, VARIANT_OF
-from dashboards.panels import matrix_panel, series_panel, stat_panel, table_panel, timeline_panel
-from dashboards.queries import Sql, prom
+from dashboards.charts import series_panel, timeline_panel
+from dashboards.panels import matrix_panel, stat_panel, table_panel
+from dashboards.queries import Sql, once, prom
 from dashboards.style import (
     BLUE,
     CELLS,
@@ -70,7 +71,7 @@ def _state() -> Row:
         [
             stat_panel(
                 "State",
-                prom(f"benchfarm_device_state{{{_IT}}} == 1", "{{state}}", instant=True),
+                prom(f"{once(f'benchfarm_device_state{{{_IT}}}')} == 1", "{{state}}", instant=True),
                 about="What it does, or what keeps it from work (benchfarm_device_state).",
                 empty=_NONE,
                 names_only=True,
@@ -78,14 +79,14 @@ def _state() -> Row:
             ),
             stat_panel(
                 "Whether it gets work",
-                prom(f"benchfarm_device_admin{{{_IT}}} == 1", "{{admin}}", instant=True),
+                prom(f"{once(f'benchfarm_device_admin{{{_IT}}}')} == 1", "{{admin}}", instant=True),
                 about="enabled, or who set it aside and how: benchfarm devices show says why (benchfarm_device_admin).",
                 empty=_NONE,
                 names_only=True,
             ),
             stat_panel(
                 "What it is",
-                prom(f"benchfarm_device_info{{{_IT}}}", "{{device_model}} {{soc}} {{os}}", instant=True),
+                prom(once(f"benchfarm_device_info{{{_IT}}}"), "{{device_model}} {{soc}} {{os}}", instant=True),
                 about="Model, system on a chip, operating system, as far as told (benchfarm_device_info).",
                 empty=_NONE,
                 names_only=True,
@@ -93,7 +94,7 @@ def _state() -> Row:
             ),
             stat_panel(
                 "Last reported",
-                prom(f"time() - benchfarm_device_last_seen_timestamp_seconds{{{_IT}}}", instant=True),
+                prom(f"time() - {once(f'benchfarm_device_last_seen_timestamp_seconds{{{_IT}}}')}", instant=True),
                 about="How long ago its host last reported it.",
                 empty=_NONE,
                 unit="s",
@@ -102,7 +103,7 @@ def _state() -> Row:
             ),
             stat_panel(
                 "Worked so far",
-                prom(f"benchfarm_device_used_seconds{{{_IT}}}", instant=True),
+                prom(once(f"benchfarm_device_used_seconds{{{_IT}}}"), instant=True),
                 about="Its wear: time of attempts since it was registered; spread over twins.",
                 empty=_NONE,
                 unit="s",
@@ -118,7 +119,7 @@ def _health() -> Row:
         [
             timeline_panel(
                 "State over time",
-                prom(f"benchfarm_device_state{{{_IT}}} == 1", "{{state}}"),
+                prom(f"{once(f'benchfarm_device_state{{{_IT}}}')} == 1", "{{state}}"),
                 about="What it did, or what kept it from work (benchfarm_device_state); a line for each state it "
                 "was in.",
                 empty=_NONE,
@@ -128,7 +129,7 @@ def _health() -> Row:
             ),
             series_panel(
                 "Temperature now and then",
-                prom(f"benchfarm_device_temperature_celsius{{{_IT}}}", "{{domain}}"),
+                prom(once(f"benchfarm_device_temperature_celsius{{{_IT}}}"), "{{domain}}"),
                 about="The last reading at each scrape, idle or not (benchfarm_device_temperature_celsius).",
                 empty="it tells no temperature, or none within ten minutes",
                 unit="celsius",
@@ -137,7 +138,7 @@ def _health() -> Row:
             ),
             series_panel(
                 "Battery",
-                prom(f"benchfarm_device_battery_ratio{{{_IT}}}", "charge"),
+                prom(once(f"benchfarm_device_battery_ratio{{{_IT}}}"), "charge"),
                 about="Its charge at each scrape (benchfarm_device_battery_ratio).",
                 empty="it has no battery, or told no charge within ten minutes",
                 unit="percentunit",
@@ -284,7 +285,7 @@ def _between() -> Row:
     return Row(
         "Telemetry between runs",
         [
-            *telemetry_panels(where, "NULL", without=without),
+            *telemetry_panels(where, "NULL", without=without, when=", idle"),
             untold_panel(where, without="every reading between runs was ok, or there is none in the time range"),
         ],
     )

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dashboards import links, variables
 from dashboards.board import Board, Row
-from dashboards.panels import Query, bars_panel, series_panel, stat_panel, table_panel, timeline_panel
-from dashboards.queries import Sql, prom
+from dashboards.charts import bars_panel, series_panel, timeline_panel
+from dashboards.panels import Query, stat_panel, table_panel
+from dashboards.queries import Sql, hourly, once, prom
 from dashboards.style import (
+    CELLS,
     CELSIUS,
     CHARGE,
     COLOURS,
@@ -26,9 +28,14 @@ from dashboards.style import (
 #: Devices that are picked, in PromQL.
 _PICKED = 'host=~"$host", device_kind=~"$device_kind"'
 _KINDS = 'device_kind=~"$device_kind"'
-_UP = f"benchfarm_device_up{{{_PICKED}}}"
+_UP = once(f"benchfarm_device_up{{{_PICKED}}}")
+_SIMULATED = once(f'benchfarm_device_up{{{_PICKED}, simulated="true"}}')
+_WAITING = once('benchfarm_jobs{state=~"blocked|queued"}')
+_RUNNING = once('benchfarm_jobs{state="running"}')
+_CELLS = once(f"benchfarm_coverage_cells{{{_KINDS}}}")
+_ADMIN = once(f'benchfarm_device_admin{{admin!="enabled", {_KINDS}}}')
 #: Restricts what has no label `host` to the devices of the hosts that are picked.
-_THERE = f"and on (device) {_UP}"
+_THERE = f"and on (device) benchfarm_device_up{{{_PICKED}}}"
 _TO_DEVICE = links.label_link(
     links.DEVICE, "Device", {"device": "device", "device_kind": "device_kind"}, keep=("host",)
 )
@@ -74,7 +81,7 @@ def _now() -> Row:
             stat_panel(
                 "Set aside",
                 prom(
-                    f'count(benchfarm_device_admin{{admin!="enabled", {_KINDS}}} == 1 {_THERE}) or 0 * sum({_UP})',
+                    f"count({_ADMIN} == 1 {_THERE}) or 0 * sum({_UP})",
                     instant=True,
                 ),
                 about="Devices that get no work: draining, in maintenance or quarantined (benchfarm_device_admin).",
@@ -83,20 +90,20 @@ def _now() -> Row:
             ),
             stat_panel(
                 "Of them simulated",
-                prom(f'count({_UP[:-1]}, simulated="true"}}) or 0 * sum({_UP})', instant=True),
+                prom(f"count({_SIMULATED}) or 0 * sum({_UP})", instant=True),
                 about="Simulated devices: their numbers are made up, and never ranked with real ones.",
                 empty=empty,
             ),
             stat_panel(
                 "Jobs waiting",
-                prom('sum(benchfarm_jobs{state=~"blocked|queued"})', instant=True),
+                prom(f"sum({_WAITING})", instant=True),
                 about="Jobs that are queued, or blocked until their artifact stands (benchfarm_jobs); the whole "
                 "farm's.",
                 empty="the exporter is not scraped",
             ),
             stat_panel(
                 "Jobs running",
-                prom('sum(benchfarm_jobs{state="running"})', instant=True),
+                prom(f"sum({_RUNNING})", instant=True),
                 about="Jobs with a live attempt (benchfarm_jobs); the whole farm's.",
                 empty="the exporter is not scraped",
             ),
@@ -203,13 +210,14 @@ def _freshness() -> Row:
         [
             bars_panel(
                 "Cells of the matrix",
-                prom(f"sum by (state) (benchfarm_coverage_cells{{{_KINDS}}})", "{{state}}", instant=True),
+                prom(f"sum by (state) ({_CELLS})", "{{state}}", instant=True),
                 about="Cases on devices by what became of them (benchfarm_coverage_cells). stale: valid, but "
                 "older than 7 "
                 "days; missing: another device of the kind has it.",
                 empty="nothing was measured yet",
                 unit="none",
                 low=0,
+                overrides=coloured(*CELLS),
                 width=8,
                 height=9,
             ),
@@ -273,7 +281,7 @@ def _heat() -> Row:
             ),
             series_panel(
                 "Battery",
-                prom(f"benchfarm_device_battery_ratio{{{_KINDS}}} {_THERE}", "{{device}}"),
+                prom(f"{once(f'benchfarm_device_battery_ratio{{{_KINDS}}}')} {_THERE}", "{{device}}"),
                 about="Charge of devices with a battery (benchfarm_device_battery_ratio).",
                 empty="no device of these has a battery, or none told its charge within ten minutes",
                 unit="percentunit",
@@ -292,7 +300,7 @@ def _activity() -> Row:
         [
             series_panel(
                 "Attempts that ended, per hour",
-                prom("sum by (outcome) (rate(benchfarm_attempts_total[$__rate_interval])) * 3600", "{{outcome}}"),
+                prom(f"sum by (outcome) ({hourly('benchfarm_attempts_total')})", "{{outcome}}"),
                 about="How attempts end, the whole farm's (benchfarm_attempts_total, as a rate per hour).",
                 empty="the exporter is not scraped",
                 unit="none",
@@ -304,7 +312,7 @@ def _activity() -> Row:
             series_panel(
                 "Results that came in, per hour",
                 prom(
-                    f"sum by (verdict) (rate(benchfarm_results_total{{{_KINDS}}}[$__rate_interval])) * 3600",
+                    f"sum by (verdict) ({hourly(f'benchfarm_results_total{{{_KINDS}}}')})",
                     "{{verdict}}",
                 ),
                 about="Verdicts on results (benchfarm_results_total, as a rate per hour); only valid ones enter "

@@ -7,7 +7,8 @@ from grafana_foundation_sdk.models.dashboard import Panel
 from dashboards import links, variables
 from dashboards.board import Annotation, Board, Row
 from dashboards.cases import DEVICE, VARIANT, VARIANT_OF, VARIANTS, model_to_recipe
-from dashboards.panels import series_panel, table_panel
+from dashboards.charts import series_panel
+from dashboards.panels import table_panel
 from dashboards.queries import Sql
 from dashboards.style import BLUE, COLOURS, SIMULATED, Column
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dashboards import links, variables
 from dashboards.board import Board, Row
 from dashboards.cases import DEVICE, VARIANT, VARIANT_OF, VARIANTS, model_to_recipe
-from dashboards.panels import matrix_panel, scatter_panel, table_panel
+from dashboards.charts import scatter_panel
+from dashboards.panels import matrix_panel, table_panel
 from dashboards.queries import Sql
 from dashboards.style import (
     CELLS,

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dashboards import links
 from dashboards.board import Board, Row
-from dashboards.panels import series_panel, stat_panel, table_panel, text_panel, timeline_panel
-from dashboards.queries import Sql, prom
+from dashboards.charts import series_panel, timeline_panel
+from dashboards.panels import stat_panel, table_panel, text_panel
+from dashboards.queries import Sql, hourly, once, prom
 from dashboards.style import COLOURS, GREEN, GREY, RED, YELLOW, Column, thresholds, yes_no
 
 _NOT_SCRAPED = "the exporter is not scraped: is benchfarm up running, and is it among Prometheus's targets?"
@@ -14,6 +15,9 @@ _QUEUED = {
     "^blocked$": {"color": {"mode": "fixed", "fixedColor": GREY}},
     "^running$": {"color": {"mode": "fixed", "fixedColor": COLOURS["running"]}},
 }
+_HOSTS = once("benchfarm_host_up")
+_FAILED = hourly('benchfarm_attempts_total{outcome="failed"}')
+_RUNS = once("rate(benchfarm_run_seconds_bucket[$__rate_interval])")
 _FREE = thresholds((None, RED), (2e9, YELLOW), (10e9, GREEN))
 
 
@@ -34,21 +38,21 @@ def _now() -> Row:
         [
             stat_panel(
                 "Dispatcher",
-                prom("benchfarm_dispatcher_up", instant=True),
+                prom(once("benchfarm_dispatcher_up"), instant=True),
                 about="Whether somebody dispatches for this database (benchfarm_dispatcher_up); else jobs wait.",
                 empty=_NOT_SCRAPED,
                 words=yes_no(("up", GREEN), ("nobody dispatches", RED)),
             ),
             stat_panel(
                 "Hosts online",
-                prom("sum(benchfarm_host_up)", instant=True),
+                prom(f"sum({_HOSTS})", instant=True),
                 about="Hosts whose agent answers and is let in (benchfarm_host_up).",
                 empty="no host joined yet, or the exporter is not scraped",
                 steps=thresholds((None, RED), (1, GREEN)),
             ),
             stat_panel(
                 "Hosts lost",
-                prom("count(benchfarm_host_up) - sum(benchfarm_host_up)", instant=True),
+                prom(f"count({_HOSTS}) - sum({_HOSTS})", instant=True),
                 about="Hosts that are registered and do not answer, left, or were refused (benchfarm_host_up).",
                 empty="no host joined yet, or the exporter is not scraped",
                 steps=thresholds((None, GREEN), (1, RED)),
@@ -64,14 +68,14 @@ def _now() -> Row:
             ),
             stat_panel(
                 "Database",
-                prom("benchfarm_database_bytes", instant=True),
+                prom(once("benchfarm_database_bytes"), instant=True),
                 about="Its size (benchfarm_database_bytes); benchfarm prune keeps it in bounds.",
                 empty=_NOT_SCRAPED,
                 unit="decbytes",
             ),
             stat_panel(
                 "Free at the head",
-                prom("benchfarm_home_disk_free_bytes", instant=True),
+                prom("benchfarm_home_disk_free_bytes", "{{instance}}", instant=True),
                 about="Free on the file system of the head's data directory (benchfarm_home_disk_free_bytes).",
                 empty=_NOT_SCRAPED,
                 unit="decbytes",
@@ -83,14 +87,14 @@ def _now() -> Row:
 
 def _queue() -> Row:
     def quantile(q: str, of: str) -> str:
-        return f"histogram_quantile({q}, sum by (le) (rate({of}_bucket[$__rate_interval])))"
+        return f"histogram_quantile({q}, sum by (le) ({once(f'rate({of}_bucket[$__rate_interval])')}))"
 
     return Row(
         "Queue",
         [
             series_panel(
                 "Open jobs",
-                prom("sum by (state) (benchfarm_jobs)", "{{state}}"),
+                prom(f"sum by (state) ({once('benchfarm_jobs')})", "{{state}}"),
                 about="Jobs by state (benchfarm_jobs). blocked: until an artifact stands; resting: nobody waits "
                 "for them.",
                 empty=_NOT_SCRAPED,
@@ -117,7 +121,7 @@ def _queue() -> Row:
             series_panel(
                 "Length of attempts, median by kind",
                 prom(
-                    "histogram_quantile(0.5, sum by (le, kind) (rate(benchfarm_run_seconds_bucket[$__rate_interval])))",
+                    f"histogram_quantile(0.5, sum by (le, kind) ({_RUNS}))",
                     "{{kind}}",
                 ),
                 about="From the lease of an attempt to its report (benchfarm_run_seconds, a histogram: values are "
@@ -139,7 +143,7 @@ def _failures() -> Row:
             series_panel(
                 "Attempts that failed, per hour, by cause",
                 prom(
-                    'sum by (cause) (rate(benchfarm_attempts_total{outcome="failed"}[$__rate_interval])) * 3600',
+                    f"sum by (cause) ({_FAILED})",
                     "{{cause}}",
                 ),
                 about="infrastructure and device are tried again; model is a recorded result; bug is ours "
@@ -154,7 +158,7 @@ def _failures() -> Row:
             ),
             series_panel(
                 "Jobs that went back to the queue, per hour, by cause",
-                prom("sum by (cause) (rate(benchfarm_requeues_total[$__rate_interval])) * 3600", "{{cause}}"),
+                prom(f"sum by (cause) ({hourly('benchfarm_requeues_total')})", "{{cause}}"),
                 about="Work that was lost and is done again (benchfarm_requeues_total, as a rate per hour).",
                 empty=_NOT_SCRAPED,
                 unit="none",
@@ -167,7 +171,7 @@ def _failures() -> Row:
             series_panel(
                 "Devices that came back, per hour",
                 prom(
-                    "sum by (device_kind) (rate(benchfarm_device_reconnects_total[$__rate_interval])) * 3600",
+                    f"sum by (device_kind) ({hourly('benchfarm_device_reconnects_total')})",
                     "{{device_kind}}",
                 ),
                 about="Devices that were not online and are again: cables, hubs, adb "
@@ -228,7 +232,7 @@ def _hosts() -> Row:
         [
             timeline_panel(
                 "Hosts over time",
-                prom("benchfarm_host_up", "{{host}}"),
+                prom(_HOSTS, "{{host}}"),
                 about="Whether each host's agent answered and was let in (benchfarm_host_up).",
                 empty="no host joined yet, or the exporter is not scraped",
                 words=yes_no(("online", GREEN), ("away", RED)),
@@ -236,7 +240,7 @@ def _hosts() -> Row:
             ),
             series_panel(
                 "Free disk of hosts",
-                prom("benchfarm_host_disk_free_bytes", "{{host}}"),
+                prom(once("benchfarm_host_disk_free_bytes"), "{{host}}"),
                 about="Free on the file system of each agent's data directory (benchfarm_host_disk_free_bytes).",
                 empty="no agent told it lately",
                 unit="decbytes",
@@ -253,7 +257,7 @@ def _exporter() -> Row:
         [
             stat_panel(
                 "Snapshot",
-                prom("benchfarm_exporter_scrape_success", instant=True),
+                prom("benchfarm_exporter_scrape_success", "{{instance}}", instant=True),
                 about="Whether what is shown is the farm now; else the database is slow, away or being migrated, "
                 "and the "
                 "last good snapshot is shown (benchfarm_exporter_scrape_success).",
@@ -262,7 +266,7 @@ def _exporter() -> Row:
             ),
             stat_panel(
                 "Its age",
-                prom("benchfarm_exporter_snapshot_age_seconds", instant=True),
+                prom("benchfarm_exporter_snapshot_age_seconds", "{{instance}}", instant=True),
                 about="How old what is shown is; after ten minutes only this is shown "
                 "(benchfarm_exporter_snapshot_age_seconds).",
                 empty="no look at the database succeeded yet, or the exporter is not scraped",
@@ -272,7 +276,7 @@ def _exporter() -> Row:
             ),
             stat_panel(
                 "Series left out",
-                prom("sum(benchfarm_exporter_series_dropped) or 0 * benchfarm_exporter_series", instant=True),
+                prom(_of_each("benchfarm_exporter_series_dropped"), "{{instance}}", instant=True),
                 about="What the series budget left out (benchfarm_exporter_series_dropped): those of results first.",
                 empty=_NOT_SCRAPED,
                 decimals=0,
@@ -280,7 +284,7 @@ def _exporter() -> Row:
             ),
             stat_panel(
                 "Label values refused",
-                prom("sum(benchfarm_exporter_labels_refused_total) or 0 * benchfarm_exporter_series", instant=True),
+                prom(_of_each("benchfarm_exporter_labels_refused_total"), "{{instance}}", instant=True),
                 about='Values outside their label\'s closed set, shown as "other" '
                 "(benchfarm_exporter_labels_refused_total).",
                 empty=_NOT_SCRAPED,
@@ -289,7 +293,7 @@ def _exporter() -> Row:
             ),
             stat_panel(
                 "Events not counted yet",
-                prom("benchfarm_exporter_events_behind", instant=True),
+                prom("benchfarm_exporter_events_behind", "{{instance}}", instant=True),
                 about="Events in the log that the counters lack (benchfarm_exporter_events_behind).",
                 empty=_NOT_SCRAPED,
                 decimals=0,
@@ -298,8 +302,8 @@ def _exporter() -> Row:
             series_panel(
                 "Series and their budget",
                 [
-                    prom("benchfarm_exporter_series", "series", ref_id="A"),
-                    prom("benchfarm_exporter_series_budget", "budget", ref_id="B"),
+                    prom("benchfarm_exporter_series", "series, {{instance}}", ref_id="A"),
+                    prom("benchfarm_exporter_series_budget", "budget, {{instance}}", ref_id="B"),
                 ],
                 about="How many series are shown, and how many may be (benchfarm_exporter_series, _series_budget).",
                 empty=_NOT_SCRAPED,
@@ -309,7 +313,7 @@ def _exporter() -> Row:
             series_panel(
                 "Time of a look and of a scrape",
                 [
-                    prom("benchfarm_exporter_snapshot_seconds", "look at the database", ref_id="A"),
+                    prom("benchfarm_exporter_snapshot_seconds", "look at the database, {{instance}}", ref_id="A"),
                     prom(
                         "scrape_duration_seconds and on (job, instance) benchfarm_exporter_series", "scrape", ref_id="B"
                     ),
@@ -325,8 +329,13 @@ def _exporter() -> Row:
     )
 
 
+def _of_each(metric: str) -> str:
+    """A sum for each exporter, 0 where it has no series."""
+    return f"sum by (instance) ({metric}) or 0 * sum by (instance) (benchfarm_exporter_series)"
+
+
 def _ray() -> Row:
-    empty = "Ray is not scraped: deploy/prometheus has a job that finds it by its service-discovery file"
+    empty = "Ray is not scraped: the one that benchfarm head starts tells nothing (deploy/prometheus/prometheus.yml)"
     return Row(
         "Ray",
         [

@@ -100,6 +100,16 @@ def prom(
     return query.format(PromQueryFormat.TABLE) if table else query
 
 
+def once(expr: str) -> str:
+    """Each series of the farm once, however many exporters tell of it: a stand-by tells the same."""
+    return f"max without (instance, job) ({expr})"
+
+
+def hourly(counter: str) -> str:
+    """A counter of the farm as a rate per hour."""
+    return f"{once(f'rate({counter}[$__rate_interval])')} * 3600"
+
+
 def source_of(queries: Sequence[Builder[Dataquery]]) -> DataSourceRef:
     """The data source of a panel with these queries."""
     sql = {isinstance(query, Sql) for query in queries}

@@ -185,7 +185,7 @@ def _telemetry() -> Row:
     return Row(
         "Telemetry by attempt, for the jobs that are picked; red: the attempt throttled",
         [
-            *telemetry_panels(_JOBS, "device, attempt_id", without=without),
+            *telemetry_panels(_JOBS, "device, '#' || attempt_id", without=without),
             untold_panel(_JOBS, without="every reading of these jobs was ok, or they ran outside the time range"),
         ],
     )

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from grafana_foundation_sdk.models.dashboard import Panel
 
-from dashboards.panels import series_panel, table_panel
+from dashboards.charts import series_panel
+from dashboards.panels import table_panel
 from dashboards.queries import Sql
 from dashboards.style import CELSIUS, CHARGE, COLOURS, Column, thresholds
 
@@ -12,19 +13,20 @@ from dashboards.style import CELSIUS, CHARGE, COLOURS, Column, thresholds
 _STEP = "1s"
 
 
-def telemetry_panels(where: str, name: str, *, without: str) -> list[Panel]:
+def telemetry_panels(where: str, name: str, *, without: str, when: str = "") -> list[Panel]:
     """Temperature, clocks, load, memory, power and battery.
 
     Args:
         where: a condition on the view telemetry_reading, which the time range of the dashboard is added to.
         name: SQL of what tells series apart, beside the domain.
         without: why there may be nothing, as the end of a sentence.
+        when: ends each title, where the dashboard has others of that title.
     """
     own = "or these sensors tell nothing here: see What sensors could not tell"
 
     def panel(title: str, quantities: str, value: str, unit: str, about: str, **options: object) -> Panel:
         return series_panel(
-            title,
+            title + when,
             Sql(_over_time(where, name, quantities, value), format_="time_series"),
             about=f"{about} From view telemetry_reading; means of what falls on one pixel.",
             empty=f"no such reading: {without}, {own}",
@@ -51,7 +53,7 @@ def telemetry_panels(where: str, name: str, *, without: str) -> list[Panel]:
             "Clocks, and the limits that are in force: a limit that falls is throttling.",
         ),
         series_panel(
-            "Power from energy counters",
+            "Power from energy counters" + when,
             Sql(_power(where, name), format_="time_series"),
             about="Differences of energy counters (RAPL, rails of a phone) over the time between them. From view "
             "telemetry_reading; a counter that began anew is left out.",

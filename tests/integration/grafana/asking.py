@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
+from urllib.error import HTTPError
 
 import psycopg
 
 from tests.integration.grafana.grafana_text import Picked, Range, promql, sql
-from tests.integration.grafana.prometheus_server import PrometheusServer
+from tests.prometheus import PrometheusServer
 
 _LABEL_VALUES = re.compile(r"^label_values\((.+), (\w+)\)$")
 
@@ -45,11 +46,11 @@ class Asker:
             return self._rows(sql(target["rawSql"], known, self._over))
         expr = promql(target["expr"], known)
         if target.get("instant"):
-            found = self._prometheus.ask("query", query=expr, time=self._over.until)["result"]
+            found = self._ask("query", query=expr, time=self._over.until)["result"]
             series = [(one["metric"], [one["value"]]) for one in found]
         else:
             ends = {"start": self._over.since, "end": self._over.until, "step": self._over.step_s}
-            found = self._prometheus.ask("query_range", query=expr, **ends)["result"]
+            found = self._ask("query_range", query=expr, **ends)["result"]
             series = [(one["metric"], one["values"]) for one in found]
         labels = sorted({label for metric, _ in series for label in metric})
         value = f"Value #{target['refId']}" if target.get("format") == "table" else "Value"
@@ -91,7 +92,13 @@ class Asker:
         assert match is not None, variable
         ends = {"start": self._over.since, "end": self._over.until}
         selector = promql(match[1], picked)
-        return list(self._prometheus.ask(f"label/{match[2]}/values", **{"match[]": selector}, **ends))
+        return list(self._ask(f"label/{match[2]}/values", **{"match[]": selector}, **ends))
+
+    def _ask(self, path: str, **parameters: Any) -> Any:
+        try:
+            return self._prometheus.get(path, **parameters)
+        except HTTPError as error:
+            raise AssertionError(f"{error.read().decode()}\n{parameters}") from error
 
     def _rows(self, text: str) -> Answer:
         try:

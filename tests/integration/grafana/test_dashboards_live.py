@@ -20,8 +20,8 @@ from scheduler.views import VIEWS
 from tests.integration.grafana.asking import Answer, Asker, check_time_series
 from tests.integration.grafana.grafana_text import Picked, Range
 from tests.integration.grafana.live_farm import LiveFarm
-from tests.integration.grafana.prometheus_server import PrometheusServer, needs_prometheus
 from tests.postgres import PostgresServer, needs_postgres
+from tests.prometheus import PrometheusServer, needs_prometheus
 from workers.devices.sim_fleet import FLEET_VARIABLE
 
 pytestmark = [needs_postgres, needs_prometheus]
@@ -32,6 +32,13 @@ EMPTY: Mapping[tuple[str, str, str], str] = {
     ("benchfarm-operations", "CPU of nodes", "A"): "no Ray is scraped here",
     ("benchfarm-operations", "Memory of nodes", "A"): "no Ray is scraped here",
 }
+#: As deploy/prometheus has it, at another pace.
+_CONFIGURATION = """
+global: {scrape_interval: 1s}
+scrape_configs:
+  - job_name: benchfarm
+    static_configs: [{targets: ["%s"]}]
+"""
 _FIELD = re.compile(r"\$\{__data\.fields\.(\w+):percentencode\}")
 _LABEL = re.compile(r"\$\{__field\.labels\.(\w+):percentencode\}")
 
@@ -55,7 +62,7 @@ def asker(postgres: PostgresServer, tmp_path_factory: pytest.TempPathFactory) ->
         farm = LiveFarm(home, folder / "fleet.json")
         farm.begin()
         exporter = MetricsServer(url, home.path, "127.0.0.1", 0)
-        prometheus = PrometheusServer(folder / "prometheus", exporter.address)
+        prometheus = PrometheusServer(folder / "prometheus", _CONFIGURATION % exporter.address)
         try:
             # The exporter looks anew every few seconds: what is to be seen as a change happens between two looks.
             _until(farm, prometheus, "benchfarm_exporter_scrape_success == 1")
@@ -71,7 +78,7 @@ def asker(postgres: PostgresServer, tmp_path_factory: pytest.TempPathFactory) ->
             with connection:
                 yield Asker(prometheus, connection, Range(float(int(began) - 60), float(int(time.time()) + 2)))
         finally:
-            prometheus.stop()
+            prometheus.end()
             exporter.close()
             farm.close()
     postgres.execute("DROP DATABASE dashboards", "DROP ROLE dashboards_reader")
