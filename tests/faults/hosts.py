@@ -242,8 +242,8 @@ class Lab:
         return process
 
     def up(self, log: str = "up.out", **variables: str) -> subprocess.Popen[bytes]:
-        """`benchfarm up` against the head."""
-        command = [sys.executable, "-m", "benchfarm", "up", "--address", f"{self.address}:{PORT}"]
+        """`benchfarm up` against the head; without metrics, for a second one on this machine cannot serve them too."""
+        command = [sys.executable, "-m", "benchfarm", "up", "--address", f"{self.address}:{PORT}", "--no-metrics"]
         return self.head.start(command, self.environment(self.home, **variables), log)
 
     def said(self, log: str = "up.out") -> str:
