@@ -15,7 +15,7 @@ from exporters.numbers import significant
 from exporters.report.figures import Line, Stretch, over_time
 from exporters.report.shapes import Chart, Facts
 from scheduler.ingest import results
-from scheduler.states import jobs
+from scheduler.states import attempts
 from scheduler.views import view_of
 
 #: Pictures are of so many devices of a run and attempts of each: those that throttled first.
@@ -77,15 +77,15 @@ def _devices(connection: Connection, run_id: int) -> list[tuple[int, str]]:
 
 
 def _device_charts(connection: Connection, run_id: int, device_id: int, label: str) -> list[Chart]:
-    attempts = connection.execute(
+    tries = connection.execute(
         select(
             results.c.attempt_id,
             results.c.verdict,
-            jobs.c.title,
             results.c.document[_TIMED_FROM].as_float().label("timed_from"),
             results.c.document[_TIMED_TO].as_float().label("timed_to"),
+            func.coalesce(attempts.c.clock_offset_s, 0.0).label("ahead_s"),
         )
-        .join(jobs, jobs.c.id == results.c.job_id)
+        .join(attempts, attempts.c.id == results.c.attempt_id)
         .where(results.c.sweep_run_id == run_id, results.c.device_id == device_id, results.c.stale.is_(False))
         .order_by(results.c.verdict != "throttled", results.c.id)
         .limit(_MOST_ATTEMPTS)
@@ -95,13 +95,13 @@ def _device_charts(connection: Connection, run_id: int, device_id: int, label: s
         select(
             table.c.at, table.c.domain, table.c.sensor, table.c.quantity, table.c.unit, table.c.value, table.c.quality
         )
-        .where(one_of(table.c.attempt_id, [row.attempt_id for row in attempts]))
+        .where(one_of(table.c.attempt_id, [row.attempt_id for row in tries]))
         .order_by(table.c.at)
     ).all()
     if not rows:
         return []
     begin = rows[0].at.timestamp()
-    stretches = _stretches(attempts, begin)
+    stretches = _stretches(tries, begin)
     stretches += [
         Stretch(row.at.timestamp() - begin - 0.5, row.at.timestamp() - begin + 0.5, "throttle event", throttled=True)
         for row in rows
@@ -122,15 +122,16 @@ def _device_charts(connection: Connection, run_id: int, device_id: int, label: s
     ]
 
 
-def _stretches(attempts: Iterable[Any], begin: float) -> list[Stretch]:
+def _stretches(tries: Iterable[Any], begin: float) -> list[Stretch]:
+    """Timed parts, which a report tells by its host's clock: moved as the readings were."""
     return [
         Stretch(
-            row.timed_from - begin,
-            row.timed_to - begin,
+            row.timed_from - row.ahead_s - begin,
+            row.timed_to - row.ahead_s - begin,
             "throttled" if row.verdict == "throttled" else "",
             throttled=row.verdict == "throttled",
         )
-        for row in attempts
+        for row in tries
         if row.timed_from is not None and row.timed_to is not None
     ]
 
