@@ -68,27 +68,22 @@ COVERAGE = View(
 
 
 def _device_availability(words: Words) -> str:
-    spent = words.seconds(
-        f"{words.earlier}(spell.ends, day.ends)",
-        f"{words.later}(spell.begins, day.begins)",
-    )
     # What stood when the oldest day began is told by the last change before it, however long ago that was.
+    spells = f"""
+      SELECT entity_id AS device_id, after AS presence, at AS begins,
+        {words.later}(at, coalesce(lead(at) OVER (PARTITION BY entity_id ORDER BY id), {words.now})) AS ends,
+        before IS NOT NULL AS is_change
+      FROM event WHERE entity = 'device' AND after <> 'tagged'"""  # noqa: S608 - of names of ours
+    spent = words.seconds(f"{words.earlier}(ends, day_ends)", f"{words.later}(begins, day_begins)")
     return f"""
 SELECT {device_columns(words)},
   counted.day, counted.online_s / nullif(counted.known_s, 0) AS online_share, counted.changes
 FROM (
-  SELECT spell.device_id, day.day,
-    sum(CASE WHEN spell.presence = 'online' THEN {spent} ELSE 0.0 END) AS online_s,
-    sum({spent}) AS known_s,
-    sum(CASE WHEN spell.begins >= day.begins AND spell.begins < day.ends AND spell.is_change THEN 1 ELSE 0 END)
-      AS changes
-  FROM (
-    SELECT entity_id AS device_id, after AS presence, at AS begins, before IS NOT NULL AS is_change,
-      {words.later}(at, coalesce(lead(at) OVER (PARTITION BY entity_id ORDER BY id), {words.now})) AS ends
-    FROM event WHERE entity = 'device' AND after <> 'tagged'
-  ) AS spell {words.days_of_spell}
-  WHERE spell.ends >= {words.days_ago(AVAILABILITY_DAYS)}
-  GROUP BY spell.device_id, day.day
+  SELECT device_id, day,
+    sum(CASE WHEN presence = 'online' THEN {spent} ELSE 0.0 END) AS online_s, sum({spent}) AS known_s,
+    sum(CASE WHEN is_change AND begins >= day_begins THEN 1 ELSE 0 END) AS changes
+  FROM {words.by_day(spells)} AS part
+  GROUP BY device_id, day
 ) AS counted
 JOIN device ON device.id = counted.device_id
 JOIN host ON host.id = device.host_id"""  # noqa: S608 - of names of ours

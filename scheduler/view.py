@@ -33,33 +33,36 @@ class Words:
     #: The earlier and the later of times.
     earlier: str
     later: str
-    #: Follows `spell`: joins each with the days that it touches, as `day` with `day`, `begins` and `ends`.
-    days_of_spell: str
+    #: Of a query of spells (device_id, presence, begins, ends, is_change): each once for every day that it touches,
+    #: with `day`, `day_begins` and `day_ends`.
+    by_day: Callable[[str], str]
 
 
-def _days_on_sqlite() -> str:
-    ago = f"-{AVAILABILITY_DAYS - 1} days"
-    return f"""
-  JOIN (
-    WITH RECURSIVE listed (day) AS (
-      SELECT date('now', '{ago}') UNION ALL SELECT date(day, '+1 day') FROM listed WHERE day < date('now')
+def _by_day_on_sqlite(spells: str) -> str:
+    first = f"date('now', '-{AVAILABILITY_DAYS - 1} days')"
+    return f"""(
+    WITH RECURSIVE listed AS (
+      SELECT spell.*, max(date(begins), {first}) AS day FROM ({spells}) AS spell WHERE ends >= {first}
+      UNION ALL
+      SELECT device_id, presence, begins, ends, is_change, date(day, '+1 day') FROM listed WHERE day < date(ends)
     )
-    SELECT day, day || ' 00:00:00' AS begins, date(day, '+1 day') || ' 00:00:00' AS ends FROM listed
-  ) AS day ON spell.begins < day.ends AND spell.ends >= day.begins"""  # noqa: S608 - of numbers of ours
+    SELECT *, day || ' 00:00:00' AS day_begins, date(day, '+1 day') || ' 00:00:00' AS day_ends FROM listed
+  )"""  # noqa: S608 - of texts of ours
 
 
-def _days_on_postgresql() -> str:
-    first = f"(now() AT TIME ZONE 'UTC')::date - {AVAILABILITY_DAYS - 1}"
-    return f"""
-  CROSS JOIN LATERAL (
-    SELECT CAST(listed AS date) AS day, listed AT TIME ZONE 'UTC' AS begins,
-      (listed + interval '1 day') AT TIME ZONE 'UTC' AS ends
-    FROM generate_series(
-      greatest(CAST(spell.begins AT TIME ZONE 'UTC' AS date), {first}),
-      CAST(spell.ends AT TIME ZONE 'UTC' AS date),
+def _by_day_on_postgresql(spells: str) -> str:
+    # Timestamps without a zone, throughout: the session's own zone must not move a day.
+    today = "date_trunc('day', now() AT TIME ZONE 'UTC')"
+    return f"""(
+    SELECT spell.*, CAST(day AS date) AS day, day AT TIME ZONE 'UTC' AS day_begins,
+      (day + interval '1 day') AT TIME ZONE 'UTC' AS day_ends
+    FROM ({spells}) AS spell
+    CROSS JOIN LATERAL generate_series(
+      greatest(date_trunc('day', begins AT TIME ZONE 'UTC'), {today} - interval '{AVAILABILITY_DAYS - 1} days'),
+      ends AT TIME ZONE 'UTC',
       interval '1 day'
-    ) AS listed
-  ) AS day"""  # noqa: S608 - of numbers of ours
+    ) AS day
+  )"""  # noqa: S608 - of texts of ours
 
 
 WORDS: dict[str, Words] = {
@@ -71,7 +74,7 @@ WORDS: dict[str, Words] = {
         attribute_is_true=lambda name: f"coalesce(json_type(device.attributes, '$.{name}') = 'true', 0)",
         earlier="min",
         later="max",
-        days_of_spell=_days_on_sqlite(),
+        by_day=_by_day_on_sqlite,
     ),
     "postgresql": Words(
         now="now()",
@@ -81,7 +84,7 @@ WORDS: dict[str, Words] = {
         attribute_is_true=lambda name: f"coalesce(CAST(device.attributes -> '{name}' AS text) = 'true', false)",
         earlier="least",
         later="greatest",
-        days_of_spell=_days_on_postgresql(),
+        by_day=_by_day_on_postgresql,
     ),
 }
 
