@@ -21,6 +21,8 @@ from scheduler.request import Request
 from scheduler.status import RunStatus
 from workers.contract import GatePolicy, Mode, Options
 
+#: What may be compared, as in scheduler.cells.
+Metric = Literal["latency", "p99", "energy", "memory", "size"]
 #: What rows are given as; None: a pandas or polars data frame where one of them is installed, else dictionaries.
 As = Literal["pandas", "polars", "dicts"]
 _MOST_ROWS = 1_000_000
@@ -121,6 +123,48 @@ class Client:
             else:
                 rows = latest_results(connection, _MOST_ROWS)
         return _framed([row for row in rows if model is None or row["model"] == model], as_)
+
+    def compare(
+        self,
+        *models: str,
+        device: str = "",
+        runtimes: Sequence[str] = (),
+        recipes: Sequence[str] = (),
+        baseline: str | None = None,
+        metric: Metric = "latency",
+        invalid: bool = False,
+        as_: As | None = None,
+    ) -> Any:
+        """What was measured last, one row per variant and device, each against its baseline; as `benchfarm compare`.
+
+        Args:
+            models: only these; none: all.
+            device: a selector.
+            runtimes: only these; none: all.
+            recipes: only these; none: all.
+            baseline: "torch/fp32", for example; None: the unconverted program.
+            metric: what is compared.
+            invalid: whether what was judged invalid is compared too.
+            as_: see `As`; data frames have no nested values.
+
+        Raises:
+            UsageError: something named is not there, or what was asked for is not installed.
+        """
+        from scheduler.cells import Wanted, variant_named
+        from scheduler.matrix import matrix
+
+        wanted = Wanted(
+            models=models,
+            selector=device,
+            runtimes=tuple(runtimes),
+            recipes=tuple(recipes),
+            baseline=None if baseline is None else variant_named(baseline),
+            metric=metric,
+            invalid=invalid,
+        )
+        with reading(self.farm.engine) as connection:
+            rows = [row for _, cells in matrix(connection, wanted, utc_now()) for row in cells]
+        return _framed(rows, as_)
 
     def failed(self, run: int) -> list[dict[str, Any]]:
         """What failed of a run, and why.

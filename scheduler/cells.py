@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
 from typing import Any, Final, Literal
 
+from device_registry.errors import UsageError
 from device_registry.registry import label_of
 from scheduler.verdicts import LEAST_PROCESSES, Verdict, compare
 from scheduler.view import STALE_DAYS
@@ -146,6 +147,18 @@ def cells(
     ]
     found.sort(key=lambda row: (*_order(row), row["simulated"], row["device"], row["value"] or 0.0))
     return found
+
+
+def variant_named(text: str) -> tuple[str, str]:
+    """The runtime and the recipe of RUNTIME/RECIPE.
+
+    Raises:
+        UsageError: it names none.
+    """
+    runtime, slash, recipe = text.partition("/")
+    if not (runtime and slash and recipe):
+        raise UsageError(f"baseline {text!r}: write RUNTIME/RECIPE, for example torch/fp32")
+    return runtime, recipe
 
 
 def variant_label(row: Mapping[str, Any]) -> str:

@@ -42,7 +42,7 @@ def compare(
     from benchfarm.config import load_home
     from device_registry.database import reading
     from device_registry.tables import utc_now
-    from scheduler.cells import Wanted
+    from scheduler.cells import Wanted, variant_named
     from scheduler.farm import Farm
     from scheduler.matrix import matrix
 
@@ -53,7 +53,7 @@ def compare(
         selector=device,
         runtimes=tuple(runtime or ()),
         recipes=tuple(recipe or ()),
-        baseline=_variant(baseline),
+        baseline=None if baseline is None else variant_named(baseline),
         metric=metric,
         invalid=invalid,
     )
@@ -81,17 +81,3 @@ def _print(found: Any, metric: str, json: bool, csv: bool) -> int:
         show(matrix_view(model, cells, width=console_width()))
         models += 1
     return models
-
-
-def _variant(text: str | None) -> tuple[str, str] | None:
-    """The runtime and the recipe that an option names.
-
-    Raises:
-        UsageError: it names none.
-    """
-    if text is None:
-        return None
-    runtime, slash, recipe = text.partition("/")
-    if not (runtime and slash and recipe):
-        raise UsageError(f"--baseline {text!r}: write RUNTIME/RECIPE, for example torch/fp32")
-    return runtime, recipe

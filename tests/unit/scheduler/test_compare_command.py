@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+import benchfarm
 from benchfarm.cli.app import app
 from device_registry.errors import UsageError
 from device_registry.tables import utc_now
@@ -88,7 +89,7 @@ def test_compare_by_options(farm: Farm) -> None:
         (["nett"], "no result of a model 'nett': did you mean net?"),
         (["--device", "name=nobody"], "no device matches 'name=nobody'; see benchfarm devices list"),
         (["--device", "kind=="], "cannot read"),
-        (["--baseline", "torch"], "--baseline 'torch': write RUNTIME/RECIPE, for example torch/fp32"),
+        (["--baseline", "torch"], "baseline 'torch': write RUNTIME/RECIPE, for example torch/fp32"),
         (["--json", "--csv"], "--json and --csv exclude each other"),
         (["--runtime", "nobody"], "nothing that was measured fits these options"),
     ],
@@ -135,3 +136,11 @@ def test_a_long_export_tells_how_far_it_is(farm: Farm, monkeypatch: pytest.Monke
     result = CliRunner().invoke(app, ["results", "export"], catch_exceptions=False)
     assert "4 rows, 4 of at most 4 results" in result.stderr
     assert len(result.stdout.splitlines()) == 5
+
+
+def test_the_same_rows_from_python(farm: Farm) -> None:
+    client = benchfarm.connect(farm.url)
+    rows = client.compare("net", device="name=d1", baseline="onnxruntime/fp32", as_="dicts")
+    assert [(row["device"], row["baseline"]) for row in rows if row["value"]] == [("d1", "onnxruntime/fp32")] * 2
+    with pytest.raises(UsageError, match="write RUNTIME/RECIPE"):
+        client.compare(baseline="torch")
