@@ -21,8 +21,8 @@ from device_registry.database import open_engine, reading
 from scheduler.payloads import payloads
 from scheduler.queue import artifacts
 from scheduler.states import jobs
-from workers.agent import child_environment
 from workers.artifacts import ArtifactStore
+from workers.child import child_environment
 from workers.codec import from_dict, write_document
 from workers.contract import Limits, MeasureTask, Order
 
