@@ -134,7 +134,7 @@ def _devices() -> Row:
                 "Devices",
                 table,
                 about="Each device: state, latest readings (absent when older than ten minutes), wear. From Prometheus "
-                "(benchfarm_device_*). A click on a name leads to the device.",
+                "(benchfarm_device_up and its like). A click on a name leads to the device.",
                 empty=_NO_DEVICE,
                 transformations=[
                     ("joinByField", {"byField": "device", "mode": "outer"}),

@@ -17,7 +17,7 @@ from device_registry.registry import list_devices
 from device_registry.tables import utc_now
 from scheduler import runs
 from scheduler.dispatcher import Dispatcher
-from scheduler.executors.executor import Lost
+from scheduler.executors.executor import Executor, Lost
 from scheduler.executors.local import LocalExecutor
 from scheduler.executors.scripted import Outcome, ScriptedExecutor, ScriptedHost, Succeed
 from scheduler.farm import Farm
@@ -112,8 +112,8 @@ class _Both:
     """Reaches the scripted host and the agent of this one."""
 
     def __init__(self, scripted: ScriptedExecutor, local: LocalExecutor) -> None:
-        self._of = {"here": scripted, "local": local}
-        self._all = (scripted, local)
+        self._of: dict[str, Executor] = {"here": scripted, "local": local}
+        self._all: tuple[Executor, ...] = (scripted, local)
 
     def arrivals(self) -> dict[str, dict[str, Any]]:
         return {name: hello for one in self._all for name, hello in one.arrivals().items()}
@@ -208,7 +208,7 @@ class LiveFarm:
         fleet = json.loads(self._fleet_file.read_text())
         fleet["devices"][0]["os"] = os
         self._fleet_file.write_text(json.dumps(fleet))
-        request = Request(models=("sim/tiny",), repeats=_PROCESSES, gate="off", selector="kind=sim", owner=f"lab-{os}")
+        request = Request(models=("sim/tiny",), repeats=_PROCESSES, gate="none", selector="kind=sim", owner=f"lab-{os}")
         self._finish(self.farm.submit(request).sweep_run_id)
 
     def _come_and_go(self) -> None:
