@@ -92,9 +92,12 @@ def thinned(readings: Sequence[Reading], period_s: float = ROW_PERIOD_S) -> tupl
             kept.append(position)
             continue
         channel = meaning_of(reading)
-        since_s = reading.at - first.setdefault(channel, reading.at)
-        # The first has period 0 to itself; each other one begins after its lower end and has its upper end.
-        last_of[channel, math.ceil(since_s / period_s)] = position
+        if channel not in first:  # which has period 0 to itself
+            first[channel] = reading.at
+            kept.append(position)
+            continue
+        # A period begins after its lower end, and has its upper end.
+        last_of[channel, max(1, math.ceil((reading.at - first[channel]) / period_s))] = position
     kept += last_of.values()
     return tuple(readings[position] for position in sorted(kept))
 
