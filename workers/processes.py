@@ -14,6 +14,10 @@ from pathlib import Path
 import psutil
 
 _TICK_S = 1 / os.sysconf("SC_CLK_TCK")
+#: Parents of the kernel's own threads, which have neither a command line nor an environment.
+_KERNEL = frozenset((0, 2))
+#: Nor has a process that is just becoming another program: it is looked at again.
+_LOOKS, _BETWEEN_LOOKS_S, _SEEN = 50, 0.002, 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,13 +157,45 @@ def end_marked(name: str, value: str, timeout_s: float = 5.0) -> int:
 
 def with_environment(name: str, value: str) -> list[Process]:
     """Our user's processes that were started with an environment variable of that value."""
+    if sys.platform != "linux":
+        return _with_environment_by_psutil(name, value)
+    found = []
+    #: With how often they were seen to have a command line, and still no environment: those are really without one.
+    unsure: dict[Process, int] = {}
+    marked = f"{name}={value}".encode()
+    for process in snapshot().values():
+        variables = _strings(process.pid, "environ")
+        if marked in variables:
+            found.append(process)
+        elif variables == [b""] and process.parent not in _KERNEL:
+            unsure[process] = 0
+    for _ in range(_LOOKS):
+        if not unsure:
+            break
+        time.sleep(_BETWEEN_LOOKS_S)
+        looked, unsure = unsure, {}
+        for process, seen in looked.items():
+            seen_now = seen + (_strings(process.pid, "cmdline") != [b""])
+            variables = _strings(process.pid, "environ")
+            if marked in variables:
+                found.append(process)
+            elif variables == [b""] and seen_now < _SEEN:
+                unsure[process] = seen_now
+    return found
+
+
+def _strings(pid: int, name: str) -> list[bytes]:
+    """What /proc holds of a process, each ended by a zero; one empty string where it holds nothing."""
+    try:
+        return Path(f"/proc/{pid}/{name}").read_bytes().split(b"\0")
+    except OSError:
+        return []
+
+
+def _with_environment_by_psutil(name: str, value: str) -> list[Process]:
     found = []
     for pid, process in snapshot().items():
         with suppress(OSError, psutil.Error):
-            if sys.platform == "linux":
-                marked = f"{name}={value}".encode() in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
-            else:
-                marked = psutil.Process(pid).environ().get(name) == value
-            if marked:
+            if psutil.Process(pid).environ().get(name) == value:
                 found.append(process)
     return found

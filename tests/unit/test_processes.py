@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -158,3 +159,17 @@ def test_processes_are_found_by_the_whole_value_of_a_variable() -> None:
         found = with_environment("BENCHFARM_TEST_MARK", "one-more")
         assert [process.pid for process in found] == [other.pid]
         assert with_environment("BENCHFARM_TEST_MARK", "on") == []
+
+
+@linux_only
+def test_what_is_becoming_another_program_is_found_all_the_time(tmp_path: Path) -> None:
+    program = tmp_path / "again"
+    program.write_text('#!/bin/sh\nexec "$0"\n')
+    program.chmod(0o755)
+    marked = {**os.environ, "BENCHFARM_TEST_MARK": "becoming"}
+    with subprocess.Popen([program], env=marked) as process:
+        try:
+            found = [[one.pid for one in with_environment("BENCHFARM_TEST_MARK", "becoming")] for _ in range(60)]
+        finally:
+            process.kill()
+    assert found == [[process.pid]] * 60

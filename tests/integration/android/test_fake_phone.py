@@ -233,7 +233,7 @@ def energy_uj(text: str) -> int:
 def test_a_rack_that_ends_leaves_nothing(adb: AdbUnderTest) -> None:
     rack = play(adb, {"name": "a"})
     folder = shell(adb, rack["a"], "echo $FAKE_PHONE; setsid sleep 1000 > /dev/null 2>&1 &").stdout.strip()
-    assert with_environment("FAKE_PHONE", folder)
+    wait_until(lambda: with_environment("FAKE_PHONE", folder))  # the shell does not wait for what it starts
     rack.close()
     assert not with_environment("FAKE_PHONE", folder)
     assert not Path(folder).exists()
