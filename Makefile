@@ -10,8 +10,10 @@ MODEL  ?= torchvision/mobilenet_v3_small
 # Every runtime, two recipes: three minutes. All of them: benchfarm run MODEL.
 RECIPES ?= fp32 int8-static
 
-# Two processes, each file of tests in one of them: no test measures time, and what a file's tests share is made once.
-TWO_AT_A_TIME := --numprocesses 2 --dist loadfile
+# Three processes, for on two cores one of them often waits; each file of tests in one of them: no test measures time,
+# and what a file's tests share is made once. In the order of tests/conftest.py, the longest first: xdist would begin with
+# the files of most tests.
+AT_A_TIME := --numprocesses 3 --dist loadfile --no-loadscope-reorder
 
 .PHONY: run test unit faults install lint bench constraints clean
 
@@ -19,7 +21,7 @@ run: $(VENV)/.installed
 	$(BIN)/benchfarm run $(MODEL) $(addprefix --recipe ,$(RECIPES))
 
 test: $(VENV)/.installed
-	$(BIN)/python -m pytest $(TWO_AT_A_TIME) tests/unit tests/integration tests/acceptance
+	$(BIN)/python -m pytest $(AT_A_TIME) tests/unit tests/integration tests/acceptance
 
 unit: $(VENV)/.installed
 	$(BIN)/python -m pytest tests/unit

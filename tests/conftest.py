@@ -18,6 +18,35 @@ needs_compiler = pytest.mark.skipif(
 )
 
 
+#: Files that take longest, the longest first: processes end together only if what is long begins first.
+LONGEST = (
+    "acceptance/test_runtimes.py",
+    "acceptance/test_run.py",
+    "integration/test_torch_int8.py",
+    "acceptance/test_profile.py",
+    "integration/test_embedded_ray.py",
+    "integration/test_executorch.py",
+    "acceptance/test_third_party.py",
+    "acceptance/test_factory.py",
+    "integration/android/test_android_command.py",
+    "unit/android/test_leftovers.py",
+    "integration/android/test_phone_agent.py",
+    "integration/android/test_phones.py",
+    "integration/test_tensorflow.py",
+    "integration/test_litert_profile.py",
+    "integration/test_torch_compile.py",
+    "integration/test_agent.py",
+)
+
+
+@pytest.hookimpl(trylast=True)  # after pytest has brought together what shares a session's parameters
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long files first; all else in its order."""
+    places = {Path(__file__).parent / name: place for place, name in enumerate(LONGEST)}
+    assert all(path.is_file() for path in places), "LONGEST names a file that is gone"
+    items.sort(key=lambda item: places.get(item.path, len(places)))
+
+
 @pytest.fixture(autouse=True)
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A fresh data directory."""

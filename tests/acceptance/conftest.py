@@ -7,10 +7,13 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from benchfarm.__main__ import main
 
 #: Small enough to convert for every runtime in a minute.
 MODEL = "torchvision/mobilenet_v3_small"
@@ -71,3 +74,38 @@ def the_sentence(out: str, err: str) -> str:
 def document(finished: subprocess.CompletedProcess[str]) -> Any:
     """The one JSON document on standard output."""
     return json.loads(finished.stdout)
+
+
+@dataclass
+class Said:
+    """What a command printed, and its exit code."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+    @property
+    def sentence(self) -> str:
+        return the_sentence(self.out, self.err)
+
+
+Typed = Callable[..., Said]
+
+
+@pytest.fixture
+def typed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Typed:
+    """Type `benchfarm ARGUMENTS`: what a process of its own would say, without a second of imports."""
+
+    def run(*arguments: str) -> Said:
+        monkeypatch.setattr(sys, "argv", ["benchfarm", *arguments])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main()
+        printed = capsys.readouterr()
+        return Said(int(ended.value.code or 0), printed.out, printed.err)
+
+    return run

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.acceptance.conftest import Command, document
+from tests.acceptance.conftest import Command, call, document
 
 FACTORY = """
 import torch
@@ -31,19 +31,21 @@ RUN = (
 QUICK = ("--no-gate", "--executor", "local", "--json")
 
 
-@pytest.fixture
-def code(tmp_path: Path) -> Path:
-    (tmp_path / "mine.py").write_text(FACTORY)
-    return tmp_path
+@pytest.fixture(scope="module")
+def code(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the factory, and a data directory: what does not differ is converted once."""
+    folder = tmp_path_factory.mktemp("factory")
+    (folder / "mine.py").write_text(FACTORY)
+    return folder
 
 
-def test_a_factory_is_quantised_with_the_users_own_inputs(benchfarm: Command, code: Path) -> None:
+def test_a_factory_is_quantised_with_the_users_own_inputs(code: Path) -> None:
     generator = np.random.default_rng(0)
     np.savez(code / "fitting.npz", features=generator.normal(size=(16, 1, 32)).astype(np.float32))
     np.savez(code / "tiny.npz", features=generator.normal(scale=0.01, size=(16, 1, 32)).astype(np.float32))
     snr_db = {}
     for name in ("fitting", "tiny"):
-        finished = benchfarm(*RUN, *QUICK, "--calibration", f"{name}.npz", cwd=code)
+        finished = call(code / "home", *RUN, *QUICK, "--calibration", f"{name}.npz", cwd=code)
         assert finished.returncode == 0, finished.stderr
         (row,) = document(finished)["results"]
         assert row["quantised_flop_share"] == 1.0
@@ -52,21 +54,21 @@ def test_a_factory_is_quantised_with_the_users_own_inputs(benchfarm: Command, co
     assert snr_db["fitting"] > snr_db["tiny"] + 6
 
 
-def test_calibration_of_another_shape_is_the_users_failure(benchfarm: Command, code: Path) -> None:
+def test_calibration_of_another_shape_is_the_users_failure(code: Path) -> None:
     np.savez(code / "odd.npz", features=np.zeros((16, 1, 33), dtype=np.float32))
-    finished = benchfarm(*RUN, *QUICK, "--calibration", "odd.npz", cwd=code)
+    finished = call(code / "home", *RUN, *QUICK, "--calibration", "odd.npz", cwd=code)
     assert finished.returncode == 1
     failed = document(finished)["failed"]
     assert (failed[0]["cause"], failed[0]["code"]) == ("user", "bad_calibration")
     assert "features" in failed[0]["why"]
 
 
-def test_a_factory_that_changed_is_exported_again(benchfarm: Command, code: Path) -> None:
+def test_a_factory_that_changed_is_exported_again(benchfarm: Command, tmp_path: Path) -> None:
     plain = ("run", "mine:dense", "--allow-code", "--runtime", "torch", "--recipe", "fp32", "--max-seconds", "0.3")
     sizes = []
     for width in (64, 128):
-        (code / "mine.py").write_text(FACTORY.replace("64", str(width)))
-        finished = benchfarm(*plain, *QUICK, cwd=code)
+        (tmp_path / "mine.py").write_text(FACTORY.replace("64", str(width)))
+        finished = benchfarm(*plain, *QUICK, cwd=tmp_path)
         assert finished.returncode == 0, finished.stderr
         sizes.append(document(finished)["results"][0]["artifact_bytes"])
     assert sizes[1] > sizes[0]

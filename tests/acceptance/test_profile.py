@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -37,15 +38,28 @@ QUICK = ("--no-gate", "--executor", "local")
 
 
 @pytest.fixture(scope="module")
-def profiled(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
-    """A data directory with two profiles of onnxruntime and one of torch, and what the command said of them."""
+def code(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the model's code."""
     folder = tmp_path_factory.mktemp("profiles")
     (folder / "mine.py").write_text(CODE)
-    home = folder / "home"
+    return folder
+
+
+@pytest.fixture(scope="module")
+def profiled(code: Path) -> tuple[Path, dict[str, Any]]:
+    """A data directory with two profiles of onnxruntime and one of torch, and what the command said of them."""
+    home = code / "home"
     wanted = ("--runtime", "onnxruntime", "--runtime", "torch", "--recipe", "fp32", "--recipe", "int8-static")
-    finished = call(home, "profile", "mine:net", "--allow-code", *wanted, *QUICK, "--json", cwd=folder)
+    finished = call(home, "profile", "mine:net", "--allow-code", *wanted, *QUICK, "--json", cwd=code)
     assert finished.returncode == 0, finished.stderr
     return home, document(finished)
+
+
+@pytest.fixture
+def has_program(code: Path, profiled: tuple[Path, dict[str, Any]], home: Path) -> Path:
+    """The test's own data directory, with what was converted for the profiles; nothing was measured in it."""
+    shutil.copytree(profiled[0], home)
+    return code
 
 
 def _profile(shown: dict[str, Any], runtime: str, recipe: str) -> dict[str, Any]:
@@ -134,11 +148,10 @@ def test_an_unknown_value_of_an_option_is_refused_with_a_close_one(benchfarm: Co
     assert "write NAME=VALUE" in one_sentence(finished)
 
 
-def test_options_of_a_runtime_are_compared_as_cases(benchfarm: Command, tmp_path: Path) -> None:
-    (tmp_path / "mine.py").write_text(CODE)
+def test_options_of_a_runtime_are_compared_as_cases(benchfarm: Command, has_program: Path) -> None:
     only = ("--runtime", "onnxruntime", "--recipe", "fp32", "--max-seconds", "0.3")
     options = ("--option", "graph_optimization=all,none", "--option", "execution=parallel")
-    finished = benchfarm("run", "mine:net", "--allow-code", *only, *options, *QUICK, "--json", cwd=tmp_path)
+    finished = benchfarm("run", "mine:net", "--allow-code", *only, *options, *QUICK, "--json", cwd=has_program)
     assert finished.returncode == 0, finished.stderr
     rows = document(finished)["results"]
     assert {row["delegated_share"] for row in rows} == {None}, "its own kernels are no delegate"
@@ -148,10 +161,9 @@ def test_options_of_a_runtime_are_compared_as_cases(benchfarm: Command, tmp_path
     ]
 
 
-def test_a_provider_that_this_build_lacks_is_unsupported(benchfarm: Command, tmp_path: Path) -> None:
-    (tmp_path / "mine.py").write_text(CODE)
+def test_a_provider_that_this_build_lacks_is_unsupported(benchfarm: Command, has_program: Path) -> None:
     only = ("--runtime", "onnxruntime", "--recipe", "fp32", "--option", "provider=cpu,dnnl", "--max-seconds", "0.3")
-    finished = benchfarm("run", "mine:net", "--allow-code", *only, *QUICK, "--json", cwd=tmp_path)
+    finished = benchfarm("run", "mine:net", "--allow-code", *only, *QUICK, "--json", cwd=has_program)
     shown = document(finished)
     assert [row["runtime_options"] for row in shown["results"]] == [{}]
     assert "has no provider dnnl; it has " in shown["unsupported"][0]["why"]

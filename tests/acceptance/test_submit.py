@@ -9,22 +9,18 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 import benchfarm
-from benchfarm.__main__ import main
 from benchfarm.api import Client
 from device_registry.capabilities import DeviceDescription
 from device_registry.database import writing
 from device_registry.errors import UsageError
 from device_registry.registry import record_hello, set_host_presence
 from device_registry.tables import utc_now
-from tests.acceptance.conftest import call, document, environment, one_sentence, the_sentence
+from tests.acceptance.conftest import Typed, call, document, environment, one_sentence
 from workers.host import describe_host
 
 FLEET = {
@@ -32,41 +28,6 @@ FLEET = {
     "time_scale": 0.01,
     "devices": [{"model": "Pixel 8", "count": 2, "soc": "tensor-g3"}, {"model": "Galaxy S24"}],
 }
-
-
-@dataclass
-class Said:
-    """What a command printed, and its exit code."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.out)
-
-    @property
-    def sentence(self) -> str:
-        return the_sentence(self.out, self.err)
-
-
-Typed = Callable[..., Said]
-
-
-@pytest.fixture
-def typed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Typed:
-    """Type `benchfarm ARGUMENTS`."""
-
-    def run(*arguments: str) -> Said:
-        monkeypatch.setattr(sys, "argv", ["benchfarm", *arguments])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            main()
-        printed = capsys.readouterr()
-        return Said(int(ended.value.code or 0), printed.out, printed.err)
-
-    return run
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,7 @@
-"""Wrong usage is answered with one clear sentence and exit code 2, before anything slow begins."""
+"""Wrong usage is answered with one clear sentence and exit code 2, before anything slow begins.
+
+Most commands run in this process, as typed; what begins or ends a process is started as users start it.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.conftest import Command, command_line, document, environment, one_sentence
+from tests.acceptance.conftest import Command, Typed, command_line, environment, one_sentence
 
 #: None of these may be imported to print help.
 HEAVY = {"torch", "ray", "scipy", "onnx", "onnxruntime", "ai_edge_litert", "coremltools", "transformers", "tensorflow"}
@@ -39,24 +42,30 @@ HEAVY = {"torch", "ray", "scipy", "onnx", "onnxruntime", "ai_edge_litert", "core
         (["torchvision/resnet18", "--calibration", "nothing.npz"], "cannot read the calibration file"),
     ],
 )
-def test_a_wrong_run_is_refused_with_one_sentence(benchfarm: Command, arguments: list[str], says: str) -> None:
-    finished = benchfarm("run", *arguments)
+def test_a_wrong_run_is_refused_with_one_sentence(typed: Typed, arguments: list[str], says: str) -> None:
+    said = typed("run", *arguments)
+    assert said.code == 2
+    assert says in said.sentence
+
+
+def test_a_process_that_refuses_says_it_as_well(benchfarm: Command) -> None:
+    finished = benchfarm("run", "torchvision/mobilenet_v3_smal")
     assert finished.returncode == 2
-    assert says in one_sentence(finished)
+    assert "did you mean torchvision/mobilenet_v3_small" in one_sentence(finished)
 
 
 @pytest.mark.skipif(sys.platform == "darwin", reason="Core ML can be measured on a Mac")
-def test_a_runtime_named_where_it_cannot_run_is_refused(benchfarm: Command) -> None:
-    finished = benchfarm("run", "torchvision/resnet18", "--runtime", "coreml")
-    assert finished.returncode == 2
-    assert "Core ML runs on macOS only" in one_sentence(finished)
+def test_a_runtime_named_where_it_cannot_run_is_refused(typed: Typed) -> None:
+    said = typed("run", "torchvision/resnet18", "--runtime", "coreml")
+    assert said.code == 2
+    assert "Core ML runs on macOS only" in said.sentence
 
 
-def test_an_empty_file_is_refused(benchfarm: Command, tmp_path: Path) -> None:
+def test_an_empty_file_is_refused(typed: Typed, tmp_path: Path) -> None:
     (tmp_path / "empty.onnx").write_bytes(b"")
-    finished = benchfarm("run", str(tmp_path / "empty.onnx"))
-    assert finished.returncode == 2
-    assert "is empty" in one_sentence(finished)
+    said = typed("run", str(tmp_path / "empty.onnx"))
+    assert said.code == 2
+    assert "is empty" in said.sentence
 
 
 @pytest.mark.parametrize(
@@ -73,10 +82,10 @@ def test_an_empty_file_is_refused(benchfarm: Command, tmp_path: Path) -> None:
         (["devices", "list", "kind="], "device selector"),
     ],
 )
-def test_what_does_not_exist_is_said_in_one_sentence(benchfarm: Command, arguments: list[str], says: str) -> None:
-    finished = benchfarm(*arguments)
-    assert finished.returncode == 2
-    assert says in one_sentence(finished)
+def test_what_does_not_exist_is_said_in_one_sentence(typed: Typed, arguments: list[str], says: str) -> None:
+    said = typed(*arguments)
+    assert said.code == 2
+    assert says in said.sentence
 
 
 def test_a_data_directory_that_cannot_be_written_is_said(tmp_path: Path) -> None:
@@ -103,27 +112,27 @@ def test_a_damaged_database_is_said(benchfarm: Command, home: Path) -> None:
     assert "damaged" in one_sentence(finished)
 
 
-def test_a_newer_database_is_refused(benchfarm: Command, home: Path) -> None:
+def test_a_newer_database_is_refused(typed: Typed, home: Path) -> None:
     import sqlite3
 
-    assert benchfarm("jobs", "list").returncode == 0
+    assert typed("jobs", "list").code == 0
     with sqlite3.connect(home / "benchfarm.db") as connection:
         connection.execute("UPDATE alembic_version SET version_num = '9999'")
     connection.close()
-    finished = benchfarm("jobs", "list")
-    assert finished.returncode == 2
-    assert "newer" in one_sentence(finished)
+    said = typed("jobs", "list")
+    assert said.code == 2
+    assert "newer" in said.sentence
 
 
-def test_lists_are_json_where_asked(benchfarm: Command) -> None:
-    devices = document(benchfarm("devices", "list", "--json"))
+def test_lists_are_json_where_asked(typed: Typed) -> None:
+    devices = typed("devices", "list", "--json").json
     assert [device["kind"] for device in devices] == ["cpu"]
-    shown = document(benchfarm("devices", "show", devices[0]["name"], "--json"))
+    shown = typed("devices", "show", devices[0]["name"], "--json").json
     assert shown["attributes"]["cores"] >= 1
-    assert document(benchfarm("jobs", "list", "--json")) == []
-    assert document(benchfarm("results", "list", "--json")) == []
-    assert "torchvision/resnet18" in document(benchfarm("models", "list", "resnet", "--json"))
-    findings = document(benchfarm("doctor", "--json"))
+    assert typed("jobs", "list", "--json").json == []
+    assert typed("results", "list", "--json").json == []
+    assert "torchvision/resnet18" in typed("models", "list", "resnet", "--json").json
+    findings = typed("doctor", "--json").json
     seams = {item["seam"] for item in findings} - {"phone", "phone tool"}  # what hangs on this machine
     assert {"data", "device", "runtime", "converter", "sensor", "model source", "android"} == seams
     assert all(item["ok"] or item["detail"] for item in findings)

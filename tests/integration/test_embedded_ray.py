@@ -9,7 +9,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -35,8 +36,8 @@ executor.close()
 """
 
 
-@pytest.fixture
-def driver(home: Path) -> Iterator[subprocess.Popen[str]]:
+@contextmanager
+def started(home: Path) -> Iterator[subprocess.Popen[str]]:
     """A process that has brought up an embedded Ray, and ends it when a line comes."""
     process = subprocess.Popen(
         [sys.executable, "-c", DRIVER, str(home)],
@@ -50,6 +51,33 @@ def driver(home: Path) -> Iterator[subprocess.Popen[str]]:
         process.kill()
     process.communicate()
     sweep_ray_sessions(home / "spool")
+
+
+@pytest.fixture
+def driver(home: Path) -> Iterator[subprocess.Popen[str]]:
+    """A driver of the test's own."""
+    with started(home) as process:
+        yield process
+
+
+@dataclass(frozen=True)
+class Standing:
+    """A driver that has come up, for tests that leave it as it is."""
+
+    home: Path
+    pid: int
+
+    @property
+    def session(self) -> str:
+        return session_of(self.home)
+
+
+@pytest.fixture(scope="module")
+def standing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Standing]:
+    home = tmp_path_factory.mktemp("standing") / "home"
+    with started(home) as process:
+        hello(process)
+        yield Standing(home, process.pid)
 
 
 def hello(driver: subprocess.Popen[str]) -> Any:
@@ -73,9 +101,8 @@ def until_gone(session: str, timeout_s: float = 15) -> list[Process]:
     return left
 
 
-def test_every_listener_is_on_loopback(driver: subprocess.Popen[str], home: Path) -> None:
-    hello(driver)
-    pids = [driver.pid, *(process.pid for process in members(session_of(home)))]
+def test_every_listener_is_on_loopback(standing: Standing) -> None:
+    pids = [standing.pid, *(process.pid for process in members(standing.session))]
     listening = []
     for pid in pids:
         with suppress(psutil.NoSuchProcess):
@@ -85,9 +112,8 @@ def test_every_listener_is_on_loopback(driver: subprocess.Popen[str], home: Path
     assert {address.removeprefix("::ffff:") for address in listening} <= {"127.0.0.1", "::1"}
 
 
-def test_another_user_of_the_machine_needs_the_token(driver: subprocess.Popen[str], home: Path, tmp_path: Path) -> None:
-    hello(driver)
-    (gcs,) = [process for process in members(session_of(home)) if process.name.startswith("gcs_server")]
+def test_another_user_of_the_machine_needs_the_token(standing: Standing, tmp_path: Path) -> None:
+    (gcs,) = [process for process in members(standing.session) if process.name.startswith("gcs_server")]
     port = next(
         socket.laddr.port for socket in psutil.Process(gcs.pid).net_connections("inet") if socket.status == "LISTEN"
     )
@@ -104,6 +130,13 @@ def test_another_user_of_the_machine_needs_the_token(driver: subprocess.Popen[st
     finished = subprocess.run(command, env=stranger, capture_output=True, text=True, timeout=120, check=False)
     assert finished.returncode != 0
     assert "IN" not in finished.stdout
+
+
+def test_a_live_session_is_not_swept(standing: Standing) -> None:
+    before = {process.pid for process in members(standing.session)}
+    assert before
+    assert sweep_ray_sessions(standing.home / "spool") == 0
+    assert {process.pid for process in members(standing.session)} >= before
 
 
 def test_closing_ends_every_process(driver: subprocess.Popen[str], home: Path) -> None:
@@ -133,10 +166,3 @@ def test_the_agent_ends_by_itself_when_its_raylet_dies(driver: subprocess.Popen[
     raylet.kill()
     gone, _ = psutil.wait_procs([agent], timeout=10)
     assert gone == [agent]
-
-
-def test_a_live_session_is_not_swept(driver: subprocess.Popen[str], home: Path) -> None:
-    hello(driver)
-    before = {process.pid for process in members(session_of(home))}
-    assert sweep_ray_sessions(home / "spool") == 0
-    assert {process.pid for process in members(session_of(home))} >= before

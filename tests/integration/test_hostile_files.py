@@ -6,7 +6,8 @@ import pickle
 import subprocess
 import sys
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -17,18 +18,29 @@ torch.manual_seed(0)
 module = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.ReLU())
 torch.export.save(torch.export.export(module.eval(), (torch.randn(1, 3, 8, 8),)), sys.argv[1])
 """
+#: Loads each file that it is told in a process of its own, forked: torch is imported once.
 LOAD = """
-import sys
+import os, sys
 from pathlib import Path
+import torch
 from workers.errors import AttemptError
 from workers.models.torch_export import load_program
-try:
-    load_program(Path(sys.argv[1]))
-except AttemptError as error:
-    print("REFUSED", error.code, error.message)
-else:
-    print("LOADED")
+
+def load(path):
+    try:
+        load_program(Path(path))
+    except AttemptError as error:
+        return f"REFUSED {error.code} {error.message}"
+    return "LOADED"
+
+for line in sys.stdin:
+    if (pid := os.fork()) == 0:
+        print(load(line.rstrip()), flush=True)
+        os._exit(0)
+    print("END", os.waitpid(pid, 0)[1], flush=True)
 """
+
+Load = Callable[[Path], str]
 
 
 class Bomb:
@@ -50,9 +62,31 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def load(path: Path) -> str:
-    finished = subprocess.run([sys.executable, "-c", LOAD, str(path)], capture_output=True, text=True, check=True)
-    return finished.stdout.strip().splitlines()[-1]
+@pytest.fixture(scope="module")
+def load() -> Iterator[Load]:
+    """Load a program, in a process of its own; what came of it."""
+    with _loader() as loader:
+
+        def run(path: Path) -> str:
+            assert loader.stdin is not None
+            assert loader.stdout is not None
+            print(path, file=loader.stdin, flush=True)
+            said = ""
+            while not (line := loader.stdout.readline().rstrip()).startswith("END"):
+                assert line, "the loader died"
+                said = line
+            assert line == "END 0", (said, line)
+            return said
+
+        yield run
+
+
+@contextmanager
+def _loader() -> Iterator[subprocess.Popen[str]]:
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+    with subprocess.Popen([sys.executable, "-c", LOAD], text=True, **pipes) as loader:  # type: ignore[call-overload]
+        yield loader
+        loader.stdin.close()
 
 
 def rewritten(
@@ -67,11 +101,11 @@ def rewritten(
     return target
 
 
-def test_an_honest_program_loads(program: Path) -> None:
+def test_an_honest_program_loads(load: Load, program: Path) -> None:
     assert load(program) == "LOADED"
 
 
-def test_a_pickle_in_the_sample_inputs_is_refused(program: Path, tmp_path: Path) -> None:
+def test_a_pickle_in_the_sample_inputs_is_refused(load: Load, program: Path, tmp_path: Path) -> None:
     mark = tmp_path / "ran"
 
     def edit(name: str, data: bytes) -> bytes:
@@ -83,7 +117,7 @@ def test_a_pickle_in_the_sample_inputs_is_refused(program: Path, tmp_path: Path)
     assert not mark.exists()
 
 
-def test_a_pickled_weight_is_refused(program: Path, tmp_path: Path) -> None:
+def test_a_pickled_weight_is_refused(load: Load, program: Path, tmp_path: Path) -> None:
     mark = tmp_path / "ran"
 
     def edit(name: str, data: bytes) -> bytes:
@@ -98,7 +132,9 @@ def test_a_pickled_weight_is_refused(program: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "target", ["torch.os.system", "torch.hub.load", "_operator.methodcaller", "torch.ops.aten.save.default", "#evil:op"]
 )
-def test_an_operator_outside_of_tensor_arithmetic_is_refused(program: Path, tmp_path: Path, target: str) -> None:
+def test_an_operator_outside_of_tensor_arithmetic_is_refused(
+    load: Load, program: Path, tmp_path: Path, target: str
+) -> None:
     def edit(name: str, data: bytes) -> bytes:
         return data.replace(b'"torch.ops.aten.relu.default"', f'"{target}"'.encode()) if "models/" in name else data
 
@@ -107,7 +143,7 @@ def test_an_operator_outside_of_tensor_arithmetic_is_refused(program: Path, tmp_
     assert target in said
 
 
-def test_a_symbolic_expression_that_is_code_is_refused(program: Path, tmp_path: Path) -> None:
+def test_a_symbolic_expression_that_is_code_is_refused(load: Load, program: Path, tmp_path: Path) -> None:
     mark = tmp_path / "ran"
     code = f"__import__('os').system('touch {mark}')"
 
@@ -120,7 +156,7 @@ def test_a_symbolic_expression_that_is_code_is_refused(program: Path, tmp_path: 
 
 
 @pytest.mark.parametrize("member", ["data/aotinductor/model/lib.so", "data/constants/custom_obj_0"])
-def test_compiled_code_and_custom_objects_are_refused(program: Path, tmp_path: Path, member: str) -> None:
+def test_compiled_code_and_custom_objects_are_refused(load: Load, program: Path, tmp_path: Path, member: str) -> None:
     said = load(rewritten(program, tmp_path / "evil.pt2", lambda _, data: data, {member: b"\x7fELF"}))
     assert said.startswith("REFUSED bad_model")
     assert member in said
@@ -128,7 +164,9 @@ def test_compiled_code_and_custom_objects_are_refused(program: Path, tmp_path: P
 
 @pytest.mark.parametrize("rename", [str, str.upper])
 @pytest.mark.filterwarnings("ignore:Duplicate name")  # the archive is meant to hold two members of one name
-def test_a_second_member_of_one_name_is_refused(program: Path, tmp_path: Path, rename: Callable[[str], str]) -> None:
+def test_a_second_member_of_one_name_is_refused(
+    load: Load, program: Path, tmp_path: Path, rename: Callable[[str], str]
+) -> None:
     mark = tmp_path / "ran"
     target = tmp_path / "evil.pt2"
     with zipfile.ZipFile(program) as old, zipfile.ZipFile(target, "w") as new:
@@ -142,7 +180,7 @@ def test_a_second_member_of_one_name_is_refused(program: Path, tmp_path: Path, r
 
 
 @pytest.mark.parametrize("keep", [0.3, 0.9])
-def test_a_truncated_program_is_refused(program: Path, tmp_path: Path, keep: float) -> None:
+def test_a_truncated_program_is_refused(load: Load, program: Path, tmp_path: Path, keep: float) -> None:
     data = program.read_bytes()
     (tmp_path / "cut.pt2").write_bytes(data[: int(len(data) * keep)])
     assert load(tmp_path / "cut.pt2").startswith("REFUSED bad_model")

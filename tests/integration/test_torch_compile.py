@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import needs_compiler
-from tests.integration.torch_attempts import Attempts
+from tests.integration.torch_attempts import Attempts, compiled_by_torch
 from workers.contract import Measurement, Profile, Result
 from workers.runtimes.torch_compile import TorchCompile
 
@@ -19,7 +19,7 @@ STEM, BODY, HEAD = 2 * 16 * 16 * 16 * 27, 2 * 16 * 16 * 16 * 144, 2 * 160
 
 @pytest.fixture(scope="module")
 def attempts(tmp_path_factory: pytest.TempPathFactory) -> Attempts:
-    return Attempts(tmp_path_factory.mktemp("attempts"), tmp_path_factory.getbasetemp() / "compiled-by-torch")
+    return Attempts(tmp_path_factory.mktemp("attempts"), compiled_by_torch(tmp_path_factory))
 
 
 @pytest.fixture(scope="module")

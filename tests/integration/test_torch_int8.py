@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import needs_compiler
-from tests.integration.torch_attempts import Attempts
+from tests.integration.torch_attempts import Attempts, compiled_by_torch
 from workers.contract import Result
 from workers.errors import UNSUPPORTED
 from workers.runtimes.torch_eager import TorchEager
@@ -21,7 +21,7 @@ TORCHAO = "workers.converters.torchao_quantize:TorchAoQuantize"
 
 @pytest.fixture(scope="module")
 def attempts(tmp_path_factory: pytest.TempPathFactory) -> Attempts:
-    return Attempts(tmp_path_factory.mktemp("attempts"), tmp_path_factory.getbasetemp() / "compiled-by-torch")
+    return Attempts(tmp_path_factory.mktemp("attempts"), compiled_by_torch(tmp_path_factory))
 
 
 @pytest.fixture(scope="module")

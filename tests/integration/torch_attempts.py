@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from workers.child import child_environment
 from workers.codec import read_document, write_document
@@ -44,6 +47,12 @@ def convolution():
     torch.manual_seed(0)
     return nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU()), {"image": torch.randn(1, 3, 8, 8)}
 '''
+
+
+def compiled_by_torch(folders: pytest.TempPathFactory) -> Path:
+    """Where compiled code is kept for all tests of this session, in whatever process they are."""
+    base = folders.getbasetemp()
+    return (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "compiled-by-torch"
 
 
 @dataclass
