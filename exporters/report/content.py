@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import Connection, func, select
 
 from device_registry.database import one_of
-from device_registry.registry import devices, label_of
+from device_registry.registry import label_of
 from exporters.matrix_tables import age_text, state_text
 from exporters.numbers import NONE
 from exporters.report.figures import heat_map, state_bars
@@ -238,37 +238,28 @@ def _environment(connection: Connection, run_id: int) -> Facts | None:
 
 
 def _epochs(connection: Connection, wanted: Wanted, count: int) -> Facts | None:
-    """Stretches of each device with one environment: what a step in a series may come from."""
+    """Where series began a new epoch: what a step in them may come from."""
     if not 0 < count <= _MOST_WITH_EPOCHS:
         return None
     history = view_of("point_history")
-    query = (
-        select(
-            history.c.device_id,
-            history.c.environment_digest,
-            func.min(history.c.at).label("first"),
-            func.max(history.c.at).label("last"),
-            func.count().label("points"),
-        )
-        .group_by(history.c.device_id, history.c.environment_digest)
-        .order_by(history.c.device_id, func.min(history.c.at))
-    )
+    names = ("at", "device", "simulated", "model", "runtime", "recipe", "options_text", "environment_digest")
+    query = select(*(history.c[name] for name in names)).where(history.c.new_epoch).order_by(history.c.at.desc())
     if wanted.models:
         query = query.where(one_of(history.c.model, wanted.models))
     if (ids := matching_devices(connection, wanted.selector)) is not None:
         query = query.where(one_of(history.c.device_id, ids))
-    found = connection.execute(query.limit(_MOST_EPOCHS + 1)).all()
-    labels = {row.id: label_of(row.name, row.attributes) for row in connection.execute(select(devices))}
     rows = [
-        [labels[row.device_id], row.environment_digest[:12], _time(row.first), _time(row.last), str(row.points)]
-        for row in found
+        [
+            f"{row['at']:%Y-%m-%d %H:%M}",
+            label_of(row["device"], {"simulated": bool(row["simulated"])}),
+            row["model"],
+            variant_label(dict(row)),
+            row["environment_digest"][:12],
+        ]
+        for row in connection.execute(query.limit(_MOST_EPOCHS + 1)).mappings()
     ]
-    columns = ["device", "environment", "first point", "last point", "points"]
-    return Facts(columns=columns, rows=rows[:_MOST_EPOCHS], left_out=len(rows[_MOST_EPOCHS:])) if rows else None
-
-
-def _time(value: datetime) -> str:
-    return f"{value:%Y-%m-%d %H:%M}"
+    columns = ["began", "device", "model", "variant", "environment"]
+    return Facts(columns=columns, rows=rows[:_MOST_EPOCHS], left_out=len(rows[_MOST_EPOCHS:]))
 
 
 def _some(names: Sequence[str], most: int = 6) -> str:

@@ -38,6 +38,8 @@
   if (plots.length > 0) {
     draw().then(() => { document.documentElement.dataset.drawn = String(plots.length); });
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);
+    // Paper is light, whatever the screen was.
+    matchMedia("print").addEventListener("change", draw);
     addEventListener("beforeprint", draw);
     addEventListener("afterprint", draw);
   } else {

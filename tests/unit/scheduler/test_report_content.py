@@ -18,7 +18,7 @@ from exporters.report.page import write_report
 from exporters.report.shapes import Content
 from scheduler.cells import Wanted
 from scheduler.executors.scripted import Succeed
-from scheduler.tables import Attempt, SensorChannel, Telemetry
+from scheduler.tables import Attempt, Point, SensorChannel, Telemetry
 from tests.unit.scheduler.builders import CRASHED, INT8, TORCH, Farm, in_turn, only, plan_of
 
 MakeFarm = Callable[..., Farm]
@@ -70,7 +70,17 @@ def test_a_report_tells_of_matrix_coverage_failures_and_environment(measured: Fa
     assert [(row[0], row[2]) for row in content.reasons.rows] == [("failed", "2 devices")]
     assert content.run == "1"
     assert content.epochs is not None
-    assert [row[0] for row in content.epochs.rows] == ["d0", "d1"]
+    assert content.epochs.rows == []
+
+
+def test_a_change_of_environment_is_a_new_epoch(measured: Farm) -> None:
+    points = table_of(Point)
+    measured.run(plan_of(measured.devices()[:1], TORCH, salt="again"))
+    with writing(measured.engine) as connection:
+        connection.execute(update(points).where(points.c.sweep_run_id == 2).values(environment_digest="other"))
+    content = told(measured)
+    assert content.epochs is not None
+    assert [row[1:] for row in content.epochs.rows] == [["d0", "net", "torch fp32", "other"]]
 
 
 def test_telemetry_shows_the_timed_part_and_throttling(make_farm: MakeFarm) -> None:
