@@ -89,6 +89,11 @@ def age_text(age_s: float | None) -> str:
     return f"{age_s:.0f} s"
 
 
+def units_text(count: int) -> str:
+    """So many devices of one model."""
+    return f"{count:,} unit{'s' if count != 1 else ''}"
+
+
 def quantity(unit: str) -> Callable[[float], str]:
     """How values of a unit are written."""
     return size if unit == "bytes" else significant
@@ -199,7 +204,7 @@ def _summed_cell(rows: Sequence[Row]) -> Text:
     values = [row["value"] for row in rows if row["value"] is not None]
     lines = []
     if values:
-        lines.append(Text(f"{show(statistics.median(values))}").append(f"  {len(values)} units", style="dim"))
+        lines.append(Text(f"{show(statistics.median(values))}").append(f"  {units_text(len(values))}", style="dim"))
     if len(values) > 1:
         lines.append(Text(f"{show(min(values))} to {show(max(values))}", style="dim"))
     ratios = [row["speedup"] for row in rows if row["speedup"] is not None and not row["is_baseline"]]

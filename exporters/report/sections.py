@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from exporters.matrix_tables import age_text, setting_text
+from exporters.matrix_tables import age_text, setting_text, units_text
 from exporters.numbers import NONE, significant
 from exporters.report.figures import Spot, heat_map, pareto_front, trade_off
 from exporters.report.places import MOST_VARIANTS, Places, cell_of_many, cell_of_one, places_of
@@ -186,7 +186,7 @@ def _spots(rows: Sequence[Row], places: Places, column: str, unit: float) -> lis
             continue
         x = statistics.median(row["p50_ms"] for row in known)
         y = statistics.median(row[column] for row in known) / unit
-        several = f", median of {len(known)} units" if places.summed else ""
+        several = f", median of {units_text(len(known))}" if places.summed else ""
         name = variant.removeprefix(f"{runtime} ")
         if len(places.names) > 1 and not one_runtime:
             name += f" · {place}"
