@@ -70,7 +70,7 @@ def document(board: Board) -> str:
         .description(board.about)
         .tags(list(board.tags))
         .timezone("browser")
-        .readonly()
+        .editable()
         .tooltip(DashboardCursorSync.CROSSHAIR)
         .time(board.since, "now")
         .refresh(board.refresh)

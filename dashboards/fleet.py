@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dashboards import links, variables
 from dashboards.board import Board, Row
+from dashboards.cases import DEVICE
 from dashboards.charts import bars_panel, series_panel, timeline_panel
 from dashboards.panels import Query, stat_panel, table_panel
 from dashboards.queries import Sql, hourly, once, prom
@@ -173,7 +174,7 @@ def _devices() -> Row:
             ),
             timeline_panel(
                 "Online over time",
-                prom(_UP, "{{device}}"),
+                prom(_UP, "{{device}} ({{device_kind}})"),
                 about="Whether each device was online (benchfarm_device_up).",
                 empty=_NO_DEVICE,
                 words=yes_no(("online", GREEN), ("away", RED)),
@@ -184,10 +185,10 @@ def _devices() -> Row:
                 "Share of 30 days online",
                 Sql(
                     f"""
-                    SELECT device, avg(online_share) AS "online"
+                    SELECT {DEVICE} AS device, avg(online_share) AS "online"
                     FROM device_availability
                     WHERE day >= CURRENT_DATE - 30 AND {variables.picked("host", "device_kind")}
-                    GROUP BY device ORDER BY 2, device LIMIT 50
+                    GROUP BY device_id, device, simulated ORDER BY 2, 1 LIMIT 50
                     """
                 ),
                 about="Mean of each day's share of time online over 30 days, the worst first (view "
@@ -259,6 +260,24 @@ def _freshness() -> Row:
                 },
                 width=16,
             ),
+            bars_panel(
+                "Age of each device's oldest result",
+                prom(
+                    f"topk(20, max by (device, device_kind) (time() - benchfarm_result_timestamp_seconds{{{_KINDS}}}) "
+                    f"{_THERE})",
+                    "{{device}} ({{device_kind}})",
+                    instant=True,
+                ),
+                about="Time since the oldest of its series was measured with a valid result, the twenty oldest devices "
+                "(benchfarm_result_timestamp_seconds). After 7 days a result counts as stale.",
+                empty="no device of these has a valid result yet",
+                unit="s",
+                steps=thresholds((None, GREEN), (7 * 86400, YELLOW), (30 * 86400, RED)),
+                low=0,
+                links=[_TO_DEVICE],
+                width=24,
+                height=7,
+            ),
         ],
     )
 
@@ -271,7 +290,7 @@ def _heat() -> Row:
                 "Temperature",
                 prom(
                     f"max by (device, device_kind) (benchfarm_device_temperature_celsius{{{_KINDS}}}) {_THERE}",
-                    "{{device}}",
+                    "{{device}} ({{device_kind}})",
                 ),
                 about="The hottest of each device's temperatures (benchfarm_device_temperature_celsius).",
                 empty="no device of these tells a temperature, or none did within ten minutes",
@@ -281,7 +300,7 @@ def _heat() -> Row:
             ),
             series_panel(
                 "Battery",
-                prom(f"{once(f'benchfarm_device_battery_ratio{{{_KINDS}}}')} {_THERE}", "{{device}}"),
+                prom(f"{once(f'benchfarm_device_battery_ratio{{{_KINDS}}}')} {_THERE}", "{{device}} ({{device_kind}})"),
                 about="Charge of devices with a battery (benchfarm_device_battery_ratio).",
                 empty="no device of these has a battery, or none told its charge within ten minutes",
                 unit="percentunit",

@@ -32,9 +32,11 @@ def board() -> Board:
                 "run",
                 "Run",
                 f"""
-                SELECT DISTINCT sweep_run_id
-                FROM (SELECT sweep_run_id FROM job_outcome ORDER BY job_id DESC LIMIT {_MOST_JOBS}) recent
-                ORDER BY 1 DESC
+                SELECT sweep_run_id AS __value, concat(sweep_run_id, ': ',
+                to_char(min(created_at) AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI'), ' UTC, ', max(owner)) AS __text
+                FROM (SELECT sweep_run_id, created_at, owner FROM job_outcome
+                ORDER BY job_id DESC LIMIT {_MOST_JOBS}) recent
+                GROUP BY sweep_run_id ORDER BY sweep_run_id DESC
                 """,
                 multi=False,
                 sort=VariableSort.DISABLED,

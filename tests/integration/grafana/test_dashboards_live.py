@@ -180,10 +180,8 @@ def _check_sense(panel: Mapping[str, Any], answer: Answer) -> None:
         for item in override["properties"]
         if item["id"] == "unit"
     }
-    matrix = next(
-        (step["options"] for step in panel.get("transformations", ()) if step["id"] == "groupingToMatrix"), {}
-    )
-    value = matrix.get("valueField")
+    steps = {step["id"]: step["options"] for step in panel.get("transformations", ())}
+    value = steps.get("groupingToMatrix", {}).get("valueField")
     for column in answer.columns:
         unit = units.get(column)
         if unit is None and panel["type"] == "table" and column != value:
