@@ -65,6 +65,15 @@ def test_another_process_makes_the_same(tmp_path: Path) -> None:
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == texts()
 
 
+def test_without_the_sdk_making_them_says_what_to_install() -> None:
+    code = "import runpy, sys; sys.modules['grafana_foundation_sdk'] = None; "
+    code += "runpy.run_module('dashboards', run_name='__main__')"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+    assert "benchfarm[grafana]" in done.stderr
+
+
 def test_only_what_changed_is_written(tmp_path: Path) -> None:
     assert [path.name for path in write(texts(), tmp_path / "new")] == list(texts())
     (tmp_path / "new" / "benchfarm-run.json").write_text("{}")
