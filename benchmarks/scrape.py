@@ -35,7 +35,6 @@ from device_registry.database import insert_row, open_engine, reading, writing
 from device_registry.registry import devices, record_hello
 from device_registry.tables import utc_now
 from exporters.events import EventCounts
-from exporters.keeper import FRESH_S
 from scheduler.payloads import payloads
 from scheduler.points import points, series
 from scheduler.queue import sweep_runs
@@ -257,25 +256,15 @@ def measure(url: str, database: str, home: Path, count: int, scrapes: int, windo
         busy, walls, held = [], [], {}
         for number in range(scrapes + 1):
             fleet.change()
-            time.sleep(FRESH_S + 0.5)
-            before, began = exporter.cpu_s(), time.monotonic()
-            held = exporter.scrape()
-            walls.append(time.monotonic() - began)
-            time.sleep(0.5)  # what it does after the answer counts, too
-            busy.append(exporter.cpu_s() - before)
+            spent, wall_s, held = _scrape(exporter)
+            busy.append(spent)
+            walls.append(wall_s)
             current = "" if held["benchfarm_exporter_scrape_success"] else ", the picture was not ready"
-            say(f"scrape {number} of {scrapes}: {busy[-1]:.2f} s of CPU, {walls[-1]:.2f} s{current}")
+            say(f"scrape {number} of {scrapes}: {spent:.2f} s of CPU, {wall_s:.2f} s{current}")
         busy, walls = busy[1:], walls[1:]  # the first reads what never changes, too
         peak = exporter.peak_bytes()
         say(f"idle, {windows} scrapes {_SCRAPE_S:.0f} s apart")
-        shares = []
-        exporter.scrape()
-        for _ in range(windows):
-            before, began = exporter.cpu_s(), time.monotonic()
-            time.sleep(_SCRAPE_S - 1)
-            exporter.scrape()
-            time.sleep(1)
-            shares.append((exporter.cpu_s() - before) / (time.monotonic() - began) * 100)
+        shares = [_scrape(exporter)[0] / _SCRAPE_S * 100 for _ in range(windows + 1)][1:]
     finally:
         exporter.end()
     shown = int(held["benchfarm_exporter_series"])
@@ -304,6 +293,15 @@ def measure(url: str, database: str, home: Path, count: int, scrapes: int, windo
     figures.append(counting(fleet, database, 5_000 if scrapes < 6 else 40_000))
     fleet.engine.dispose()
     return figures
+
+
+def _scrape(exporter: Exporter) -> tuple[float, float, dict[str, float]]:
+    """CPU of one interval of Prometheus with the scrape at its beginning, how long that took, and what it got."""
+    before, began = exporter.cpu_s(), time.monotonic()
+    held = exporter.scrape()
+    wall_s = time.monotonic() - began
+    time.sleep(max(0.0, _SCRAPE_S - wall_s))
+    return exporter.cpu_s() - before, wall_s, held
 
 
 def counting(fleet: Fleet, database: str, count: int) -> Figure:

@@ -270,3 +270,25 @@ OWN: Final = (
 def by_name(metrics: Iterable[Metric] = (*FARM, *OWN)) -> dict[str, Metric]:
     """Names as queries use them to their metrics."""
     return {name: metric for metric in metrics for name in metric.series_names}
+
+
+def page() -> str:
+    """The tables of docs/observability.md: every metric, then every closed label's values."""
+    lines = ["| metric | type | labels | meaning |", "| --- | --- | --- | --- |"]
+    for metric in (*FARM, *OWN):
+        labels = ", ".join(f"`{name}`" for name in metric.label_names)
+        lines.append(f"| `{metric.name}` | {metric.kind} | {labels} | {metric.help} |")
+    lines += ["", "| label | of | values |", "| --- | --- | --- |"]
+    of: dict[Label, list[str]] = {}
+    for metric in (*FARM, *OWN):
+        for label in metric.labels:
+            of.setdefault(label, []).append(f"`{metric.name}`")
+    for label, names in of.items():
+        values = ", ".join(f"`{value}`" for value in label.values) if label.values is not None else "open"
+        where = ", ".join(names) if len(names) < 3 else f"{len(names)} metrics"
+        lines.append(f"| `{label.name}` | {where} | {values}: {label.help} |")
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    print(page(), end="")

@@ -28,8 +28,8 @@ from scheduler.schema import HEAD, SchemaError
 LOOK_S: Final = 10.0
 #: Nobody's lock is waited for longer: a migration holds them all.
 _LOCK_S = 2.0
-#: A part of the picture that took a second is not read again within twenty: at most a twentieth of a core for each.
-_REST: Final = 20
+#: A part that took a second to read is not read again within ten. Hosts, devices and their readings always are.
+_REST: Final = 10
 #: SQLite asks whether to go on after so many steps of its own.
 _STEPS: Final = 100_000
 _LIMIT: Final = text("SELECT set_config(:name, :value, true)")
@@ -56,9 +56,8 @@ class _Part:
     """A part of the picture, and when it is read again."""
 
     read: _Read
-    #: Only when something happened since, or after so many seconds; None: at every look.
+    #: When something happened since, or after so many seconds; None: at every look.
     every_s: float | None = None
-    least_s: float = 0.0
     rows: dict[Metric, Rows] = field(default_factory=dict)
     read_at_s: float | None = None
     cost_s: float = 0.0
@@ -68,10 +67,10 @@ class _Part:
     def due(self, now_s: float, seen: Any) -> bool:
         if self.read_at_s is None:
             return True
+        if self.every_s is None:
+            return True
         age_s = now_s - self.read_at_s
-        if age_s < max(self.least_s, _REST * self.cost_s):
-            return False
-        return self.every_s is None or seen != self.seen or age_s >= self.every_s
+        return age_s >= _REST * self.cost_s and (seen != self.seen or age_s >= self.every_s)
 
 
 class FarmReader:
@@ -111,7 +110,7 @@ class FarmReader:
         self._parts = (
             _Part(lambda c, f, now: self._readings.read(c, f, self._fleet.known, now)),
             _Part(snapshot.read_queue, every_s=30.0),
-            _Part(lambda c, f, _: snapshot.read_sizes(c, f, home), least_s=10.0),
+            _Part(lambda c, f, _: snapshot.read_sizes(c, f, home)),
             _Part(lambda c, f, _: snapshot.read_results(c, f, self._fleet.known), every_s=300.0),
             _Part(lambda c, f, _: snapshot.read_coverage(c, f), every_s=300.0),
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -88,3 +89,9 @@ def test_any_name_comes_back_as_it_was(name: str, model: str, value: float) -> N
     labels = (name, "cpu", "host", "false", model, "", "")
     found = read(Family(DEVICE_INFO, {labels: value}).text)
     assert found == {("benchfarm_device_info", frozenset(zip(DEVICE_INFO.label_names, labels, strict=True))): value}
+
+
+def test_the_page_of_metrics_is_that_of_the_registry() -> None:
+    text_ = (Path(__file__).parents[3] / "docs" / "observability.md").read_text()
+    _, _, after = text_.partition("<!-- made by: python -m exporters.metrics -->\n")
+    assert after.partition("<!-- end of what is made by it -->\n")[0] == metrics.page()
