@@ -107,6 +107,15 @@ def upgrade() -> None:
         point.alter_column("flags", existing_type=sa.Text(), nullable=False)
 
 
+class _Latest:
+    """What a case is told by, of its last result: without the document."""
+
+    def __init__(self, row: Any) -> None:
+        self.device_id, self.job_id, self.at = row.device_id, row.job_id, row.created_at
+        self.needs_key, self.artifact_bytes = row.needs_key, row.bytes
+        self.task, self.reasons = row.payload["measure"], row.document["judgement"]["reasons"]
+
+
 class _Filling:
     """Run by run, so that a farm of any size fits into memory."""
 
@@ -142,6 +151,22 @@ class _Filling:
             self._connection.execute(self._series.update().where(self._series.c.id == row.id).values(**values))
 
     def _fill_run(self, run_id: int) -> None:
+        repeats: dict[int, list[dict[str, Any]]] = {}
+        latest: dict[int, Any] = {}
+        last_id = 0
+        while rows := self._results(run_id, last_id):
+            last_id = rows[-1].id
+            hottest = self._hottest([row.attempt_id for row in rows])
+            for row in rows:
+                if (series_id := self._series_of(row)) is not None:
+                    repeats.setdefault(series_id, []).append(_repeat(row, hottest.get(row.attempt_id)))
+                    latest[series_id] = _Latest(row)
+        for series_id, found in repeats.items():
+            self._fill_point(series_id, run_id, found, latest[series_id])
+        self._note_failed(run_id)
+
+    def _results(self, run_id: int, after: int) -> Sequence[Any]:
+        """The next of a run: a few, for they come with their documents."""
         job, result = self._job.c, self._result.c
         query = (
             sa.select(
@@ -153,17 +178,11 @@ class _Filling:
             .join(self._job, job.id == result.job_id)
             .join(self._payload, self._payload.c.id == job.payload_id)
             .outerjoin(self._artifact, self._artifact.c.key == job.needs_key)
-            .where(result.sweep_run_id == run_id, result.stale.is_(sa.false()))
+            .where(result.sweep_run_id == run_id, result.stale.is_(sa.false()), result.id > after)
             .order_by(result.id)
+            .limit(500)
         )
-        found: dict[int, list[Any]] = {}
-        for row in self._connection.execute(query):
-            if (series_id := self._series_of(row)) is not None:
-                found.setdefault(series_id, []).append(row)
-        hottest = self._hottest([row.attempt_id for rows in found.values() for row in rows])
-        for series_id, rows in found.items():
-            self._fill_point(series_id, run_id, rows, hottest)
-        self._note_failed(run_id)
+        return self._connection.execute(query).all()
 
     def _series_of(self, row: Any) -> int | None:
         task = row.payload["measure"]
@@ -189,31 +208,29 @@ class _Filling:
                 )
                 .group_by(telemetry.attempt_id)
             )
-            found |= dict(self._connection.execute(query).tuples().all())
+            found |= {row[0]: row[1] for row in self._connection.execute(query)}
         return found
 
-    def _fill_point(self, series_id: int, run_id: int, rows: Sequence[Any], hottest: dict[int, float]) -> None:
-        repeats = [_repeat(row, hottest.get(row.attempt_id)) for row in rows]
-        values = _columns(repeats) | {"artifact_bytes": rows[-1].bytes}
-        verdict = values.pop("verdict")
+    def _fill_point(self, series_id: int, run_id: int, repeats: Sequence[dict[str, Any]], last: _Latest) -> None:
+        values = _columns(repeats) | {"artifact_bytes": last.artifact_bytes}
+        verdict = values["verdict"]
         values["process_medians"] = [list(repeat.values()) for repeat in repeats]
         of_point = (self._point.c.series_id == series_id, self._point.c.sweep_run_id == run_id)
         self._connection.execute(self._point.update().where(*of_point).values(**values))
-        last = rows[-1]
         if not self._is_converted(last.needs_key):
             self._connection.execute(
                 self._series.update().where(self._series.c.id == series_id).values(unconverted=True)
             )
         self._put(
             last.device_id,
-            last.payload["measure"],
+            last.task,
             state="valid" if verdict == "valid" else "invalid",
             verdict=verdict,
-            why=None if verdict == "valid" else "; ".join(last.document["judgement"]["reasons"]) or None,
+            why=None if verdict == "valid" else "; ".join(last.reasons) or None,
             job_id=last.job_id,
             sweep_run_id=run_id,
             series_id=series_id,
-            at=last.created_at,
+            at=last.at,
         )
 
     def _is_converted(self, needs_key: str) -> bool:
