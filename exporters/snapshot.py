@@ -217,7 +217,7 @@ class Readings:
                 filling.put(metrics.DEVICE_TEMPERATURE, value, device.name, device.kind, domain)
             elif quantity == "level" and domain == "battery":
                 filling.put(metrics.DEVICE_BATTERY, value / 100, device.name, device.kind)
-            elif quantity == "free" and domain == "host":
+            elif quantity == "free" and domain == "disk":
                 filling.put(metrics.HOST_DISK_FREE, value, device.host)
 
 

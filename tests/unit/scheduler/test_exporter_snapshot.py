@@ -248,7 +248,7 @@ def test_readings_are_the_latest_and_grow_old(farm: Farm, shown: Shown) -> None:
                 )
 
     tell(-20, ("zone", "temperature", "C", 40.0, "ok"), ("battery", "level", "%", 80.0, "ok"))
-    tell(-10, ("zone", "temperature", "C", 50.0, "partial"), ("host", "free", "bytes", 5e9, "ok"))
+    tell(-10, ("zone", "temperature", "C", 50.0, "partial"), ("disk", "free", "bytes", 5e9, "ok"))
     tell(-5, ("zone", "temperature", "C", None, "no_permission"), ("skin", "temperature", "C", 33.0, "ok"))
     found = shown.look()
     assert value(found, "benchfarm_device_temperature_celsius", **D0, domain="zone") == 50
