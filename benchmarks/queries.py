@@ -152,9 +152,9 @@ def fill(connection: Connection, size: Size) -> None:
     )
     told(
         "INSERT INTO series (id, key, device_id, options, metric, statistic, unit, protocol_version, model, weights, "
-        "format, recipe, runtime, threads, batch, mode, options_text, shared_options_text, unconverted, "
+        "format, recipe, runtime, threads, batch, mode, options_text, case_key, shared_options_text, unconverted, "
         f"latest_valid_point_id) SELECT n, 's' || n, n % {size.devices}, '{{}}', 'latency', "
-        f"'median of process medians', 'ms', '1', {case}, '', {variant} = 0, {(size.points - 1) * size.series} + n "
+        f"'median of process medians', 'ms', '1', {case}, 'case-' || (n / {size.devices}), '', {variant} = 0, {(size.points - 1) * size.series} + n "
         f"FROM number WHERE n < {size.series}"
     )
     kept = "[" + ",".join(['[1.25,"valid",1.5,null,null,800.0,12.5,null,3.5,123456789,4.5]'] * 5) + "]"

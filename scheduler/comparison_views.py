@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
-from scheduler.view import CASE, DEVICE, STATISTIC, Told, View, Words, case_columns, columns, device_columns, named
+from scheduler.view import (
+    CASE,
+    CASE_KEY,
+    DEVICE,
+    STATISTIC,
+    Told,
+    View,
+    Words,
+    case_columns,
+    columns,
+    device_columns,
+    named,
+)
 from workers.judge import OUTPUTS_WRONG
 
 _WHO = (*DEVICE, *CASE, *STATISTIC)
@@ -17,7 +29,7 @@ def _latest_result(words: Words) -> str:
     return f"""
 SELECT {device_columns(words)},
   {case_columns("series")}, series.statistic,
-  series.id AS series_id, point.id AS point_id, point.sweep_run_id, point.at,
+  series.case_key, series.id AS series_id, point.id AS point_id, point.sweep_run_id, point.at,
   point.value AS p50_ms, point.value_ci_low AS p50_ci_low_ms, point.value_ci_high AS p50_ci_high_ms,
   point.repeats AS processes, {measured},
   series.unconverted, series.shared_options_text, series.protocol_version
@@ -68,6 +80,7 @@ LATEST_RESULT = View(
     columns=(
         *_WHO,
         *columns(
+            CASE_KEY,
             ("series_id", "integer", "The series."),
             ("point_id", "integer", "The point."),
             ("sweep_run_id", "integer", "The run that it was measured in."),
@@ -150,33 +163,31 @@ VARIANT_VS_BASELINE = View(
     query=_variant_vs_baseline,
 )
 
-_SAME_CASE = (*(column.name for column in CASE), "statistic", "protocol_version", "simulated")
-
 
 def _device_vs_device(_words: Words) -> str:
-    case = ", ".join(_SAME_CASE)
+    # The model is in the key of a case; named beside it, a question about one model ranks that alone.
+    same = "case_key, model, statistic, protocol_version, simulated"
     return f"""
-SELECT {named("compared", _WHO)}, p50_ms,
-  CASE WHEN NOT {_WRONG} THEN fastest_device END AS fastest_device,
-  CASE WHEN NOT {_WRONG} THEN fastest_p50_ms END AS fastest_p50_ms,
-  CASE WHEN NOT {_WRONG} THEN p50_ms / nullif(fastest_p50_ms, 0) END AS slowdown,
-  CASE WHEN ranked THEN faster + 1 END AS place,
-  at
-FROM (
-  SELECT ranking.*,
+SELECT {named("own", _WHO)}, own.p50_ms,
+  ranking.fastest_device, ranking.fastest_p50_ms, own.p50_ms / nullif(ranking.fastest_p50_ms, 0) AS slowdown,
+  CASE WHEN ranking.ranked THEN ranking.faster + 1 END AS place,
+  own.at
+FROM latest_result AS own
+LEFT JOIN (
+  SELECT series_id, model, is_end, ranked,
     first_value(device) OVER fastest AS fastest_device, first_value(p50_ms) OVER fastest AS fastest_p50_ms,
     sum(CASE WHEN is_end AND ranked THEN 1 ELSE 0 END) OVER (
-      PARTITION BY {case} ORDER BY CASE WHEN is_end THEN p50_ci_high_ms ELSE p50_ci_low_ms END, is_end
+      PARTITION BY {same} ORDER BY CASE WHEN is_end THEN p50_ci_high_ms ELSE p50_ci_low_ms END, is_end
       ROWS UNBOUNDED PRECEDING
     ) AS faster
   FROM (
-    SELECT latest.*, step.is_end,
-      NOT simulated AND p50_ci_low_ms IS NOT NULL AND NOT {_WRONG} AS ranked
-    FROM latest_result AS latest CROSS JOIN (SELECT 1 = 0 AS is_end UNION ALL SELECT 1 = 1) AS step
-  ) AS ranking
-  WINDOW fastest AS (PARTITION BY {case} ORDER BY {_WRONG}, p50_ms, device_id)
-) AS compared
-WHERE NOT is_end"""  # noqa: S608 - of names of ours
+    SELECT {same}, series_id, device_id, device, p50_ms, p50_ci_low_ms, p50_ci_high_ms, is_end,
+      NOT simulated AND p50_ci_low_ms IS NOT NULL AS ranked
+    FROM latest_result CROSS JOIN (SELECT 1 = 0 AS is_end UNION ALL SELECT 1 = 1) AS step
+    WHERE NOT {_WRONG}
+  ) AS compared
+  WINDOW fastest AS (PARTITION BY {same} ORDER BY p50_ms, device_id)
+) AS ranking ON ranking.series_id = own.series_id AND ranking.model = own.model AND NOT ranking.is_end"""  # noqa: S608
 
 
 DEVICE_VS_DEVICE = View(

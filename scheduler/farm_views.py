@@ -5,6 +5,7 @@ from __future__ import annotations
 from scheduler.view import (
     AVAILABILITY_DAYS,
     CASE,
+    CASE_KEY,
     DEVICE,
     STALE_DAYS,
     View,
@@ -19,14 +20,14 @@ def _coverage(words: Words) -> str:
     device, simulated = device_columns(words), words.attribute_is_true("simulated")
     case = ", ".join(f"cell.{column.name}" for column in CASE)
     return f"""
-SELECT {device}, {case_columns("cell")},
+SELECT {device}, {case_columns("cell")}, cell.case_key,
   CASE WHEN cell.state = 'valid' AND cell.at < {words.days_ago(STALE_DAYS)} THEN 'stale' ELSE cell.state END AS state,
   cell.verdict, cell.why, cell.at, {words.seconds(words.now, "cell.at")} AS age_s, cell.job_id
 FROM cell
 JOIN device ON device.id = cell.device_id
 JOIN host ON host.id = device.host_id
 UNION ALL
-SELECT {device}, {case_columns("wanted")}, 'missing', NULL, NULL, NULL, NULL, NULL
+SELECT {device}, {case_columns("wanted")}, wanted.case_key, 'missing', NULL, NULL, NULL, NULL, NULL
 FROM (
   SELECT DISTINCT device.kind, {simulated} AS simulated, cell.case_key, {case}
   FROM cell JOIN device ON device.id = cell.device_id
@@ -47,6 +48,7 @@ COVERAGE = View(
         *DEVICE,
         *CASE,
         *columns(
+            CASE_KEY,
             (
                 "state",
                 "text",

@@ -301,7 +301,8 @@ class Series(SQLModel, table=True):
     statistic: str = Field(sa_type=String(50))
     unit: str = Field(sa_type=String(20))
     protocol_version: str = Field(sa_type=String(20))
-    #: Of the options, again as columns: `scheduler.cases` says how the texts are made.
+    #: `cases.Case.key`, the same on every device; and of the options, again as columns, with `cases`' texts.
+    case_key: str = Field(sa_type=String(64))
     weights: str = Field(sa_type=Text)
     threads: int
     batch: int

@@ -141,6 +141,11 @@ CASE = columns(
         "Every other option that differs from its default, `rate_hz=10 delegate=gpu`; empty: none does.",
     ),
 )
+CASE_KEY: Told = (
+    "case_key",
+    "text",
+    "Digest of the nine columns of the case, the same on every device: what views are joined by, with the device.",
+)
 STATISTIC = columns(
     ("statistic", "text", "What the latency is a median of: medians and means of invocations are never compared."),
 )

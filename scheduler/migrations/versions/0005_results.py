@@ -53,6 +53,7 @@ _POINT: dict[str, Any] = {
     "flags": sa.Text(),
 }
 _SERIES: dict[str, Any] = {
+    "case_key": sa.String(length=64),
     "weights": sa.Text(),
     "threads": sa.Integer(),
     "batch": sa.Integer(),
@@ -148,6 +149,8 @@ class _Filling:
             self._known[(*identity, row.statistic)] = row.id
             values = {name: options[name] for name in ("threads", "batch", "mode")}
             values |= {"weights": weights, "unconverted": False, **_texts(options)}
+            case = {**row._mapping, **values}
+            values["case_key"] = _digest([case[name] for name in _CASE])
             self._connection.execute(self._series.update().where(self._series.c.id == row.id).values(**values))
 
     def _fill_run(self, run_id: int) -> None:
