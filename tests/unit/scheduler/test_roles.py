@@ -17,6 +17,7 @@ from sqlmodel import SQLModel
 from device_registry.capabilities import DeviceDescription
 from device_registry.database import open_engine, reading, table_of, writing
 from device_registry.registry import list_devices, record_hello
+from exporters.reader import FarmReader
 from scheduler import interventions, runs
 from scheduler.backup import back_up
 from scheduler.cases import case_of_parts
@@ -236,3 +237,10 @@ def test_what_a_migration_makes_is_read_at_once(roles: dict[str, Engine]) -> Non
     finally:
         with writing(roles["farm"]) as connection:
             connection.execute(text("DROP TABLE later CASCADE"))
+
+
+def test_a_reader_exports_metrics(roles: dict[str, Engine], tmp_path: Path) -> None:
+    reader = FarmReader(roles["reader"].url.render_as_string(hide_password=False), tmp_path)
+    shown = {family.name for family in reader.read().families if family.samples}
+    reader.close()
+    assert {"benchfarm_device_up", "benchfarm_database_bytes", "benchfarm_dispatcher_up"} <= shown
