@@ -21,8 +21,8 @@ INSERT INTO requirement (id, digest, place, selector, needs) VALUES (1, 'd', 'de
 INSERT INTO payload (id, digest, document) VALUES (1, 'd', '{}');
 """
 _JOB = """
-INSERT INTO job (id, sweep_run_id, kind, state, requirement_id, owner, priority, rank, position, expected_s, avoid, canary,
-    title, repeat_no, payload_id, attempts, failure_cause, failure_code, created_at, changed_at)
+INSERT INTO job (id, sweep_run_id, kind, state, requirement_id, owner, priority, rank, position, expected_s, avoid,
+    canary, title, repeat_no, payload_id, attempts, failure_cause, failure_code, created_at, changed_at)
   VALUES (:id, 1, 'measure', :state, 1, 'o', 0, 0, 0, 0, '[]', false, 't', 0, 1, 1, :cause, :code,
     '2026-01-01 00:00:00', '2026-01-01 00:00:00')
 """
