@@ -76,12 +76,14 @@ class EventCounts:
             if late:
                 _count(connection, one_of(events.c.id, late), found)
             holes = {known: since for known, since in holes.items() if known not in late}
-        while position < newest and self._monotonic() - began < _MOST_S:
+        while position < newest:
             until = min(newest, position + self._portion)
             which = and_(events.c.id > position, events.c.id <= until)
             _count(connection, which, found)
             holes |= dict.fromkeys(_lacking(connection, which, position, until), began)
             position = until
+            if self._monotonic() - began > _MOST_S:
+                break
         self._position, self._holes, self.behind = position, _kept(holes, began), newest - position
         self._merge(found)
 

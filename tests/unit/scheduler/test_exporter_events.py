@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -77,6 +78,22 @@ def test_attempts_results_waits_and_runs(farm: Farm, portion: int) -> None:
     waited = [(row.at - since[row.entity_id]).total_seconds() for row in began if kinds[row.entity_id] == "measure"]
     assert wait.total == pytest.approx(sum(waited), abs=1e-3)
     assert sum(waited) > 0
+
+
+def test_a_look_ends_in_time_and_says_what_is_left(farm: Farm) -> None:
+    seconds = itertools.count()
+    counts = EventCounts(portion=2, monotonic=lambda: float(next(seconds)))
+    look(farm, counts)
+    farm.run(plan_of(farm.devices(), TORCH))
+    left = len(farm.rows(events, events.c.id > counts.newest))
+    while True:
+        look(farm, counts)
+        assert counts.behind < left
+        left = counts.behind
+        if not left:
+            break
+        assert counted(counts, metrics.ATTEMPTS).get(("measure", "succeeded", "none"), 0) <= 1
+    assert counted(counts, metrics.ATTEMPTS)["measure", "succeeded", "none"] == 1
 
 
 def test_causes_of_what_was_tried_again(farm: Farm) -> None:
