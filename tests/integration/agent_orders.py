@@ -14,6 +14,7 @@ from typing import Any
 from workers.agent import HostAgent
 from workers.codec import from_dict, to_dict
 from workers.contract import ConvertTask, Limits, Order
+from workers.readings import QUALITIES
 from workers.report import Report
 
 HANGS = "signal:pause"
@@ -57,7 +58,26 @@ def event_of(agent: HostAgent, kind: str, attempt_id: int = 1) -> dict[str, Any]
 def report_of(agent: HostAgent, attempt_id: int = 1) -> Report:
     """The report of an attempt that is over."""
     event = event_of(agent, "finished", attempt_id)
-    return from_dict(Report, {**json.loads(event["report"]), "telemetry": json.loads(event["telemetry"] or "[]")})
+    return from_dict(Report, {**json.loads(event["report"]), "telemetry": readings_in(event["telemetry"])})
+
+
+def readings_in(text: str | None) -> list[dict[str, Any]]:
+    """Readings as they were before they became columns."""
+    if text is None:
+        return []
+    told = json.loads(text)
+    names = ("sensor", "domain", "quantity", "unit")
+    channels = [dict(zip(names, meaning, strict=True)) for meaning in told["channels"]]
+    return [
+        {
+            **channels[told["channel"][position]],
+            "value": told["value"][position],
+            "quality": QUALITIES[told["quality"][position]],
+            "at": told["anchor"] + offset_s,
+            "why": told["why"].get(str(position)),
+        }
+        for position, offset_s in enumerate(told["offset_s"])
+    ]
 
 
 def failure_of(agent: HostAgent, attempt_id: int = 1) -> tuple[str, str]:
