@@ -36,3 +36,17 @@ def test_of_lists_of_devices_only_the_newest_is_kept() -> None:
     kinds = [(event["kind"], event.get("devices")) for event in box.events()]
     assert kinds.count(("started", None)) == 5
     assert [devices for kind, devices in kinds if kind == "devices"] == [[4]]
+
+
+def test_of_readings_between_attempts_a_few_are_kept_and_nothing_else_is_dropped() -> None:
+    box = Outbox()
+    box.add("devices", devices=[])
+    for number in range(50):
+        box.add("started", attempt_id=number, token="t")
+        box.add("readings", devices={"d": str(number)})
+    kinds = [event["kind"] for event in box.events()]
+    assert (kinds.count("devices"), kinds.count("started")) == (1, 50)
+    told = [event["devices"]["d"] for event in box.events() if event["kind"] == "readings"]
+    assert told == [str(number) for number in range(45, 50)]
+    numbers = [event["sequence"] for event in box.events()]
+    assert numbers == sorted(numbers)

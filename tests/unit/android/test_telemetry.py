@@ -5,7 +5,7 @@ from __future__ import annotations
 from tests.unit.android.snapshots import process_stat, sample, snapshot
 from tests.unit.builders import make_energy, make_gate, make_measurement
 from workers.android.snapshot import read_snapshot
-from workers.android.telemetry import readings
+from workers.android.telemetry import idle_readings, readings
 from workers.judge import judge
 from workers.report import Reading
 
@@ -111,3 +111,25 @@ def test_sustained_runs_tell_percent_per_hour_or_why_not() -> None:
     off = [snapshot(float(at), battery=dump(at)) for at in range(0, 601, 5)]
     (reading,) = [r for r in readings(off, 0.0, 600.0) if r.quantity == "discharge"]
     assert (reading.value, reading.unit, reading.quality) == (18.0, "%/h", "partial")
+
+
+def test_a_phone_that_runs_nothing_tells_its_newest_values_once() -> None:
+    full = snapshot(8.0, battery=sample("battery_usb"), thermal=sample("thermal_pixel"), zones=sample("zones_mixed"))
+    latest = snapshot(9.0, current=-400_000, rails_uj={"VDD_CPU": 7000})
+    told = idle_readings(full, latest)
+    keys = [(one.sensor, one.domain, one.quantity) for one in told]
+    assert len(keys) == len(set(keys))
+    assert all(one.value is not None for one in told)
+    assert values(told, "level") == [(8.0, 61.0)]
+    assert values(told, "current") == [(9.0, -400.0)]
+    assert values(told, "temperature", "skin") == [(8.0, 35.25), (8.0, 33.1)]
+    # What only a run is asked about is not told.
+    assert not {"energy", "clock", "clock_limit", "throttle_events", "rss"} & {one.quantity for one in told}
+
+
+def test_a_phone_without_a_full_look_tells_what_it_has() -> None:
+    assert {one.quantity for one in idle_readings(None, snapshot(9.0, current=-400_000))} <= {
+        "current",
+        "voltage",
+        "available",
+    }
