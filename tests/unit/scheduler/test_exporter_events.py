@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,6 +21,7 @@ from scheduler.executors.scripted import Succeed
 from scheduler.queue import MOST_ATTEMPTS
 from scheduler.states import events, record
 from tests.unit.scheduler.builders import BROKEN, CRASHED, INT8, ONNX, TORCH, Farm, in_turn, plan_of
+from tests.unit.scheduler.databases import PostgresDatabases
 from workers.contract import Failure
 
 HOT = Failure(cause="device", code="too_hot", message="51 C")
@@ -167,12 +169,11 @@ class Seconds:
 
 
 @pytest.fixture
-def postgres_farm(make_farm: Callable[..., Farm]) -> Farm:
-    """A farm on PostgreSQL."""
-    farm = make_farm()
-    if farm.engine.dialect.name != "postgresql":
-        pytest.skip("SQLite has one writer: ids appear in their order")
-    return farm
+def postgres_farm(tmp_path: Path, postgres_databases: PostgresDatabases) -> Iterator[Farm]:
+    """A farm on PostgreSQL: SQLite has one writer, and ids appear in their order."""
+    farm = Farm(tmp_path / "farm", postgres_databases)
+    yield farm
+    farm.close()
 
 
 def test_a_transaction_that_ends_late_is_counted_once(postgres_farm: Farm) -> None:
