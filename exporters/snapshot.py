@@ -12,7 +12,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import Connection, Row, Text, case, cast, func, select, text
+from sqlalchemy import Connection, Row, Text, case, cast, func, select, text, tuple_
 
 from device_registry.registry import devices, hosts
 from exporters import metrics
@@ -29,6 +29,8 @@ READING_LASTS_S = 600.0
 #: Readings looked at in one go, the newest: a farm at full load writes more than can be read in the meantime.
 _MOST_READINGS = 200_000
 _KEPT_QUALITIES = ("ok", "partial")
+#: Quantities that are shown, each in the unit that the metric is made from.
+_SHOWN = (("temperature", "C"), ("level", "%"), ("free", "bytes"))
 
 _DEVICES: Final = select(
     devices.c.id,
@@ -181,7 +183,7 @@ class Readings:
 
     def _take(self, connection: Connection, newest: int, now: datetime) -> None:
         shown = select(channels.c.id, channels.c.domain, channels.c.quantity).where(
-            channels.c.quantity.in_(("temperature", "level", "free"))
+            tuple_(channels.c.quantity, channels.c.unit).in_(_SHOWN)
         )
         self._meanings = {row.id: (row.domain, row.quantity) for row in connection.execute(shown)}
         fresh = (

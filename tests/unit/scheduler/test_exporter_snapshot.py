@@ -250,9 +250,11 @@ def test_readings_are_the_latest_and_grow_old(farm: Farm, shown: Shown) -> None:
     tell(-20, ("zone", "temperature", "C", 40.0, "ok"), ("battery", "level", "%", 80.0, "ok"))
     tell(-10, ("zone", "temperature", "C", 50.0, "partial"), ("disk", "free", "bytes", 5e9, "ok"))
     tell(-5, ("zone", "temperature", "C", None, "no_permission"), ("skin", "temperature", "C", 33.0, "ok"))
+    tell(-5, ("odd", "temperature", "K", 300.0, "ok"), ("odd", "temperature", "C", 1e9, "implausible"))
     found = shown.look()
     assert value(found, "benchfarm_device_temperature_celsius", **D0, domain="zone") == 50
     assert value(found, "benchfarm_device_temperature_celsius", **D0, domain="skin") == 33
+    assert len(series(found, "benchfarm_device_temperature_celsius")) == 2
     assert value(found, "benchfarm_device_battery_ratio", **D0) == 0.8
     assert value(found, "benchfarm_host_disk_free_bytes", host="here") == 5e9
     tell(0, ("zone", "temperature", "C", 45.0, "ok"))
