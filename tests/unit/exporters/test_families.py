@@ -75,7 +75,7 @@ def test_a_histogram_is_cumulative_and_whole() -> None:
     assert found["benchfarm_run_seconds_bucket", frozenset({*who, ("le", "+Inf")})] == 6
     assert found["benchfarm_run_seconds_count", frozenset(who)] == 6
     assert found["benchfarm_run_seconds_sum", frozenset(who)] == pytest.approx(99_999.1)
-    assert len(found) == len(RUN.buckets) + 3
+    assert len(found) == len(RUN.buckets) + 3  # and no _created
 
 
 def test_a_metric_without_series_is_named_all_the_same() -> None:
