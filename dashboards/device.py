@@ -29,6 +29,10 @@ from dashboards.telemetry import telemetry_panels, untold_panel
 #: In PromQL and in SQL. The label has "NAME@HOST" where two devices share a name.
 _IT = 'device="$device"'
 _ROW = "${device:sqlstring} IN (device, device || '@' || host) AND " + variables.picked("host", "device_kind")
+#: By number, where a view is made of windows over devices: only so it looks at one.
+_BY_ID = f"device_id = (SELECT max(device_id) FROM coverage WHERE {_ROW})"
+#: Of the whole farm: looking for a device's among all jobs takes seconds where there are a million.
+_MOST_JOBS = 20_000
 _NONE = "no such device, or the exporter is not scraped"
 _TO_MODEL = links.cell_link(links.MODEL, "Model", {"model": "model"})
 _TO_HISTORY = links.cell_link(
@@ -153,13 +157,13 @@ def _health() -> Row:
                     f"""
                     SELECT day::timestamp AT TIME ZONE 'UTC' AS time, online_share AS "online"
                     FROM device_availability
-                    WHERE {_ROW} AND day BETWEEN $__timeFrom()::timestamptz::date AND $__timeTo()::timestamptz::date
+                    WHERE {_BY_ID} AND day BETWEEN $__timeFrom()::timestamptz::date AND $__timeTo()::timestamptz::date
                     ORDER BY day
                     """,
                     format_="time_series",
                 ),
-                about="From its changes of presence (view device_availability).",
-                empty="it was not seen on any day of the time range",
+                about="From its changes of presence (view device_availability), at most 92 days.",
+                empty="it was not seen on any day of the time range, or nothing was ever asked of it",
                 unit="percentunit",
                 bars=True,
                 low=0,
@@ -178,24 +182,21 @@ def _results() -> Row:
                 "Latest valid points",
                 Sql(
                     f"""
-                    SELECT latest_result.model, {_of("latest_result", VARIANT_OF)} AS variant, latest_result.runtime,
-                    latest_result.recipe, latest_result.device, latest_result.p50_ms, latest_result.p99_ms,
-                    latest_result.energy_per_inference_mj / 1000 AS energy, latest_result.temperature_c,
-                    baseline.speedup, versus.place, versus.slowdown, versus.fastest_device,
-                    latest_result.sweep_run_id AS run,
-                    (extract(epoch FROM latest_result.at) * 1000 - 21600000)::bigint AS from_ms,
-                    (extract(epoch FROM latest_result.at) * 1000 + 3600000)::bigint AS to_ms,
-                    latest_result.at
-                    FROM latest_result
-                    LEFT JOIN variant_vs_baseline baseline ON {_same("baseline")}
-                    LEFT JOIN device_vs_device versus ON {_same("versus")}
-                    WHERE {_qualified()}
-                    ORDER BY latest_result.model, latest_result.p50_ms LIMIT 1000
+                    WITH own AS MATERIALIZED (SELECT * FROM latest_result WHERE {_BY_ID}),
+                    baseline AS MATERIALIZED (SELECT * FROM variant_vs_baseline WHERE {_BY_ID})
+                    SELECT own.model, {_of("own", VARIANT_OF)} AS variant, own.runtime, own.recipe, own.device,
+                    own.p50_ms, own.p99_ms, own.energy_per_inference_mj / 1000 AS energy, own.temperature_c,
+                    baseline.speedup, own.sweep_run_id AS run,
+                    (extract(epoch FROM own.at) * 1000 - 21600000)::bigint AS from_ms,
+                    (extract(epoch FROM own.at) * 1000 + 3600000)::bigint AS to_ms,
+                    own.at
+                    FROM own
+                    LEFT JOIN baseline ON {_same("baseline")}
+                    ORDER BY own.model, own.p50_ms LIMIT 1000
                     """
                 ),
-                about="The latest valid point of each case, its speed-up against the baseline on this device, and its "
-                "place among devices (views latest_result, variant_vs_baseline, device_vs_device). A place needs "
-                "5 valid processes; simulated devices have none.",
+                about="The latest valid point of each case, and its speed-up against the baseline on this device "
+                "(views latest_result, variant_vs_baseline). Its place among devices: see the model.",
                 empty="it has no valid result yet: see Coverage below for what was tried",
                 columns={
                     "model": Column(width=220, links=(_TO_MODEL,)),
@@ -208,8 +209,6 @@ def _results() -> Row:
                     "energy": Column(unit="joule"),
                     "temperature_c": Column(title="hottest", unit="celsius", decimals=0),
                     "speedup": Column(title="speed-up", unit=TIMES, decimals=2),
-                    "slowdown": Column(title="times as slow", unit=TIMES, decimals=2),
-                    "fastest_device": Column(title="as the fastest", width=180),
                     "run": Column(
                         links=(links.cell_link(links.RUN, "Run", {"run": "run"}, over=("from_ms", "to_ms")),), width=80
                     ),
@@ -245,7 +244,8 @@ def _jobs() -> Row:
                     failure_message, run_s, started_at, finished_at,
                     (extract(epoch FROM started_at) * 1000 - 60000)::bigint AS from_ms,
                     (extract(epoch FROM coalesce(finished_at, now())) * 1000 + 60000)::bigint AS to_ms
-                    FROM job_outcome WHERE {_ROW} AND $__timeFilter(started_at)
+                    FROM (SELECT * FROM job_outcome ORDER BY job_id DESC LIMIT {_MOST_JOBS}) latest
+                    WHERE {_ROW} AND $__timeFilter(started_at)
                     ORDER BY started_at DESC LIMIT 500
                     """
                 ),
@@ -339,7 +339,8 @@ def _during() -> Row:
 def _same(alias: str) -> str:
     """One case on one device, in two views."""
     alike = ("device_id", "model", "weights", "format", "recipe", "runtime", "threads", "batch", "mode", "options_text")
-    return " AND ".join(f"{alias}.{name} = latest_result.{name}" for name in (*alike, "statistic"))
+    # And the point itself: series of two protocols may be alike.
+    return " AND ".join(f"{alias}.{name} = own.{name}" for name in (*alike, "statistic", "at"))
 
 
 def _of(alias: str, text: str) -> str:
@@ -347,9 +348,3 @@ def _of(alias: str, text: str) -> str:
     for name in names:
         text = text.replace(name, f"{alias}.{name}")
     return text
-
-
-def _qualified() -> str:
-    names = variables.picked("host", "device_kind", alias="latest_result")
-    mine = "latest_result.device, latest_result.device || '@' || latest_result.host"
-    return f"${{device:sqlstring}} IN ({mine}) AND {names}"

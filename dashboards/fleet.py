@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dashboards import links, variables
 from dashboards.board import Board, Row
-from dashboards.cases import DEVICE
 from dashboards.charts import bars_panel, series_panel, timeline_panel
 from dashboards.panels import Query, stat_panel, table_panel
 from dashboards.queries import Sql, hourly, once, prom
@@ -33,6 +32,7 @@ _UP = once(f"benchfarm_device_up{{{_PICKED}}}")
 _SIMULATED = once(f'benchfarm_device_up{{{_PICKED}, simulated="true"}}')
 _WAITING = once('benchfarm_jobs{state=~"blocked|queued"}')
 _RUNNING = once('benchfarm_jobs{state="running"}')
+_AVAILABLE = once(f"avg_over_time(benchfarm_device_up{{{_PICKED}}}[$__range])")
 _CELLS = once(f"benchfarm_coverage_cells{{{_KINDS}}}")
 _ADMIN = once(f'benchfarm_device_admin{{admin!="enabled", {_KINDS}}}')
 #: Restricts what has no label `host` to the devices of the hosts that are picked.
@@ -182,23 +182,20 @@ def _devices() -> Row:
                 width=16,
             ),
             bars_panel(
-                "Share of 30 days online",
-                Sql(
-                    f"""
-                    SELECT {DEVICE} AS device, avg(online_share) AS "online"
-                    FROM device_availability
-                    WHERE day >= CURRENT_DATE - 30 AND {variables.picked("host", "device_kind")}
-                    GROUP BY device_id, device, simulated ORDER BY 2, 1 LIMIT 50
-                    """
+                "Share of the time online",
+                prom(
+                    f"bottomk(50, {_AVAILABLE})",
+                    "{{device}} ({{device_kind}})",
+                    instant=True,
                 ),
-                about="Mean of each day's share of time online over 30 days, the worst first (view "
-                "device_availability).",
-                empty="no device was seen in the last 30 days",
+                about="Of the time range, as far as Prometheus knows; the fifty worst devices (benchfarm_device_up). "
+                "The device dashboard has each day of three months.",
+                empty=_NO_DEVICE,
                 unit="percentunit",
                 steps=thresholds((None, RED), (0.9, YELLOW), (0.99, GREEN)),
                 low=0,
                 high=1,
-                every_row=True,
+                links=[_TO_DEVICE],
                 width=8,
             ),
         ],

@@ -28,7 +28,10 @@ def board() -> Board:
         variables=[
             *model_to_recipe(source="latest_result"),
             variables.rows(
-                "device", "Device", f"SELECT DISTINCT device FROM latest_result WHERE {VARIANTS} ORDER BY device"
+                "device",
+                "Devices",
+                f"SELECT DISTINCT device FROM latest_result WHERE {VARIANTS} ORDER BY device",
+                with_all=False,
             ),
             variables.rows(
                 "series",

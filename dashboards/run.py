@@ -46,8 +46,8 @@ def board() -> Board:
                 "Jobs",
                 f"""
                 SELECT job_id AS __value, job_id || ': ' || title AS __text FROM job_outcome
-                WHERE {_RUN} AND kind <> 'convert' ORDER BY job_id LIMIT 200
-                """,
+                WHERE {_RUN} AND kind <> 'convert' ORDER BY job_id + 0 LIMIT 200
+                """,  # + 0: else all jobs of the farm are walked through in order of their numbers
                 sort=VariableSort.DISABLED,
             ),
         ],

@@ -47,7 +47,13 @@ def label_values(name: str, label: str, selector: str, *, of: str | None = None,
 
 
 def rows(
-    name: str, label: str, sql: str, *, multi: bool = True, sort: VariableSort = VariableSort.NATURAL_ASC
+    name: str,
+    label: str,
+    sql: str,
+    *,
+    multi: bool = True,
+    with_all: bool = True,
+    sort: VariableSort = VariableSort.NATURAL_ASC,
 ) -> Variable:
     """Values from SQL.
 
@@ -55,12 +61,13 @@ def rows(
         name: of the variable.
         label: what people read.
         sql: its first column are the values; or `__value` and `__text`.
-        multi: several may be picked, and all are at first.
+        multi: several may be picked.
+        with_all: of several all may be, and are at first; else the first is, for all would be too much to draw.
         sort: order of what is offered; as the query has it where disabled.
     """
     text = checked_sql(sql)
     made = QueryVariable(name).label(label).datasource(POSTGRESQL).query(text)
-    return _choices(made, multi, sort)
+    return _choices(made, multi, sort, with_all=with_all)
 
 
 def simulated() -> Variable:
@@ -98,7 +105,8 @@ def real_ones(alias: str = "") -> str:
     return f"{prefix}simulated::text = ANY (string_to_array(${{simulated:sqlstring}}, '|'))"
 
 
-def _choices(made: QueryVariable, multi: bool, sort: VariableSort) -> Variable:
+def _choices(made: QueryVariable, multi: bool, sort: VariableSort, *, with_all: bool = True) -> Variable:
     made = made.refresh(VariableRefresh.ON_DASHBOARD_LOAD)
-    made = made.sort(sort).multi(multi).include_all(multi)
-    return made.current(ALL) if multi else made
+    every = multi and with_all
+    made = made.sort(sort).multi(multi).include_all(every)
+    return made.current(ALL) if every else made
