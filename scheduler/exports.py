@@ -35,9 +35,10 @@ def stream_rows(
         device_ids: only of these devices; None: of all.
         since: only of runs that were submitted since then; None: of all.
     """
+    device_ids = None if device_ids is None else set(device_ids)
     for number in _runs(connection, run_id, since):
         for portion in _portions(connection, number, device_ids):
-            for row in run_cases(connection, number, one_of(results.c.device_id, portion)):
+            for row in run_cases(connection, number, one_of(results.c.id, portion)):
                 if not models or row["model"] in models:
                     yield {"run": number, **row}
 
@@ -62,22 +63,17 @@ def _runs(connection: Connection, run_id: int | None, since: datetime | None) ->
 
 
 def _portions(connection: Connection, run_id: int, device_ids: Collection[int] | None) -> Iterator[list[int]]:
-    """The devices of a run, so many at once that about that many results are read."""
-    query = (
-        select(results.c.device_id, func.count().label("of_it"))
-        .where(results.c.sweep_run_id == run_id)
-        .group_by(results.c.device_id)
-        .order_by(results.c.device_id)
-    )
+    """The results of a run by device, about so many at once: by their ids, for only runs have an index of results."""
+    of_device: dict[int, list[int]] = {}
+    query = select(results.c.id, results.c.device_id).where(results.c.sweep_run_id == run_id)
+    for row in connection.execute(query):
+        if device_ids is None or row.device_id in device_ids:
+            of_device.setdefault(row.device_id, []).append(row.id)
     portion: list[int] = []
-    held = 0
-    for row in connection.execute(query).all():
-        if device_ids is not None and row.device_id not in device_ids:
-            continue
-        portion.append(row.device_id)
-        held += row.of_it
-        if held >= _RESULTS_AT_ONCE:
+    for _, ids in sorted(of_device.items()):
+        portion += ids
+        if len(portion) >= _RESULTS_AT_ONCE:
             yield portion
-            portion, held = [], 0
+            portion = []
     if portion:
         yield portion
