@@ -254,7 +254,7 @@ def _fidelity() -> Row:
                     "p50_ci_low_ms": Column(title="from", unit="ms"),
                     "p50_ci_high_ms": Column(title="to", unit="ms"),
                     "p99_ms": Column(title="p99", unit="ms"),
-                    "throughput_per_s": Column(title="throughput", unit="suffix: /s", decimals=1),
+                    "throughput_per_s": Column(title="throughput", unit="suffix:/s", decimals=1),
                     "load_ms": Column(title="cold load", unit="ms"),
                     "first_inference_ms": Column(title="first inference", unit="ms"),
                     "peak_rss_bytes": Column(title="peak memory", unit="decbytes"),

@@ -43,7 +43,7 @@ COLOURS: Mapping[str, str] = {
 #: States of a cell of the matrix.
 CELLS: Final = {state: COLOURS[state] for state in ("valid", "stale", "invalid", "failed", "unsupported", "missing")}
 #: Unit of ratios of two times.
-TIMES: Final = "suffix: ×"  # noqa: RUF001  # it is one
+TIMES: Final = "suffix:×"  # noqa: RUF001  # it is one
 #: Shown where a cell has no value: absent is not 0.
 ABSENT = "—"
 

@@ -67,7 +67,7 @@ def telemetry_panels(where: str, name: str, *, without: str, when: str = "") -> 
             "Load of the CPU",
             "'busy', 'steal'",
             "value",
-            "suffix: cores",
+            "suffix:cores",
             "Cores that worked; steal: that another virtual machine took.",
             low=0,
         ),
