@@ -13,7 +13,7 @@ from scheduler.verdicts import LEAST_PROCESSES, Verdict, compare
 from scheduler.view import STALE_DAYS
 from workers.contract import Options
 from workers.judge import OUTPUTS_WRONG
-from workers.statistics import bootstrap_median_interval
+from workers.statistics import process_median_interval
 
 Metric = Literal["latency", "p99", "energy", "memory", "size"]
 Row = dict[str, Any]
@@ -263,7 +263,7 @@ def _interval(
         return None if None in kept else list(kept)
     values = _values(processes.get(row["point_id"], ()), measure.position)
     known = [value for value in values if value is not None]
-    return list(bootstrap_median_interval(known)) if len(known) >= LEAST_PROCESSES else None
+    return list(process_median_interval(known)) if len(known) >= LEAST_PROCESSES else None
 
 
 def _bare_row(row: Mapping[str, Any], metric: str, doubtful: Mapping[str, Any] | None) -> Row:

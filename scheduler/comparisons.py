@@ -19,7 +19,7 @@ from scheduler.states import jobs, portions
 from scheduler.tables import CANARY
 from workers.errors import UNSUPPORTED
 from workers.judge import OUTPUTS_WRONG
-from workers.statistics import bootstrap_ratio_interval, process_median_interval
+from workers.statistics import process_median_interval, process_ratio_interval
 
 
 @dataclass(frozen=True)
@@ -247,7 +247,7 @@ def _add_speedups(rows: list[dict[str, Any]]) -> None:
             continue
         row["speedup"] = baseline["p50_ms"] / row["p50_ms"]
         if baseline is not row and min(len(baseline["_valid"]), len(row["_valid"])) >= LEAST_REPEATS:
-            row["speedup_ci"] = list(bootstrap_ratio_interval(baseline["_valid"], row["_valid"]))
+            row["speedup_ci"] = list(process_ratio_interval(baseline["_valid"], row["_valid"]))
 
 
 def _failed_entry(row: Any, device: str) -> dict[str, Any]:

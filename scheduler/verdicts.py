@@ -11,9 +11,8 @@ from itertools import accumulate
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
-from workers.statistics import Samples, bootstrap_ratio_interval, mann_whitney_p
+from workers.statistics import mann_whitney_p, process_ratio_interval
 
 Answer = Literal["faster", "slower", "same", "inconclusive"]
 Better = Literal["lower", "higher"]
@@ -34,8 +33,6 @@ _MOST_NEEDED = 100
 _MOST_EFFECT = 10.0
 #: Up to so many pairs the exact distribution is used where no value occurs twice.
 _MOST_EXACT = 2500
-#: Resamples of larger sets are drawn: all of 60 values have 1,830 medians.
-_MOST_RESAMPLED = 60
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,7 +99,7 @@ def compare(
             why=f"{_plus(counts)} processes show nothing at p < {P_LIMIT:g}: {LEAST_PROCESSES} + "
             f"{LEAST_PROCESSES} are the fewest, {ROUNDS[0]} + {ROUNDS[0]} the rule",
         )
-    interval = median_ratio_interval(slow, fast)
+    interval = process_ratio_interval(slow, fast, CONFIDENCE)
     p, favours_candidate = _mann_whitney(slow, fast)
     noise = max(noise_floor or 0.0, math.hypot(relative_noise(before), relative_noise(after)) / math.sqrt(2))
     least_effect = max(LEAST_EFFECT, noise)
@@ -177,63 +174,6 @@ def _orders(n: int, m: int) -> tuple[int, ...]:
         for u in range(i, size):
             counts[u] += counts[u - i]
     return tuple(accumulate(counts))
-
-
-def median_ratio_interval(
-    numerator: Sequence[float], denominator: Sequence[float], confidence: float = CONFIDENCE
-) -> tuple[float, float]:
-    """Bootstrap interval of the ratio of two medians: of all resamples, not of some thousand that were drawn.
-
-    Medians of resamples take few values, whose probabilities are known (Efron, The Jackknife, the Bootstrap and Other
-    Resampling Plans, 10.3): no seed, and upside down for swapped sides.
-    """
-    if max(len(numerator), len(denominator)) > _MOST_RESAMPLED:
-        if (len(numerator), list(numerator)) <= (len(denominator), list(denominator)):
-            return bootstrap_ratio_interval(numerator, denominator, confidence)
-        low, high = bootstrap_ratio_interval(denominator, numerator, confidence)
-        return 1 / high, 1 / low
-    above, above_share = _resampled_medians(numerator)
-    below, below_share = _resampled_medians(denominator)
-    ratios = np.divide.outer(above, below).ravel()
-    shares = np.multiply.outer(above_share, below_share).ravel()
-    order = np.argsort(ratios, kind="stable")
-    ratios, shares = ratios[order], shares[order]
-    tail = (1 - confidence) / 2
-    lowest = int(np.searchsorted(np.cumsum(shares), tail))
-    highest = len(ratios) - 1 - int(np.searchsorted(np.cumsum(shares[::-1]), tail))
-    return float(ratios[lowest]), float(ratios[highest])
-
-
-def _resampled_medians(values: Sequence[float]) -> tuple[Samples, Samples]:
-    """Medians that resamples of these values can have, and how often."""
-    ordered = np.sort(np.asarray(values, dtype=np.float64))
-    first, second, shares = _middles(len(ordered))
-    return (ordered[first] + ordered[second]) / 2, shares
-
-
-@lru_cache(maxsize=64)
-def _middles(n: int) -> tuple[NDArray[np.intp], NDArray[np.intp], Samples]:
-    """Which order statistics are the two middle ones of a resample of n (one of them twice where n is odd), how often.
-
-    Of an even n the lower half is h draws whose largest is i, the upper half h draws whose smallest is j.
-    """
-    half, below = n // 2, np.arange(n + 1) / n
-    if n % 2:
-        at_most = np.array([_at_least(half + 1, n, float(share)) for share in below])
-        ranks = np.arange(n)
-        return ranks, ranks, np.diff(at_most)
-    largest = np.diff(below**half)
-    smallest = largest[::-1]
-    apart = math.comb(n, half) * np.triu(np.outer(largest, smallest), 1)
-    lower = np.diff([_at_least(half, n, float(share)) for share in below])
-    joint = apart + np.diag(np.maximum(lower - apart.sum(axis=1), 0.0))
-    first, second = np.nonzero(joint > 1e-12)
-    return first, second, joint[first, second]
-
-
-def _at_least(k: int, n: int, share: float) -> float:
-    """Probability of at least k of n."""
-    return math.fsum(math.comb(n, i) * share**i * (1 - share) ** (n - i) for i in range(k, n + 1))
 
 
 def _detectable(

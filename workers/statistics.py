@@ -117,6 +117,44 @@ def process_median_interval(values: Sequence[float], confidence: float = 0.95) -
     return _reached(medians, tail), _reached(medians[::-1], tail)
 
 
+def process_ratio_interval(
+    numerator: Sequence[float], denominator: Sequence[float], confidence: float = 0.95
+) -> tuple[float, float]:
+    """Bootstrap interval of the ratio of two medians over all resamples of both: upside down for swapped sides."""
+    if max(len(numerator), len(denominator)) > _MOST_RESAMPLED:
+        above, below = sorted(numerator), sorted(denominator)
+        if (len(above), above) <= (len(below), below):
+            return bootstrap_ratio_interval(above, below, confidence)
+        low, high = bootstrap_ratio_interval(below, above, confidence)
+        return 1 / high, 1 / low
+    above_values, above_shares = _resampled(numerator)
+    below_values, below_shares = _resampled(denominator)
+    ratios = np.divide.outer(above_values, below_values).ravel()
+    shares = np.multiply.outer(above_shares, below_shares).ravel()
+    order = np.argsort(ratios, kind="stable")
+    ratios, shares = ratios[order], shares[order]
+    tail = (1 - confidence) / 2
+    last = len(ratios) - 1
+    lowest = min(int(np.searchsorted(np.cumsum(shares), tail)), last)
+    highest = last - min(int(np.searchsorted(np.cumsum(shares[::-1]), tail)), last)
+    return float(ratios[lowest]), float(ratios[highest])
+
+
+def _resampled(values: Sequence[float]) -> tuple[Samples, Samples]:
+    """Medians that resamples of these values can have, and how often."""
+    ordered = np.sort(np.asarray(values, dtype=np.float64))
+    first, second, shares = _middle_arrays(len(ordered))
+    return (ordered[first] + ordered[second]) / 2, shares
+
+
+@lru_cache(maxsize=_MOST_RESAMPLED)
+def _middle_arrays(n: int) -> tuple[NDArray[np.intp], NDArray[np.intp], Samples]:
+    """`_middles` as arrays, without what never happens."""
+    likely = [middle for middle in _middles(n) if middle[2] > 1e-12]
+    first, second, shares = zip(*likely, strict=True)
+    return np.array(first, dtype=np.intp), np.array(second, dtype=np.intp), np.array(shares, dtype=np.float64)
+
+
 def _reached(medians: Sequence[tuple[float, float]], tail: float) -> float:
     """The first at which so much of the probability has come together."""
     seen = 0.0
