@@ -152,10 +152,10 @@ def fill(connection: Connection, size: Size) -> None:
     )
     told(
         "INSERT INTO series (id, key, device_id, options, metric, statistic, unit, protocol_version, model, weights, "
-        "format, recipe, runtime, threads, batch, mode, options_text, case_key, shared_options_text, unconverted, "
-        f"latest_valid_point_id) SELECT n, 's' || n, n % {size.devices}, '{{}}', 'latency', "
-        f"'median of process medians', 'ms', '1', {case}, 'case-' || (n / {size.devices}), '', {variant} = 0, {(size.points - 1) * size.series} + n "
-        f"FROM number WHERE n < {size.series}"
+        "format, recipe, runtime, threads, batch, mode, options_text, case_key, shared_options_text, plain, "
+        f"unconverted, latest_valid_point_id) SELECT n, 's' || n, n % {size.devices}, '{{}}', 'latency', "
+        f"'median of process medians', 'ms', '1', {case}, 'case-' || (n / {size.devices}), '', true, {variant} = 0, "
+        f"{(size.points - 1) * size.series} + n FROM number WHERE n < {size.series}"
     )
     kept = "[" + ",".join(['[1.25,"valid",1.5,null,null,800.0,12.5,null,3.5,123456789,4.5]'] * 5) + "]"
     told(
@@ -339,7 +339,12 @@ def main() -> int:
             engine = make(f"sqlite:///{folder}/queries.db", size)
             figures += ask(engine, size)
             engine.dispose()
-    context = {"devices": size.devices, "series": size.series, "results": size.results, "readings": size.readings}
+    context: dict[str, Any] = {
+        "devices": size.devices,
+        "series": size.series,
+        "results": size.results,
+        "readings": size.readings,
+    }
     context |= {"postgresql": list(_POSTGRES), "database_bytes": database_bytes, "cpus": os.cpu_count()}
     return finish("queries", given.quick, figures, **context)
 

@@ -50,8 +50,9 @@ _POSTGRES: dict[str, Any] = {
     "keepalives_count": 2,
     "tcp_user_timeout": 15_000,
     # As long as SQLite waits for its one writer. A statement has no business to take minutes, nor may a client that
-    # was stopped in the middle of a transaction keep others from the rows that it locked.
-    "options": "-c lock_timeout=30s -c statement_timeout=120s -c idle_in_transaction_session_timeout=60s",
+    # was stopped in the middle of a transaction keep others from the rows that it locked. Nor does any take so long
+    # that it pays to compile it: of a view over a large farm that took longer than the view (m).
+    "options": "-c lock_timeout=30s -c statement_timeout=120s -c idle_in_transaction_session_timeout=60s -c jit=off",
 }
 #: Beginnings of SQLSTATEs of what passes by itself: the connection broke, a deadlock, a lock timeout, no room on the
 #: disk or for another connection, the server is shut down, starts or recovers, a timeout of ours, its disk fails.

@@ -32,7 +32,7 @@ SELECT {device_columns(words)},
   series.case_key, series.id AS series_id, point.id AS point_id, point.sweep_run_id, point.at,
   point.value AS p50_ms, point.value_ci_low AS p50_ci_low_ms, point.value_ci_high AS p50_ci_high_ms,
   point.repeats AS processes, {measured},
-  series.unconverted, series.shared_options_text, series.protocol_version
+  series.unconverted, series.plain, series.shared_options_text, series.protocol_version
 FROM series
 JOIN point ON point.id = series.latest_valid_point_id
 JOIN device ON device.id = series.device_id
@@ -93,6 +93,7 @@ LATEST_RESULT = View(
         *_MEASURED,
         *columns(
             ("unconverted", "yes or no", "The model's canonical program or the user's own file: what baselines are."),
+            ("plain", "yes or no", "No option of its runtime's own differs from its default."),
             ("shared_options_text", "text", "The part of options_text that every runtime understands."),
             ("protocol_version", "text", "Results of different protocols are never compared."),
         ),
@@ -132,7 +133,7 @@ LEFT JOIN (
         PARTITION BY {group} ORDER BY unconverted DESC, compile_ms IS NOT NULL, runtime, series_id
       ) AS place
     FROM latest_result
-    WHERE options_text = shared_options_text AND NOT {_WRONG}
+    WHERE plain AND NOT {_WRONG}
       AND (unconverted OR (recipe = 'fp32' AND statistic LIKE '% of invocation %'))
   ) AS candidate WHERE place = 1
 ) AS baseline ON {same} AND NOT own.{_WRONG}"""  # noqa: S608 - of names of ours

@@ -70,12 +70,23 @@ COVERAGE = View(
 
 
 def _device_availability(words: Words) -> str:
-    # What stood when the oldest day began is told by the last change before it, however long ago that was.
+    since = words.midnight(AVAILABILITY_DAYS - 1)
+    changes = f"entity = 'device' AND after <> 'tagged' AND at >= {since}"
+    # A change tells what was before it, so none that is older is read: not of a device that changed, nor of one that
+    # did not, which was all the time what it is now.
     spells = f"""
       SELECT entity_id AS device_id, after AS presence, at AS begins,
         {words.later}(at, coalesce(lead(at) OVER (PARTITION BY entity_id ORDER BY id), {words.now})) AS ends,
         before IS NOT NULL AS is_change
-      FROM event WHERE entity = 'device' AND after <> 'tagged'"""  # noqa: S608 - of names of ours
+      FROM event WHERE {changes}
+      UNION ALL
+      SELECT device.id, coalesce(first.before, device.presence), {since}, coalesce(first.at, {words.now}), 1 = 0
+      FROM device
+      LEFT JOIN (
+        SELECT entity_id, at, before, row_number() OVER (PARTITION BY entity_id ORDER BY id) AS place
+        FROM event WHERE {changes}
+      ) AS first ON first.entity_id = device.id AND first.place = 1
+      WHERE first.place IS NULL OR first.before IS NOT NULL"""  # noqa: S608 - of names of ours
     spent = words.seconds(f"{words.earlier}(ends, day_ends)", f"{words.later}(begins, day_begins)")
     return f"""
 SELECT {device_columns(words)},
@@ -152,19 +163,22 @@ TELEMETRY_READING = View(
 
 
 def _job_outcome(words: Words) -> str:
+    # Of attempts only what is asked for is looked up, job by job: whoever counts a day's jobs reads no attempts at all.
+    def last(told: str) -> str:
+        return f"(SELECT {told} FROM attempt WHERE attempt.job_id = job.id ORDER BY attempt.id DESC LIMIT 1)"  # noqa: S608
+
+    first = "(SELECT min(started_at) FROM attempt WHERE attempt.job_id = job.id)"
     return f"""
 SELECT job.id AS job_id, job.sweep_run_id, job.kind, job.state, job.title, job.owner,
   device.name AS device, device.kind AS device_kind, host.name AS host,
   job.attempts, job.failure_cause, job.failure_code, job.failure_message,
-  job.created_at, last.started_at,
+  job.created_at, {last("attempt.started_at")} AS started_at,
   CASE WHEN job.state IN ('succeeded', 'failed', 'cancelled') THEN job.changed_at END AS finished_at,
-  {words.seconds("first.started_at", "job.created_at")} AS queue_wait_s,
-  {words.seconds("last.finished_at", "last.started_at")} AS run_s
+  {words.seconds(first, "job.created_at")} AS queue_wait_s,
+  {last(words.seconds("attempt.finished_at", "attempt.started_at"))} AS run_s
 FROM job
-LEFT JOIN attempt AS first ON first.id = (SELECT min(id) FROM attempt WHERE attempt.job_id = job.id)
-LEFT JOIN attempt AS last ON last.id = (SELECT max(id) FROM attempt WHERE attempt.job_id = job.id)
-LEFT JOIN device ON device.id = coalesce(last.device_id, job.device_id)
-LEFT JOIN host ON host.id = coalesce(last.host_id, device.host_id)"""  # noqa: S608 - of names of ours
+LEFT JOIN device ON device.id = coalesce(job.device_id, {last("attempt.device_id")})
+LEFT JOIN host ON host.id = coalesce({last("attempt.host_id")}, device.host_id)"""  # noqa: S608 - of names of ours
 
 
 JOB_OUTCOME = View(

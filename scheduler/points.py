@@ -185,7 +185,13 @@ def _columns(row: Any, unconverted: bool) -> dict[str, Any]:
     case = case_of(task)
     named = {name: getattr(case, name) for name in ("weights", "threads", "batch", "mode", "options_text")}
     shared = shared_options_text(task.options)
-    return {**named, "case_key": case.key, "shared_options_text": shared, "unconverted": unconverted}
+    return {
+        **named,
+        "case_key": case.key,
+        "shared_options_text": shared,
+        "plain": not task.options.runtime_options,
+        "unconverted": unconverted,
+    }
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ _WAITS_UNTIL = text("queue_until IS NOT NULL AND state IN ('blocked', 'queued')"
 _AWAKE = text("followed_until IS NOT NULL AND NOT resting")
 _MAKES = text("makes_key IS NOT NULL")
 _LIVE_CONVERT = text("kind = 'convert' AND state IN ('blocked', 'queued', 'running')")
+_OF_DEVICE = text("entity = 'device'")
 _OF_ATTEMPT = text("attempt_id IS NOT NULL")
 #: Of SQLite only an INTEGER key is the row's own number; it has 64 bits there anyway.
 _LARGE: Any = BigInteger().with_variant(Integer(), "sqlite")
@@ -220,7 +221,11 @@ class Attempt(SQLModel, table=True):
 class Event(SQLModel, table=True):
     """A change of state: what, who, when, why."""
 
-    __table_args__ = (Index("event_by_entity", "entity", "entity_id"),)
+    __table_args__ = (
+        Index("event_by_entity", "entity", "entity_id"),
+        # A few of very many: what availability is made of.
+        Index("event_of_device_by_time", "at", sqlite_where=_OF_DEVICE, postgresql_where=_OF_DEVICE),
+    )
 
     id: int | None = Field(default=None, primary_key=True)
     at: datetime = Field(sa_type=UtcDateTime)
@@ -309,6 +314,8 @@ class Series(SQLModel, table=True):
     mode: str = Field(sa_type=String(20))
     options_text: str = Field(sa_type=Text)
     shared_options_text: str = Field(sa_type=Text)
+    #: None of them is its runtime's own.
+    plain: bool
     #: What is measured is a model's canonical program, or the user's own file: what others are compared with.
     unconverted: bool
     #: Kept at ingest: looking for it later costs seconds over a million points.

@@ -15,7 +15,7 @@ Told = tuple[str, Kind, str]
 #: A cell that is valid and older than so many days is stale.
 STALE_DAYS = 7
 #: `device_availability` looks back so many days, today included.
-AVAILABILITY_DAYS = 92
+AVAILABILITY_DAYS = 35
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +25,8 @@ class Words:
     #: The moment of the query, and this many days before it.
     now: str
     days_ago: Callable[[int], str]
+    #: When the day began that was so many days ago.
+    midnight: Callable[[int], str]
     #: Seconds from the second time to the first.
     seconds: Callable[[str, str], str]
     #: An attribute of `device` as text, "" where it has none; whether one is true.
@@ -39,10 +41,9 @@ class Words:
 
 
 def _by_day_on_sqlite(spells: str) -> str:
-    first = f"date('now', '-{AVAILABILITY_DAYS - 1} days')"
     return f"""(
     WITH RECURSIVE listed AS (
-      SELECT spell.*, max(date(begins), {first}) AS day FROM ({spells}) AS spell WHERE ends >= {first}
+      SELECT spell.*, date(begins) AS day FROM ({spells}) AS spell
       UNION ALL
       SELECT device_id, presence, begins, ends, is_change, date(day, '+1 day') FROM listed WHERE day < date(ends)
     )
@@ -52,15 +53,12 @@ def _by_day_on_sqlite(spells: str) -> str:
 
 def _by_day_on_postgresql(spells: str) -> str:
     # Timestamps without a zone, throughout: the session's own zone must not move a day.
-    today = "date_trunc('day', now() AT TIME ZONE 'UTC')"
     return f"""(
     SELECT spell.*, CAST(day AS date) AS day, day AT TIME ZONE 'UTC' AS day_begins,
       (day + interval '1 day') AT TIME ZONE 'UTC' AS day_ends
     FROM ({spells}) AS spell
     CROSS JOIN LATERAL generate_series(
-      greatest(date_trunc('day', begins AT TIME ZONE 'UTC'), {today} - interval '{AVAILABILITY_DAYS - 1} days'),
-      ends AT TIME ZONE 'UTC',
-      interval '1 day'
+      date_trunc('day', begins AT TIME ZONE 'UTC'), ends AT TIME ZONE 'UTC', interval '1 day'
     ) AS day
   )"""  # noqa: S608 - of texts of ours
 
@@ -69,6 +67,7 @@ WORDS: dict[str, Words] = {
     "sqlite": Words(
         now="strftime('%Y-%m-%d %H:%M:%f', 'now')",
         days_ago=lambda days: f"strftime('%Y-%m-%d %H:%M:%f', 'now', '-{days} days')",
+        midnight=lambda days: f"date('now', '-{days} days') || ' 00:00:00'",
         seconds=lambda to, since: f"(julianday({to}) - julianday({since})) * 86400.0",
         attribute=lambda name: f"coalesce(CAST(json_extract(device.attributes, '$.{name}') AS text), '')",
         attribute_is_true=lambda name: f"coalesce(json_type(device.attributes, '$.{name}') = 'true', 0)",
@@ -79,6 +78,9 @@ WORDS: dict[str, Words] = {
     "postgresql": Words(
         now="now()",
         days_ago=lambda days: f"now() - interval '{days} days'",
+        midnight=lambda days: (
+            f"(date_trunc('day', now() AT TIME ZONE 'UTC') - interval '{days} days') AT TIME ZONE 'UTC'"
+        ),
         seconds=lambda to, since: f"CAST(extract(epoch FROM {to} - {since}) AS double precision)",
         attribute=lambda name: f"coalesce(device.attributes ->> '{name}', '')",
         attribute_is_true=lambda name: f"coalesce(CAST(device.attributes -> '{name}' AS text) = 'true', false)",

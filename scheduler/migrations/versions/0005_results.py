@@ -60,6 +60,7 @@ _SERIES: dict[str, Any] = {
     "mode": sa.String(length=20),
     "options_text": sa.Text(),
     "shared_options_text": sa.Text(),
+    "plain": sa.Boolean(),
     "unconverted": sa.Boolean(),
 }
 _CASE = ("model", "weights", "format", "recipe", "runtime", "threads", "batch", "mode", "options_text")
@@ -96,6 +97,8 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id"),
         sa.UniqueConstraint("device_id", "case_key", name="one_cell_per_case"),
     )
+    of_device = sa.text("entity = 'device'")
+    op.create_index("event_of_device_by_time", "event", ["at"], sqlite_where=of_device, postgresql_where=of_device)
     connection = op.get_bind()
     metadata = sa.MetaData()
     metadata.reflect(connection, views=False)
@@ -149,6 +152,7 @@ class _Filling:
             self._known[(*identity, row.statistic)] = row.id
             values = {name: options[name] for name in ("threads", "batch", "mode")}
             values |= {"weights": weights, "unconverted": False, **_texts(options)}
+            values["plain"] = not options.get("runtime_options")
             case = {**row._mapping, **values}
             values["case_key"] = _digest([case[name] for name in _CASE])
             self._connection.execute(self._series.update().where(self._series.c.id == row.id).values(**values))
