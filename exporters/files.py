@@ -21,7 +21,7 @@ Rows = Iterable[Mapping[str, Any]]
 #: A spreadsheet takes text that begins so for a formula, and runs it.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 #: Rows of one row group of a parquet file.
-_ROW_GROUP = 10_000
+_ROW_GROUP = 2_000
 #: Columns whose first rows may all be empty are typed by their names.
 _INTEGERS = ("run", "threads", "batch", "artifact_bytes", "peak_rss_bytes", "rss_after_imports_bytes")
 _FLOATS = (

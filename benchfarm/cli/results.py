@@ -14,8 +14,9 @@ import typer
 from benchfarm.cli.output import MOST, Json, print_json
 from device_registry.errors import UsageError
 
-#: Between two lines of progress.
+#: Between two lines of progress, the first included; in a log they would only pile up.
 _TELL_EVERY_S = 2.0
+_LOG_EVERY_S = 15.0
 
 app = typer.Typer(help="Results of runs.", no_args_is_help=True)
 
@@ -133,12 +134,13 @@ def _since(text: str, now: datetime) -> datetime:
 def _with_progress(rows: Iterable[dict[str, Any]], results: int) -> Iterator[dict[str, Any]]:
     """The rows as they are; what takes over two seconds is told on standard error."""
     told_at, done, seen, told = time.monotonic(), 0, 0, False
-    line_end = "\r" if sys.stderr.isatty() else "\n"
+    live = sys.stderr.isatty()
+    line_end = "\r" if live else "\n"
     for row in rows:
         yield row
         done += 1
         seen += len(row["processes"])
-        if time.monotonic() - told_at > _TELL_EVERY_S:
+        if time.monotonic() - told_at > (_TELL_EVERY_S if live or not told else _LOG_EVERY_S):
             told_at, told = time.monotonic(), True
             print(f"{done:,} rows, {seen:,} of at most {results:,} results", end=line_end, file=sys.stderr, flush=True)
     if told:
