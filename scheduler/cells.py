@@ -260,7 +260,8 @@ def _interval(
         return None
     if measure.position == 0:
         kept = (row["p50_ci_low_ms"], row["p50_ci_high_ms"])
-        return None if None in kept else list(kept)
+        if None not in kept:
+            return list(kept)
     values = _values(processes.get(row["point_id"], ()), measure.position)
     known = [value for value in values if value is not None]
     return list(process_median_interval(known)) if len(known) >= LEAST_PROCESSES else None

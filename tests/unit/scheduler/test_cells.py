@@ -161,6 +161,14 @@ def test_what_was_judged_invalid_is_shown_and_compared_only_when_asked_for() -> 
     assert (row["value"], row["state"], row["speedup"]) == (5.0, "invalid", 2.0)
 
 
+def test_invalid_processes_have_an_interval_when_they_are_asked_for() -> None:
+    cell = make_coverage(runtime="litert", format="tflite", state="invalid", verdict="contaminated")
+    processes = {1: kept(*TEN), 2: kept(*HALF, verdict="contaminated")}
+    row = of(made([make_latest()], [cell], processes, [litert()], baseline=None, invalid=True))
+    assert row["value_ci"] is not None
+    assert (row["answer"], row["state"]) == ("faster", "invalid")
+
+
 def test_a_valid_value_is_preferred_to_an_invalid_one_that_came_later() -> None:
     cell = make_coverage(runtime="litert", format="tflite", state="invalid", verdict="throttled")
     row = of(made([litert()], [cell], spoilt=[litert(p50_ms=99.0)], invalid=True))
