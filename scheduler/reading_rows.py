@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
-from itertools import islice
+from itertools import islice, repeat
 from typing import Any, Final
 
 from sqlalchemy import Connection
@@ -135,16 +135,26 @@ def _layout(has_device: bool, has_attempt: bool) -> tuple[Any, Any]:
 
 
 def _values(batch: Batch) -> Iterator[tuple[Any, ...]]:
-    """Rows as SQLite's driver takes them; times as SQLAlchemy writes them."""
-    columns, ids = batch.columns, batch.channel_ids
-    device_id, attempt_id, why = batch.device_id, batch.attempt_id, columns.why
-    start_us = round((columns.anchor - batch.ahead_s) * _MICRO)
-    second, text = -1, ""
-    for position, (offset_s, channel, value, quality) in enumerate(
-        zip(columns.offset_s, columns.channel, columns.value, columns.quality, strict=True)
-    ):
+    """Rows as SQLite's driver takes them; nothing but their times is made here row by row."""
+    columns, why = batch.columns, batch.columns.why
+    return zip(
+        _texts(batch),
+        repeat(batch.device_id),
+        repeat(batch.attempt_id),
+        map(batch.channel_ids.__getitem__, columns.channel),
+        columns.value,
+        map(QUALITIES.__getitem__, columns.quality),
+        map(why.get, range(len(columns))) if why else repeat(None),
+        strict=False,
+    )
+
+
+def _texts(batch: Batch) -> Iterator[str]:
+    """Times as SQLAlchemy writes them; readings of one second share the most of it."""
+    start_us = round((batch.columns.anchor - batch.ahead_s) * _MICRO)
+    second, text = None, ""
+    for offset_s in batch.columns.offset_s:
         seconds, micros = divmod(start_us + round(offset_s * _MICRO), _MICRO)
         if seconds != second:
             second, text = seconds, datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S")
-        reason = why.get(position) if why else None
-        yield f"{text}.{micros:06d}", device_id, attempt_id, ids[channel], value, QUALITIES[quality], reason
+        yield f"{text}.{micros:06d}"
