@@ -45,7 +45,7 @@ from scheduler.telemetry import channels, telemetry
 from workers.host import describe_host
 
 DEVICES, SERIES_EACH = 2_000, 20
-CPU_BAR_S, MEMORY_BAR, IDLE_BAR_PERCENT = 1.0, 200 * 2**20, 1.0
+CPU_BAR_S, MEMORY_BAR, IDLE_BAR_PERCENT = 1.0, 200e6, 1.0
 #: Prometheus's own interval.
 _SCRAPE_S = 15.0
 _DOMAINS = ("cpu", "skin", "usb")
