@@ -16,7 +16,7 @@ from device_registry.database import one_of, table_of
 from scheduler import coverage
 from scheduler.cases import case_of, shared_options_text, task_of
 from scheduler.conversions import digest
-from scheduler.repeats import columns_of, repeat_of
+from scheduler.repeats import columns_of, read_repeats, repeat_of
 from scheduler.reports import Told
 from scheduler.states import jobs
 from scheduler.tables import Artifact, Point, Series
@@ -121,7 +121,7 @@ def _with(kept: str | None, told: Sequence[tuple[Told, Any]]) -> tuple[list[Sequ
     """All repeats of a case so far, and their text, which only grows: what was kept is not written anew."""
     new: list[Sequence[Any]] = [repeat_of(one.report, one.telemetry, task_of(row.payload_text)) for one, row in told]
     text = _json(new)
-    return (new, text) if kept is None else ([*json.loads(kept), *new], f"{kept[:-1]},{text[1:]}")
+    return (new, text) if kept is None else ([*read_repeats(kept), *new], f"{kept[:-1]},{text[1:]}")
 
 
 def _identity(device_id: int, payload: str, of_invocations: str | None) -> dict[str, Any]:
