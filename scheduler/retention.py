@@ -12,8 +12,9 @@ import threading
 import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import chain
 from typing import Any, Final
 
 from sqlalchemy import Connection, Engine, delete, func, or_, select, update
@@ -34,7 +35,7 @@ log = logging.getLogger(__name__)
 #: Days that readings, logs, raw times and full-rate telemetry are kept; 0: for ever.
 DEFAULT_DAYS: Final = 90
 #: Ids of rows that are looked at in one transaction, and attempts whose files are.
-_ROWS, _ATTEMPTS = 5_000, 500
+_ROWS, _ATTEMPTS = 5_000, 100
 #: Rows come nearly in order of time: so many portions without an old one, and there is none.
 _EMPTY_PORTIONS = 4
 _FILES: Final = ("log_sha256", "telemetry_sha256", "raw_sha256")
@@ -77,84 +78,88 @@ def prune(
         BenchfarmError: the artifact store does not let a file go.
     """
     done = Pruned()
-    for portion in (_prune_rows, _prune_files):
-        low = 0
-        left = _EMPTY_PORTIONS
-        while left:
-            began = time.monotonic()
-            try:
-                with reading(engine) if dry_run else writing(engine) as connection:
-                    step, high = portion(connection, store, low, before, dry_run=dry_run)
-            except OSError as error:
-                raise BenchfarmError(f"a file of the artifact store cannot be deleted: {first_line(error)}") from error
-            if high is None:
-                break
-            low = high
-            left = _EMPTY_PORTIONS if step.rows or portion is _prune_files else left - 1
-            done = _sum(done, step)
-            observe(done)
-            if pause(time.monotonic() - began):
-                return done
+    steps = chain(_prune_rows(engine, before, dry_run), _prune_files(engine, store, before, dry_run))
+    began = time.monotonic()
+    for step in steps:
+        done = Pruned(
+            rows=done.rows + step.rows,
+            files=done.files + step.files,
+            bytes=done.bytes + step.bytes,
+            attempts=done.attempts + step.attempts,
+        )
+        observe(done)
+        if pause(time.monotonic() - began):
+            break
+        began = time.monotonic()
     return done
 
 
-def _sum(one: Pruned, other: Pruned) -> Pruned:
-    return replace(
-        one,
-        rows=one.rows + other.rows,
-        files=one.files + other.files,
-        bytes=one.bytes + other.bytes,
-        attempts=one.attempts + other.attempts,
-    )
+def _prune_rows(engine: Engine, before: datetime, dry_run: bool) -> Iterator[Pruned]:
+    """The ids of telemetry in portions, the old ones among them deleted."""
+    low, left = 0, _EMPTY_PORTIONS
+    while left:
+        ids = select(telemetry.c.id).where(telemetry.c.id > low).order_by(telemetry.c.id).limit(_ROWS).subquery()
+        with reading(engine) if dry_run else writing(engine) as connection:
+            high = connection.execute(select(func.max(ids.c.id))).scalar_one()
+            if high is None:
+                return
+            old = (telemetry.c.id > low, telemetry.c.id <= high, telemetry.c.at < before)
+            if dry_run:
+                rows = connection.execute(select(func.count()).where(*old)).scalar_one()
+            else:
+                rows = connection.execute(delete(telemetry).where(*old)).rowcount
+        yield Pruned(rows=rows)
+        low, left = high, _EMPTY_PORTIONS if rows else left - 1
 
 
-def _prune_rows(
-    connection: Connection, store: ArtifactStore, low: int, before: datetime, *, dry_run: bool
-) -> tuple[Pruned, int | None]:
-    """The next ids of telemetry after `low`, the old ones among them deleted; and where they end."""
-    ids = select(telemetry.c.id).where(telemetry.c.id > low).order_by(telemetry.c.id).limit(_ROWS).subquery()
-    high = connection.execute(select(func.max(ids.c.id))).scalar_one()
-    if high is None:
-        return Pruned(), None
-    old = (telemetry.c.id > low, telemetry.c.id <= high, telemetry.c.at < before)
-    if dry_run:
-        return Pruned(rows=connection.execute(select(func.count()).where(*old)).scalar_one()), high
-    return Pruned(rows=connection.execute(delete(telemetry).where(*old)).rowcount), high
+def _prune_files(engine: Engine, store: ArtifactStore, before: datetime, dry_run: bool) -> Iterator[Pruned]:
+    """Old attempts that have files, in portions; all of their files go that nothing else names.
 
-
-def _prune_files(
-    connection: Connection, store: ArtifactStore, low: int, before: datetime, *, dry_run: bool
-) -> tuple[Pruned, int | None]:
-    """The next old attempts after `low` that have files: all of which go that nothing else names."""
+    No transaction waits for the store, which may be far away.
+    """
+    with reading(engine) as connection:
+        stays = _artifacts(connection)
     columns = [attempts.c[name] for name in _FILES]
-    old = (attempts.c.finished_at < before, _HAS_FILES)
-    rows = connection.execute(
-        select(attempts.c.id, *columns).where(attempts.c.id > low, *old).order_by(attempts.c.id).limit(_ATTEMPTS)
-    ).all()
-    if not rows:
-        return Pruned(), None
-    named = {sha256 for row in rows for sha256 in row[1:] if sha256 is not None}
-    gone = named - _kept(connection, named, before)
-    sizes = [store.size(sha256) if dry_run else store.remove(sha256) for sha256 in sorted(gone)]
-    known = [size for size in sizes if size is not None]
-    ids = [row.id for row in rows]
-    if not dry_run:
-        connection.execute(update(attempts).where(one_of(attempts.c.id, ids)).values(dict.fromkeys(_FILES)))
-    return Pruned(files=len(known), bytes=sum(known), attempts=len(ids)), ids[-1]
+    low = 0
+    while True:
+        old = (attempts.c.id > low, attempts.c.finished_at < before, _HAS_FILES)
+        with reading(engine) as connection:
+            query = select(attempts.c.id, *columns).where(*old).order_by(attempts.c.id).limit(_ATTEMPTS)
+            rows = connection.execute(query).all()
+            named = {sha256 for row in rows for sha256 in row[1:] if sha256 is not None}
+            gone = named - stays - _of_younger(connection, named, before)
+        if not rows:
+            return
+        try:
+            sizes = [store.size(sha256) if dry_run else store.remove(sha256) for sha256 in sorted(gone)]
+        except OSError as error:
+            raise BenchfarmError(f"a file of the artifact store cannot be deleted: {first_line(error)}") from error
+        ids = [row.id for row in rows]
+        if not dry_run:
+            with writing(engine) as connection:
+                forget = update(attempts).where(one_of(attempts.c.id, ids)).values(dict.fromkeys(_FILES))
+                connection.execute(forget)
+        known = [size for size in sizes if size is not None]
+        yield Pruned(files=len(known), bytes=sum(known), attempts=len(ids))
+        low = ids[-1]
 
 
-def _kept(connection: Connection, named: Collection[str], before: datetime) -> set[str]:
-    """Those of these files that something names which stays: equal logs are one file."""
-    newer = or_(attempts.c.finished_at.is_(None), attempts.c.finished_at >= before)
-    kept: set[str] = set()
-    for name in _FILES:
-        query = select(attempts.c[name]).where(newer, one_of(attempts.c[name], named))
-        kept.update(connection.execute(query).scalars())
+def _artifacts(connection: Connection) -> set[str]:
+    """Everything that is an artifact or comes with one, or that a result, a profile or a point was made with."""
+    stays: set[str] = set()
     for column in (artifacts.c.sha256, results.c.artifact_sha256, profiles.c.artifact_sha256, points.c.artifact_sha256):
-        kept.update(connection.execute(select(column).where(one_of(column, named))).scalars())
+        stays.update(connection.execute(select(column).distinct().where(column.is_not(None))).scalars())
     for companions in connection.execute(select(artifacts.c.companions)).scalars():
-        kept.update(companions.values())
-    return kept
+        stays.update(companions.values())
+    return stays
+
+
+def _of_younger(connection: Connection, named: Collection[str], before: datetime) -> set[str]:
+    """Those of these files that an attempt names which is not old, or not over: equal logs are one file."""
+    columns = [attempts.c[name] for name in _FILES]
+    young = or_(attempts.c.finished_at.is_(None), attempts.c.finished_at >= before)
+    query = select(*columns).where(young, or_(*(one_of(column, named) for column in columns)))
+    return {sha256 for row in connection.execute(query) for sha256 in row if sha256 is not None}
 
 
 class Retention:

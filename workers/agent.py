@@ -20,13 +20,13 @@ from workers.artifacts import ArtifactStore
 from workers.attempts import Attempt, Bench, failed
 from workers.clock import boot_clock
 from workers.codec import ContractError, from_dict, to_dict
-from workers.contract import Failure, Limits, Order
+from workers.contract import Failure, Order
 from workers.devices.device import InProcessDriver
 from workers.errors import AttemptError, Cause, classify
 from workers.host import describe_host, discover, load_drivers, load_sensors
 from workers.host_monitor import HostMonitor
 from workers.idle_readings import READINGS_PERIOD_S, IdleRounds
-from workers.orders import identity
+from workers.orders import identity, refused
 from workers.outbox import Outbox
 from workers.report import Report, as_sent
 from workers.spool import Spool
@@ -218,9 +218,9 @@ class HostAgent:
                 self._changed.wait(min(wait_s, 1.0))
             if (failure := self._failure or self._monitor.failure) is not None:
                 raise RuntimeError("a loop of the agent died") from failure
-            # Its time, too: times that it tells are moved where its clock is far from the head's.
-            said: dict[str, Any] = {"session": self._session, "running": self._running(), "now": time.time()}
-            return {**said, "events": self._outbox.events()}
+            # Its clock, too: where it is far from the head's, times that it tells are moved.
+            said = {"events": self._outbox.events(), "running": self._running(), "now": time.time()}
+            return {"session": self._session, **said}
 
     def cancel(self, attempt_ids: Sequence[int], why: str) -> None:
         """End attempts; their reports say cancelled."""
@@ -399,12 +399,7 @@ class HostAgent:
 
     def _refuse(self, data: dict[str, Any], cause: Cause, code: str, why: str) -> None:
         """Tell of an order that was not begun; nothing of it is on disk."""
-        order = Order(
-            attempt_id=data["attempt_id"],
-            token=str(data.get("token")),
-            place=str(data.get("place")),
-            limits=Limits(deadline_s=0.0, memory_bytes=0),
-        )
-        sent = as_sent(to_dict(failed(order, Failure(cause=cause, code=code, message=why))))
-        self._outbox.add("finished", attempt_id=order.attempt_id, token=order.token, **sent, spooled=False)
+        attempt_id, token, _ = identity(data)
+        sent = refused(data, Failure(cause=cause, code=code, message=why))
+        self._outbox.add("finished", attempt_id=attempt_id, token=token, **sent, spooled=False)
         self._changed.notify_all()

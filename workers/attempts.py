@@ -122,7 +122,8 @@ class Attempt:
                 self._bench.spool.finish(folder, report)
         except Exception as error:  # a store that fails must not leave the attempt running for ever
             failure = classify(error, "writing the report")
-            report = failed(order, Failure(cause=Cause.INFRASTRUCTURE, code=failure.code, message=failure.message))
+            why = Failure(cause=Cause.INFRASTRUCTURE, code=failure.code, message=failure.message)
+            report = moved(failed(order, why), ahead_s)
         self._over.set()
         return report
 
