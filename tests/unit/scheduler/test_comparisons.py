@@ -10,6 +10,7 @@ import pytest
 
 from device_registry.database import reading
 from device_registry.errors import UsageError
+from scheduler import comparisons
 from scheduler.comparisons import LEAST_REPEATS, RunResults, latest_results, run_results
 from scheduler.executors.scripted import Outcome, Succeed
 from scheduler.plan import Request
@@ -200,6 +201,33 @@ def test_rows_are_fastest_first_within_a_device(farm: Farm) -> None:
     farm.play(in_turn(Succeed(p50_ms=4.0), Succeed(p50_ms=1.0), Succeed(p50_ms=2.0)))
     shown = _shown(farm, farm.run(plan_of(farm.devices(), TORCH, ONNX, INT8)))
     assert [row["p50_ms"] for row in shown.results] == [1.0, 2.0, 4.0]
+
+
+def test_of_a_large_run_no_more_documents_are_read_than_its_first_rows_need(
+    make_farm: MakeFarm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    farm = make_farm(kind="phone", devices=6)
+    times = iter(range(1, 1000))
+    farm.play(lambda order: Succeed(p50_ms=float(next(times))) if order.measure is not None else Succeed())
+    for model in ("b", "a"):
+        farm.run(plan_of(farm.devices(), TORCH, ONNX, model=model, threads=(2, 1)))
+    with reading(farm.engine) as connection:
+        whole = [latest_results(connection, count) for count in (1, 7, 30, 99)]
+        monkeypatch.setattr("scheduler.comparisons._RESULTS_AT_ONCE", 5)
+        read: list[Any] = []
+        monkeypatch.setattr("scheduler.comparisons._case_row", _seeing(read, comparisons._case_row))
+        assert [latest_results(connection, count) for count in (1, 7, 30, 99)] == whole
+        read.clear()
+        assert len(latest_results(connection, 2)) == 2
+    assert 2 <= len(read) <= 2 * 4  # of the devices of two rows, four cases each; not of six
+
+
+def _seeing(seen: list[Any], act: Callable[..., Any]) -> Callable[..., Any]:
+    def see(*given: Any) -> Any:
+        seen.append(given)
+        return act(*given)
+
+    return see
 
 
 def test_the_latest_results_come_first_and_are_no_more_than_asked(farm: Farm) -> None:
