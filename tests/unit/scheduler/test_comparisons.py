@@ -11,9 +11,10 @@ import pytest
 from device_registry.database import reading
 from device_registry.errors import UsageError
 from scheduler import comparisons
-from scheduler.comparisons import LEAST_REPEATS, RunResults, latest_results, run_results
+from scheduler.comparisons import RunResults, latest_results, run_results
 from scheduler.executors.scripted import Outcome, Succeed
 from scheduler.plan import Request
+from scheduler.repeats import LEAST_REPEATS
 from scheduler.status import known_run
 from tests.unit.scheduler.builders import (
     CRASHED,
