@@ -9,6 +9,7 @@ from typing import Any, Final, Literal
 
 from device_registry.errors import UsageError
 from device_registry.registry import label_of
+from scheduler.repeats import Repeat
 from scheduler.verdicts import LEAST_PROCESSES, Verdict, compare
 from scheduler.view import STALE_DAYS
 from workers.contract import Options
@@ -22,6 +23,7 @@ Row = dict[str, Any]
 STALE_AFTER: Final = timedelta(days=STALE_DAYS)
 #: States of a cell, from best to worst.
 STATES: Final = ("valid", "stale", "invalid", "failed", "unsupported", "missing")
+_KEPT = Repeat._fields
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,22 +33,22 @@ class Measure:
     column: str
     unit: str
     title: str
-    #: Position in what a point keeps of each process; None: one figure, the same in every process.
-    position: int | None
     words: Mapping[str, str]
+
+    @property
+    def position(self) -> int | None:
+        """Where it stands in what a point keeps of each process; None: it is the same in every process."""
+        return _KEPT.index(self.column) if self.column in _KEPT else None
 
 
 _TIME = {"faster": "faster", "slower": "slower", "same": "same", "inconclusive": "inconclusive"}
 _LESS = {"faster": "less", "slower": "more", "same": "same", "inconclusive": "inconclusive"}
-#: Positions as in `scheduler.repeats.Repeat`.
 METRICS: Final[Mapping[str, Measure]] = {
-    "latency": Measure(column="p50_ms", unit="ms", title="latency p50", position=0, words=_TIME),
-    "p99": Measure(column="p99_ms", unit="ms", title="latency p99", position=4, words=_TIME),
-    "energy": Measure(
-        column="energy_per_inference_mj", unit="mJ", title="energy per inference", position=10, words=_LESS
-    ),
-    "memory": Measure(column="peak_rss_bytes", unit="bytes", title="peak memory", position=9, words=_LESS),
-    "size": Measure(column="artifact_bytes", unit="bytes", title="size of the artifact", position=None, words=_LESS),
+    "latency": Measure(column="p50_ms", unit="ms", title="latency p50", words=_TIME),
+    "p99": Measure(column="p99_ms", unit="ms", title="latency p99", words=_TIME),
+    "energy": Measure(column="energy_per_inference_mj", unit="mJ", title="energy per inference", words=_LESS),
+    "memory": Measure(column="peak_rss_bytes", unit="bytes", title="peak memory", words=_LESS),
+    "size": Measure(column="artifact_bytes", unit="bytes", title="size of the artifact", words=_LESS),
 }
 
 
@@ -244,10 +246,7 @@ def _valued_row(
         "value": value,
         "invalid_value": None,
         "value_ci": _interval(row, processes, measure),
-        "processes": row["processes"],
-        **{name: row[name] for name in ("statistic", "snr_db", "top1_agreement", "flags", "energy_quality")},
-        **{name: row[name] for name in ("p50_ms", "energy_per_inference_mj", "artifact_bytes", "peak_rss_bytes")},
-        **{name: row[name] for name in ("precision", "compute_unit", "environment_digest", "temperature_c")},
+        **{name: row[name] for name in _AS_MEASURED},
         **_compared(row, baseline, processes, metric),
     }
 
@@ -269,27 +268,7 @@ def _interval(
 
 def _bare_row(row: Mapping[str, Any], metric: str, doubtful: Mapping[str, Any] | None) -> Row:
     """A cell that has no valid value: failed, unsupported, invalid (then with what was measured) or missing."""
-    nothing = dict.fromkeys(
-        (
-            "value",
-            "value_ci",
-            "processes",
-            "run",
-            "statistic",
-            "snr_db",
-            "top1_agreement",
-            "flags",
-            "energy_quality",
-            "p50_ms",
-            "energy_per_inference_mj",
-            "artifact_bytes",
-            "peak_rss_bytes",
-            "precision",
-            "compute_unit",
-            "environment_digest",
-            "temperature_c",
-        )
-    )
+    nothing = dict.fromkeys(("value", "value_ci", "run", *_AS_MEASURED))
     return {
         **_common(row),
         **nothing,
@@ -303,6 +282,14 @@ def _bare_row(row: Mapping[str, Any], metric: str, doubtful: Mapping[str, Any] |
         "unit": METRICS[metric].unit,
         "invalid_value": None if doubtful is None else doubtful[METRICS[metric].column],
     }
+
+
+#: Columns of a valid cell that are those of its result.
+_AS_MEASURED = (
+    *("processes", "statistic", "p50_ms", "energy_per_inference_mj", "energy_quality", "peak_rss_bytes"),
+    *("artifact_bytes", "snr_db", "top1_agreement", "temperature_c", "flags", "precision", "compute_unit"),
+    "environment_digest",
+)
 
 
 def _common(row: Mapping[str, Any]) -> Row:

@@ -124,7 +124,7 @@ def test_an_inconclusive_answer_says_how_many_processes_would_tell() -> None:
 
 def test_the_words_fit_the_metric() -> None:
     rows = [{**row, "energy_per_inference_mj": energy} for row, energy in zip(device(0), (30.0, 10.0), strict=True)]
-    processes = {0: kept(*TEN, position_10=3.0), 1: kept(*TEN, position_10=1.0)}
+    processes = {0: kept(*TEN, energy_per_inference_mj=3.0), 1: kept(*TEN, energy_per_inference_mj=1.0)}
     text = printed(made(rows, processes=processes, metric="energy"))
     assert "energy per inference (mJ)" in text
     assert "less" in text

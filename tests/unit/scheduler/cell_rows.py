@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from scheduler.cells import Row, Wanted, cells
+from scheduler.repeats import Repeat
 
 NOW = datetime(2026, 11, 30, 12, tzinfo=UTC)
 _CASE = {
@@ -80,15 +81,12 @@ Kept = dict[int, list[list[Any]]]
 BASELINE = ("torch", "fp32")
 
 
-def kept(*medians: float, verdict: str = "valid", **positions: float) -> list[list[Any]]:
-    """Processes with these medians; `position_10=3.0` sets another of their figures."""
-    found = []
-    for median in medians:
-        one: list[Any] = [median, verdict, *[None] * 19]
-        for name, value in positions.items():
-            one[int(name.removeprefix("position_"))] = value * median
-        found.append(one)
-    return found
+def kept(*medians: float, verdict: str = "valid", **times: float) -> list[list[Any]]:
+    """Processes with these medians; `energy_per_inference_mj=3.0` makes another figure three times each median."""
+    return [
+        list(Repeat(p50_ms=median, verdict=verdict, **{name: value * median for name, value in times.items()}))  # type: ignore[arg-type]
+        for median in medians
+    ]
 
 
 def made(

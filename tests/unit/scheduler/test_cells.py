@@ -94,7 +94,7 @@ def test_processes_that_were_judged_invalid_do_not_count_beside_valid_ones() -> 
 
 def test_energy_is_compared_by_the_processes_own_energies() -> None:
     rows = [make_latest(energy_per_inference_mj=30.0), litert(energy_per_inference_mj=10.0)]
-    processes = {1: kept(*TEN, position_10=3.0), 2: kept(*HALF, position_10=2.0)}
+    processes = {1: kept(*TEN, energy_per_inference_mj=3.0), 2: kept(*HALF, energy_per_inference_mj=2.0)}
     row = of(made(rows, processes=processes, metric="energy"))
     assert (row["value"], row["unit"], row["answer"]) == (10.0, "mJ", "faster")
     assert row["speedup"] == pytest.approx(3.0)
