@@ -156,7 +156,7 @@ def test_intervals_and_their_ratio_need_enough_repeats(farm: Farm, repeats: int)
 
 @pytest.mark.parametrize("bad", ["torch", "onnxruntime"])
 def test_repeats_that_do_not_count_earn_no_interval(farm: Farm, bad: str) -> None:
-    times = {"torch": [2.0] * LEAST_REPEATS, "onnxruntime": [1.0] * LEAST_REPEATS}
+    times: dict[str, Iterable[float]] = {"torch": [2.0] * LEAST_REPEATS, "onnxruntime": [1.0] * LEAST_REPEATS}
     rows = _rows(farm, _by_runtime(times, bad=bad), repeats=LEAST_REPEATS)
     assert rows[bad]["p50_ci_ms"] is None
     assert rows["onnxruntime"]["speedup"] == pytest.approx(2.0)
