@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from device_registry.errors import UsageError
 from exporters.report import figures
 from exporters.report.content import _count, _coverage, _freshness, _headline, _measured, _reasons, _Tally
 from exporters.report.figures import COLOURS, Line, Spot, Stretch, over_time, pareto_front, plain, state_bars, trade_off
@@ -302,3 +304,9 @@ def test_a_browser_draws_every_chart_and_asks_for_nothing(tmp_path: Path) -> Non
                 ink = browser.value("getComputedStyle(document.querySelector('.xtick text')).fill")
                 assert (sum(map(int, re.findall(r"\d+", ground)[:3])) < 200) is dark
                 assert (sum(map(int, re.findall(r"\d+", ink)[:3])) > 400) is dark
+
+
+def test_without_its_packages_a_report_says_how_to_get_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "plotly.offline", None)
+    with pytest.raises(UsageError, match=r"pip install 'benchfarm\[report\]'"):
+        chart_library()
