@@ -24,7 +24,7 @@ _STATE_LOOKS = {
 _SHADES = ((0.0, "#fdf3c8"), (0.5, "#f6bf6b"), (1.0, "#e0793a"))
 #: More names than these are not written at their points.
 _MOST_NAMED = 16
-_MOST_LONG = 6
+_MOST_LONG = 4
 
 
 @dataclass(frozen=True, kw_only=True)

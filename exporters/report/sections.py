@@ -164,7 +164,8 @@ _NO_VALUE = "there is no valid latency"
 
 
 def _why_no_energy(rows: Sequence[Row]) -> str:
-    whys = sorted({str(row["energy_quality"] or "no energy was read") for row in rows})
+    lacking = [row for row in rows if row["energy_per_inference_mj"] is None]
+    whys = sorted({str(row["energy_quality"] or "no energy was read") for row in lacking})
     return f"energy: {', '.join(whys)}" if whys else _NO_VALUE
 
 
