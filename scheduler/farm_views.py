@@ -60,7 +60,7 @@ COVERAGE = View(
             ),
             ("verdict", "text", "Of its point, where it was measured."),
             ("why", "text", "Why it is invalid, failed or unsupported."),
-            ("at", "time", "When that was, UTC; NULL: it is missing."),
+            ("at", "time", "When that was told, of a valid case by its first valid repeat; UTC. NULL: it is missing."),
             ("age_s", "number", "How long ago, in s."),
             ("job_id", "integer", "The job that told; NULL: missing, or a plan found that it is unsupported."),
         ),

@@ -9,7 +9,7 @@ from datetime import datetime
 from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import Connection, Text, bindparam, cast, select, update
+from sqlalchemy import Connection, Text, bindparam, cast, exists, select, update
 
 from device_registry.bulk import insert_rows
 from device_registry.database import one_of, table_of
@@ -46,7 +46,18 @@ _ITS_REPEATS = (
     .correlate(series)
     .scalar_subquery()
 )
-_KNOWN: Final = select(series.c.key, series.c.id, _ITS_REPEATS).where(one_of(series.c.key, "keys"))
+#: Whether its cell says already, and of this run, that it is valid: the repeats that follow need not say so again.
+_CELL_STANDS = (
+    exists()
+    .where(
+        coverage.cells.c.device_id == series.c.device_id,
+        coverage.cells.c.case_key == series.c.case_key,
+        coverage.cells.c.sweep_run_id == bindparam("run_id"),
+        coverage.cells.c.state == "valid",
+    )
+    .correlate(series)
+)
+_KNOWN: Final = select(series.c.key, series.c.id, _ITS_REPEATS, _CELL_STANDS).where(one_of(series.c.key, "keys"))
 _MADE: Final = select(_artifacts.c.key, _artifacts.c.bytes, _artifacts.c.provenance).where(
     one_of(_artifacts.c.key, "keys")
 )
@@ -90,7 +101,8 @@ def update_points(connection: Connection, taken: Sequence[tuple[Told, Any]], now
         point["artifact_bytes"] = artifact.bytes if artifact is not None else None
         point["environment_digest"] = environments.digest(report.environment, row.needs_key)
         found[before.series_id, row.sweep_run_id] = point
-        cells.measured(report, row, before.series_id, point["verdict"])
+        if not (before.cell_stands and point["verdict"] == "valid"):
+            cells.measured(report, row, before.series_id, point["verdict"])
     insert_rows(connection, points, list(found.values()), key=("series_id", "sweep_run_id"), at=now)
     valid: dict[int, list[int]] = {}
     for (series_id, run_id), point in found.items():
@@ -112,6 +124,7 @@ class _Known(NamedTuple):
     series_id: int
     #: The repeats of its point in this run, as text; None: it has none yet.
     repeats: str | None = None
+    cell_stands: bool = False
 
 
 _json = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
@@ -164,8 +177,8 @@ def _known(connection: Connection, told: Mapping[_Case, tuple[Report, Any]]) -> 
     found: dict[tuple[str, int], _Known] = {}
     for run_id in sorted({case[0] for case in told}):
         wanted = {key for case, key in keys.items() if case[0] == run_id}
-        for key, series_id, repeats in connection.execute(_KNOWN, {"keys": wanted, "run_id": run_id}).all():
-            found[key, run_id] = _Known(series_id, repeats)
+        for key, *before in connection.execute(_KNOWN, {"keys": wanted, "run_id": run_id}).all():
+            found[key, run_id] = _Known(*before)
     new = {key: told[case] for case, key in keys.items() if (key, case[0]) not in found}
     if new:
         converted = set(connection.execute(_CONVERTED, {"keys": {row.needs_key for _, row in new.values()}}).scalars())
