@@ -19,6 +19,8 @@ from workers.judge import OUTPUTS_WRONG
 Row = Mapping[str, Any]
 #: A table below a chart has at most so many rows.
 MOST_FACTS = 200
+#: Fields of a heat map of more columns have no room for an age; it is told where they are pointed at.
+_MOST_WITH_AGE = 6
 #: With more devices, points of a trade-off are models of device.
 _MOST_DEVICES = 4
 
@@ -214,13 +216,14 @@ def _devices(rows: Sequence[Row], name: str) -> Chart:
     ][:MOST_VARIANTS]
     if not variants:
         return Chart(id=name, title=title, empty=f"Not drawn: {_NO_VALUE}.")
+    room = len(places.names) <= _MOST_WITH_AGE
     values: list[list[float | None]] = []
     texts, details, facts = [], [], []
     for variant in variants:
         medians = {place: _median(inside.get((variant, place), ())) for place in places.names}
         fastest = min(value for value in medians.values() if value is not None)
         values.append([None if value is None else value / fastest for value in medians.values()])
-        told = [_told(inside.get((variant, place), ()), medians[place], fastest) for place in places.names]
+        told = [_told(inside.get((variant, place), ()), medians[place], fastest, room) for place in places.names]
         texts.append([text for text, _ in told])
         details.append([f"{variant} on {place}: {detail}" for place, (_, detail) in zip(medians, told, strict=True)])
         facts += [[variant, place, detail] for place, (_, detail) in zip(medians, told, strict=True)]
@@ -238,7 +241,7 @@ def _median(rows: Sequence[Row]) -> float | None:
     return statistics.median(values) if values else None
 
 
-def _told(rows: Sequence[Row], value: float | None, fastest: float) -> tuple[str, str]:
+def _told(rows: Sequence[Row], value: float | None, fastest: float, room: bool) -> tuple[str, str]:
     """What stands in a field, and what is told where it is pointed at."""
     if value is None:
         states = sorted({row["state"] for row in rows}) or ["not wanted"]
@@ -246,8 +249,8 @@ def _told(rows: Sequence[Row], value: float | None, fastest: float) -> tuple[str
     ages = [row["age_s"] for row in rows if row["p50_ms"] is not None]
     age = age_text(statistics.median(ages))
     stale = "†" if any(row["state"] == "stale" for row in rows) else ""
-    text = f"{value / fastest:.2f}x {stale}"
-    return text.strip(), f"{significant(value)} ms, {value / fastest:.2f} times the fastest, {age} old{stale}"
+    text = f"{value / fastest:.2f}x" + (f" · {age}" if room else "") + stale
+    return text, f"{significant(value)} ms, {value / fastest:.2f} times the fastest, {age} old{stale}"
 
 
 def _facts(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Facts:
