@@ -33,7 +33,7 @@ def command_line(*arguments: str) -> list[str]:
 
 
 def call(
-    home: Path, *arguments: str, timeout: float = 280, cwd: Path | None = None
+    home: Path, *arguments: str, timeout: float = 580, cwd: Path | None = None
 ) -> subprocess.CompletedProcess[str]:
     """Run a command to its end."""
     return subprocess.run(

@@ -92,7 +92,7 @@ class Attempts:
         self.count += 1
         attempt = self.folder / f"attempt-{self.count}"
         (attempt / "tmp").mkdir(parents=True)
-        limits = Limits(deadline_s=240.0, memory_bytes=8 * 2**30)
+        limits = Limits(deadline_s=500.0, memory_bytes=8 * 2**30)
         order = Order(attempt_id=self.count, token="t" * 32, place="here", limits=limits, paths=paths or {}, **task)
         write_document(order, attempt / "order.json")
         finished = subprocess.run(
@@ -101,7 +101,7 @@ class Attempts:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            timeout=240,
+            timeout=500,
         )
         assert finished.returncode == 0, finished.stdout
         return read_document(Result, attempt / "result.json")
