@@ -6,6 +6,7 @@ Nothing ticks: the texts are written anew whenever a host opens a shell, for the
 from __future__ import annotations
 
 import math
+import os
 import time
 import uuid
 from collections.abc import Mapping
@@ -284,9 +285,17 @@ class Texts:
                 (self._folder / path.lstrip("/")).chmod(0)
 
     def _write(self, path: str, text: str) -> None:
-        """In place: a file of /proc is mounted by its inode."""
-        if self._written.get(path) != text:
-            self._written[path] = text
-            file = self._folder / path
+        """In place, for a file of /proc is mounted by its inode; never empty, for disks write at once what was."""
+        if (before := self._written.get(path)) == text:
+            return
+        self._written[path] = text
+        file = self._folder / path
+        if before is None:
             file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_text(text)
+        descriptor = os.open(file, os.O_WRONLY | os.O_CREAT, 0o666)
+        try:
+            data = text.encode()
+            os.write(descriptor, data)
+            os.ftruncate(descriptor, len(data))
+        finally:
+            os.close(descriptor)

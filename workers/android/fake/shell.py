@@ -29,6 +29,8 @@ async def run_shell(
         descriptor: of the mount namespace; the command needs it.
         packets: shell protocol 2, which has an exit status and tells stderr apart; without it there is neither.
     """
+    # Before it runs: a cable that is pulled as soon as the command shows must find an open shell.
+    stream.accept()
     process = await asyncio.create_subprocess_exec(
         *command,
         stdin=asyncio.subprocess.PIPE,
@@ -41,7 +43,6 @@ async def run_shell(
         cwd="/",
     )
     assert process.stdout is not None
-    stream.accept()
     feeder = asyncio.create_task(_feed(stream, process, packets))
     try:
         outputs = [_pump(stream, process.stdout, _STDOUT, packets)]

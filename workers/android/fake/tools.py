@@ -60,9 +60,9 @@ battery() {
     reset) rm -f /fake/battery_faked /fake/input_suspended ;;
     *)
       if [ -e /fake/battery_faked ]; then
-        sed -f /fake/battery_faked -e '1a\  (UPDATES STOPPED -- use '"'reset'"' to restart)' /fake/dumpsys/battery
+        exec sed -f /fake/battery_faked -e '1a\  (UPDATES STOPPED -- use '"'reset'"' to restart)' /fake/dumpsys/battery
       else
-        cat /fake/dumpsys/battery
+        exec cat /fake/dumpsys/battery
       fi ;;
   esac
 }
@@ -75,10 +75,10 @@ service=$1
 [ $# -gt 0 ] && shift
 case $service in
   battery) battery "$@" ;;
-  power) echo "POWER MANAGER (dumpsys power)"; echo "  mWakefulness=$(cat /fake/wakefulness)"
-    echo "  mStayOn=$(cat /fake/stay_on)" ;;
+  power) read -r awake < /fake/wakefulness; read -r stays < /fake/stay_on
+    echo "POWER MANAGER (dumpsys power)"; echo "  mWakefulness=$awake"; echo "  mStayOn=$stays" ;;
   *)
-    if [ -e "/fake/dumpsys/$service" ]; then cat "/fake/dumpsys/$service"
+    if [ -e "/fake/dumpsys/$service" ]; then exec cat "/fake/dumpsys/$service"
     else echo "Can't find service: $service"; exit 1; fi ;;
 esac
 """
@@ -109,7 +109,7 @@ case $service in
       airplane-mode:disable) echo "cmd connectivity $*" >> /fake/actions; echo 0 > $airplane ;;
       airplane-mode:) if [ "$(cat $airplane)" = 1 ]; then echo enabled; else echo disabled; fi ;;
     esac ;;
-  thermalservice) cat /fake/dumpsys/thermalservice ;;
+  thermalservice) exec cat /fake/dumpsys/thermalservice ;;
   *) echo "cmd $service $*" >> /fake/actions; echo "cmd: Can't find service: $service"; exit 20 ;;
 esac
 """
@@ -118,7 +118,10 @@ esac
 _SETTINGS = (
     r"""
 case $1 in
-  get) if [ -e "/fake/settings/$2/$3" ]; then cat "/fake/settings/$2/$3"; else echo null; fi; exit ;;
+  get)
+    value=null
+    [ ! -e "/fake/settings/$2/$3" ] || IFS= read -r value < "/fake/settings/$2/$3"
+    printf '%s\n' "$value"; exit ;;
 esac
 """
     + _RECORD
