@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import threading
 import zlib
+from collections import OrderedDict
 from dataclasses import dataclass
 
 from workers.android.snapshot import FULL_EVERY, Snapshot, read_snapshot
@@ -15,6 +16,8 @@ _LIMIT_BYTES, _ROOMY_BYTES = 2 << 20, 3 << 19
 _FRESH_S = 300.0
 #: Nobody asks for more.
 _LIMIT_AGE_S = 2 * 3600.0
+#: Gate, energy and telemetry of one run ask for the same ones: so many stay as they were read.
+_MOST_READ = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +42,8 @@ class PhoneHistory:
         self._spacing_s = float(FULL_EVERY)
         #: The newest, and the newest full one: asked for again and again, read once.
         self._read: dict[bool, Snapshot] = {}
+        #: What was read last, by its moment.
+        self._lately: OrderedDict[float, Snapshot] = OrderedDict()
 
     def add(self, text: str, at: float, *, full: bool) -> None:
         """Keep one.
@@ -65,14 +70,21 @@ class PhoneHistory:
                 found = next((kept for kept in reversed(self._kept) if kept.full or not full), None)
                 if found is None:
                     return None
-                self._read[full] = found.read()
+                self._read[full] = self._snapshot(found)
             return self._read[full]
 
     def between(self, since: float, until: float = math.inf) -> tuple[Snapshot, ...]:
         """Those of a window (epoch seconds), the oldest first."""
         with self._lock:
-            chosen = [kept for kept in self._kept if since <= kept.at <= until]
-        return tuple(kept.read() for kept in chosen)
+            return tuple(self._snapshot(kept) for kept in self._kept if since <= kept.at <= until)
+
+    def _snapshot(self, kept: _Kept) -> Snapshot:
+        if (found := self._lately.pop(kept.at, None)) is None:
+            found = kept.read()
+        self._lately[kept.at] = found
+        if len(self._lately) > _MOST_READ:
+            self._lately.popitem(last=False)
+        return found
 
     def _thin(self, now: float) -> None:
         """What is older goes, but for full ones ever further apart: a long run keeps all of its length, coarser."""

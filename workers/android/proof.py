@@ -14,13 +14,17 @@ from workers.android.phone import Output
 _LONGEST_OUTPUT = 32 << 20
 #: What a message quotes of a phone.
 _MOST_QUOTED = 200
+#: What nearly every tool prints.
+_PLAIN = re.compile(r"[\n\t -~]*")
 #: Packets of the shell protocol, version 2.
 _STDOUT, _STDERR, _EXIT = 1, 2, 3
 
 
 def printable(text: str) -> str:
     """A phone's text without characters that steer a terminal or break a database; lines stay lines."""
-    return "".join(one if one.isprintable() or one in "\n\t" else " " for one in text)
+    return (
+        text if _PLAIN.fullmatch(text) else "".join(one if one.isprintable() or one in "\n\t" else " " for one in text)
+    )
 
 
 def tidy(text: str) -> str:

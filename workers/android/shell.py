@@ -6,6 +6,7 @@ import re
 
 #: What no shell reads anything into; an unquoted "=" can make a word an assignment.
 _PLAIN = re.compile(r"[A-Za-z0-9@%_+:,./-]+")
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def quote(text: str) -> str:
@@ -19,7 +20,7 @@ def quote(text: str) -> str:
     """
     if "\0" in text:
         raise ValueError("a word with a NUL in it cannot be told to a shell")
-    if any("\ud800" <= character <= "\udfff" for character in text):
+    if _SURROGATE.search(text):
         raise ValueError("a word with a lone surrogate in it cannot be told to a shell")
     if _PLAIN.fullmatch(text):
         return text
