@@ -170,6 +170,7 @@ def crowd(running: Host, phones: int, rounds: int, rack: FakeRack) -> tuple[floa
     models = [running.model(number) for number in range(rounds)]
     mine, theirs = psutil.Process(), psutil.Process(rack.pid)
     before = _cpu_s(mine), _cpu_s(theirs), _machine_s()
+    load = os.getloadavg()[0]
     began = time.monotonic()
     todo = {key: list(models) for key in running.online()}
     at_work = {running.start(key, todo[key].pop(0)): key for key in todo}
@@ -184,14 +185,21 @@ def crowd(running: Host, phones: int, rounds: int, rack: FakeRack) -> tuple[floa
         if time.monotonic() - began > _PATIENCE_S:
             raise RuntimeError(f"{len(at_work)} runs do not end")
     wall_s = time.monotonic() - began
+    played_s = _cpu_s(theirs) - before[1]
     seen: dict[str, Any] = {
         "runs": phones * rounds,
         "run_wall_p50_s": statistics.median(walls),
         "run_wall_max_s": max(walls),
         "agent_cpu_ms_per_run": (_cpu_s(mine) - before[0]) / len(walls) * 1e3,
         # With its shells' processes that have ended; not with the jobs, which nobody of it waits for.
-        "played_phones_cpu_ms_per_run": (_cpu_s(theirs) - before[1]) / len(walls) * 1e3,
+        "played_phones_cpu_ms_per_run": played_s / len(walls) * 1e3,
+        # What else kept this machine busy when it began: whatever it is, it is in the wall time.
+        "load_average_before": load,
     }
+    # Real phones have processors of their own; played ones share this machine's, and cannot be faster than it.
+    bound_s = max(RUN_S * rounds, played_s / (os.cpu_count() or 1))
+    seen["context_ideal_bound_by_playing_s"] = bound_s
+    seen["context_wall_over_ideal_bound_by_playing"] = wall_s / bound_s
     seen["machine_busy_cores"] = (_machine_s() - before[2]) / wall_s
     return wall_s, seen
 

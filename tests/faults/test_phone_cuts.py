@@ -12,4 +12,4 @@ from tests.unit.android.test_leftovers import cut_inside
 
 @pytest.mark.parametrize("shell", SHELLS)
 def test_a_phone_lost_at_any_command_is_clean_after_the_next_contact(tmp_path: Path, shell: str) -> None:
-    assert cut_inside(tmp_path, shell, stride=1) > 60
+    assert cut_inside(tmp_path, shell, stride=1) > 50

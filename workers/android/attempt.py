@@ -178,8 +178,7 @@ class PhoneAttempt:
             self._say("the phone is away: it is cleared up on the next contact")
             return
         try:
-            clean(phone)
-            ownership.release(phone)
+            clean(phone, release=True)
             self.left_clean = True
         except AttemptError as error:
             self._say(f"clearing up: {error.message}")
@@ -231,7 +230,7 @@ class PhoneAttempt:
             if seen.more:
                 continue
             if seen.state == JobState.DONE:
-                return self._with_files(phone, spec, samples, texts) if spec.keep else samples
+                return self._with_files(phone, spec, samples, texts) if seen.kept else samples
             if seen.state == JobState.DEAD:
                 raise self._died(seen.why)
             if not stopping and not sustained and self._is_enough(samples):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -14,7 +14,7 @@ from workers.android.job_loop import JOB, PLAIN, JobSpec, job_id, loop_script
 from workers.android.phone import ROOT, Phone
 from workers.android.proof import tidy
 from workers.android.scripts import END_JOB, IDENTITY, JOB_VARIABLE, ONE_LINE, QUERY_S, lines_of
-from workers.android.shell import quote, words
+from workers.android.shell import quote
 from workers.errors import AttemptError, Cause, UnsupportedError
 
 #: What one call of `progress` returns at most, so that it ends in time: the next call returns the next.
@@ -67,6 +67,8 @@ class Progress:
     invocations: tuple[Invocation, ...]
     #: There are more finished ones than these: ask again.
     more: bool
+    #: It is done, and left files that it was to keep.
+    kept: bool = False
     #: Seconds since the phone's boot at this call, to place the invocations in time; None: it does not tell.
     uptime_s: float | None
     #: Why it is dead, as far as the phone knows.
@@ -126,35 +128,69 @@ def progress(phone: Phone, spec: JobSpec, since: int) -> Progress:
         AttemptError: what came is not what the phone's digest says.
     """
     state, lines = _look(phone, spec.id, since)
-    found: list[Invocation] = []
+    results: dict[str, tuple[str, str, str]] = {}
+    sizes: dict[str, int] = {}
+    sums: dict[str, str] = {}
+    cut: dict[str, bytes] = {}
+    outputs = b""
     why: list[str] = []
-    more, uptime_s = False, None
+    more, kept, uptime_s = False, False, None
     rows = iter(lines)
     for row in rows:
         match row.split(" "):
             case ["more"]:
                 more = True
+            case ["kept"]:
+                kept = True
             case ["why", *rest]:
                 why.append(tidy(" ".join(rest)))
             case ["uptime", text, *_]:
                 uptime_s = _seconds(text)
-            case ["out", number, whole, sha256, code, began, ended]:
-                output = _decoded(rows)
-                if whole == "whole" and hashlib.sha256(output).hexdigest() != sha256:
-                    raise damaged(f"the output of invocation {number}")
-                found.append(
-                    Invocation(
-                        number=int(number),
-                        exit_code=int(code),
-                        output=output.decode(errors="replace"),
-                        cut_short=whole != "whole",
-                        began_s=_seconds(began),
-                        ended_s=_seconds(ended),
-                    )
-                )
+            case ["code", number, code, began, ended]:
+                results[number] = code, began, ended
+            case ["whole", number, size]:
+                sizes[number] = int(size)
+            case ["cut", number]:
+                cut[number] = _decoded(rows)
+            case [sha256, "", name] if name.startswith("out."):
+                sums[name.removeprefix("out.")] = sha256
+            case ["outputs"]:
+                outputs = _decoded(rows)
             case _:
                 raise damaged(f"the job's progress ({row[:80]!r})")
-    return Progress(state=state, invocations=tuple(found), more=more, uptime_s=uptime_s, why="; ".join(why))
+    found = _apart(outputs, sizes, sums) | cut
+    if results and not found:
+        raise damaged("the outputs of the job")
+    return Progress(
+        state=state,
+        invocations=tuple(_invocation(number, *results[number], found[number], number in cut) for number in found),
+        more=more,
+        kept=kept,
+        uptime_s=uptime_s,
+        why="; ".join(why),
+    )
+
+
+def _apart(outputs: bytes, sizes: Mapping[str, int], sums: Mapping[str, str]) -> dict[str, bytes]:
+    """The outputs that came behind one another, by number; each is what the phone's digest says."""
+    found, at = {}, 0
+    for number, size in sizes.items():
+        found[number] = outputs[at : at + size]
+        at += size
+        if hashlib.sha256(found[number]).hexdigest() != sums.get(number):
+            raise damaged(f"the output of invocation {number}")
+    return found
+
+
+def _invocation(number: str, code: str, began: str, ended: str, output: bytes, cut_short: bool) -> Invocation:
+    return Invocation(
+        number=int(number),
+        exit_code=int(code),
+        output=output.decode(errors="replace"),
+        cut_short=cut_short,
+        began_s=_seconds(began),
+        ended_s=_seconds(ended),
+    )
 
 
 def stop(phone: Phone, spec: JobSpec) -> None:
@@ -208,14 +244,19 @@ def fetch(
         JobGoneError: it is not on the phone.
         AttemptError: not done, or a file is damaged.
     """
-    wanted = '$(while read -r sum file; do echo "$file"; done < done)' if names is None else words(*names)
+    wanted = quote(f" {' '.join(names or ())} ")
+    is_wanted = "true" if names is None else f'case {wanted} in *" $file "*) ;; *) false ;; esac'
     script = f"""
 {_only(spec.id)}
 [ -e done ] || {{ echo running; exit; }}
 echo done
-while read -r sum file; do echo "$sum $(stat -c %s "$file") $file"; done < done
-for file in {wanted}; do
-  size=$(stat -c %s "$file" 2>/dev/null) && [ ${{#size}} -lt 10 ] && [ $size -le {_SMALL_BYTES} ] || continue
+set --
+while read -r sum file; do
+  if {is_wanted}; then echo "sum $sum $file"; set -- "$@" "$file"; fi
+done < done
+[ $# -eq 0 ] || stat -c '%s %n' "$@" | while read -r size file; do
+  echo "size $size $file"
+  [ ${{#size}} -lt 10 ] && [ $size -le {_SMALL_BYTES} ] || continue
   echo "small $file"; base64 "$file"; echo end
 done
 true
@@ -224,21 +265,25 @@ true
     if said[:1] != ["done"]:
         raise JobGoneError(f"job {spec.id} is not on the phone, or not done")
     folder.mkdir(parents=True, exist_ok=True)
-    listed: dict[str, tuple[str, int]] = {}
+    sums: dict[str, str] = {}
+    sizes: dict[str, int] = {}
     fetched: dict[str, Path] = {}
     rows = iter(said[1:])
     for row in rows:
         match row.split(" "):
-            case ["small", name] if name in listed:
+            case ["sum", sha256, name] if PLAIN.fullmatch(name):
+                sums[name] = sha256
+            case ["size", size, name] if name in sums and size.isdecimal():
+                sizes[name] = int(size)
+            case ["small", name] if name in sizes:
                 fetched[name] = folder / name
                 fetched[name].write_bytes(_decoded(rows))
-            case [sha256, size, name] if PLAIN.fullmatch(name) and size.isdecimal():
-                listed[name] = sha256, int(size)
             case _:
                 raise damaged("the job's end marker")
-    for name, (sha256, bytes_) in listed.items():
-        if names is not None and name not in names:
-            continue
+    if sums.keys() != sizes.keys():
+        raise damaged("the list of the job's files")
+    for name, sha256 in sums.items():
+        bytes_ = sizes[name]
         if bytes_ > MOST_BYTES:
             too_large(f"{name} has {bytes_} bytes, which is more than is fetched")
             continue
@@ -295,27 +340,40 @@ true
 
 
 def _outputs(since: int) -> str:
-    # Of an output of 8 digits and more, the end: the shell's numbers have 32 bits, a size may not.
+    # A handful of commands reads all outputs: each costs the phone a process, beside what is measured. Of an output of
+    # 8 digits and more, which comes alone, the end: the shell's numbers have 32 bits, a size may not.
     return rf"""
 {ONE_LINE}
-echo "uptime $(cat /proc/uptime)"
-n={since} printed=0
-while [ -e code.$((n + 1)) ]; do
-  if [ $((n - {since})) -ge {_INVOCATIONS_AT_ONCE} ] || [ $printed -gt {_BYTES_AT_ONCE} ]; then echo more; break; fi
-  n=$((n + 1))
-  read -r result < code.$n
-  size=$(stat -c %s out.$n)
-  case $size in
-    ????????*) echo "out $n cut - $result"; tail -c {_BYTES_AT_ONCE} out.$n | base64; printed=99999999 ;;
-    *)
-      sum=$(sha256sum < out.$n); echo "out $n whole ${{sum%% *}} $result"
-      base64 out.$n; printed=$((printed + size)) ;;
-  esac
-  echo end
+up=; {{ read -r up rest < /proc/uptime; }} 2>/dev/null; echo "uptime $up"
+n={since}
+set --
+while [ $# -lt {_INVOCATIONS_AT_ONCE} ] && [ -e code.$((n + 1)) ] && read -r result < code.$((n + 1)); do
+  n=$((n + 1)); echo "code $n $result"
+  set -- "$@" out.$n
 done
+more=; [ $# -lt {_INVOCATIONS_AT_ONCE} ] || [ ! -e code.$((n + 1)) ] || more=more
+[ $# -eq 0 ] || stat -c '%s %n' "$@" | {{
+  later() {{ [ ! -e code.$((${{file#out.}} + 1)) ] || more=more; }}
+  bytes=0
+  set --
+  while read -r size file; do
+    case $size in
+      ????????*)
+        [ $# -eq 0 ] || {{ more=more; break; }}
+        echo "cut ${{file#out.}}"; tail -c {_BYTES_AT_ONCE} "$file" | base64; echo end; later; break ;;
+    esac
+    set -- "$@" "$file"; bytes=$((bytes + size)); echo "whole ${{file#out.}} $size"
+    [ $bytes -le {_BYTES_AT_ONCE} ] || {{ later; break; }}
+  done
+  [ $# -eq 0 ] || {{ sha256sum "$@"; echo outputs; cat "$@" | base64; echo end; }}
+  [ -z "$more" ] || echo more
+}}
+if [ $state = done ]; then
+  while read -r sum file; do case $file in out.*|code.*) ;; *) echo kept; break ;; esac; done < done
+fi
 if [ $state = dead ]; then
   for file in ended log; do [ -s $file ] && echo "why $(one_line "$(head -c 1000 $file)")"; done
-  [ "$booted" = "$(boot_now)" ] || echo "why the phone has started again"
+  boot_now; [ "$booted" = "$boot_now" ] || echo "why the phone has started again"
 fi
 """
 

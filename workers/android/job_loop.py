@@ -74,21 +74,23 @@ cd {JOB} || exit 70
 umask 022
 is_ours() {{ id=; {{ read -r id < "$1"; }} 2>/dev/null; [ "$id" = {quote(spec.id)} ]; }}
 is_ours id && [ "$1" = "$id" ] || exit 70
-echo "$$ $(started $$) $(boot_now)" > .pid && mv -f .pid pid || exit 70
+started $$; boot_now
+echo "$$ $started $boot_now" > .pid && mv -f .pid pid || exit 70
 is_ours {JOB}/id || exit 70
 ( sleep {spec.deadline_s:.0f}; echo "its deadline passed" > ended; kill -KILL "-$$" ) > /dev/null 2>&1 &
-uptime() {{ up=; {{ read -r up rest < /proc/uptime; }} 2>/dev/null; echo "${{up:--}}"; }}
-seconds() {{ s=$(uptime); s=${{s%%.*}}; case $s in -) echo 0 ;; *) echo "$s" ;; esac; }}
-first=$(seconds) n=0 code=0
+uptime() {{ up=; {{ read -r up rest < /proc/uptime; }} 2>/dev/null; : "${{up:=-}}"; }}
+seconds() {{ uptime; case $up in -) seconds=0 ;; *) seconds=${{up%%.*}} ;; esac; }}
+seconds; first=$seconds n=0 code=0
 while [ ! -e stop ] && [ $code -eq 0 ] && [ $n -lt {spec.most} ] &&
-  {{ [ $n -lt {spec.least} ] || [ $(($(seconds) - first)) -lt {max(1, round(spec.seconds))} ]; }}; do
+  {{ [ $n -lt {spec.least} ] || {{ seconds; [ $((seconds - first)) -lt {max(1, round(spec.seconds))} ]; }}; }}; do
   n=$((n + 1))
-  began=$(uptime)
+  uptime; began=$up
   {settings}{command} < /dev/null > out.$n 2>&1
   code=$?
-  ended=$(uptime)
+  uptime; ended=$up
   for file in {words(*spec.keep)}; do [ ! -e "$file" ] || mv -f "$file" "$file.$n"; done
-  echo "$code $began $ended" > .code && mv -f .code code.$n || exit 71
+  # It counts once its line has an end.
+  echo "$code $began $ended" > code.$n || exit 71
   # By its digits, as `workers.android.job` cuts it: nobody reads the next of a tool that fills the phone.
   case $(stat -c %s out.$n) in ????????*) break ;; esac
 done

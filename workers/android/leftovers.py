@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from workers.android.job import undying
+from workers.android.ownership import OWNER
 from workers.android.phone import ROOT, Phone
 from workers.android.preparation import UNDO_ALL, undo_failed
 from workers.android.scripts import END_JOB, lines_of
@@ -30,7 +31,7 @@ class Leftovers:
         return bool(self.jobs or self.undone or self.half_files)
 
 
-def clean(phone: Phone, spare: str | None = None) -> Leftovers:
+def clean(phone: Phone, spare: str | None = None, *, release: bool = False) -> Leftovers:
     """End what runs of ours, undo every preparation, remove the job's folder and half files. Repeat it as you like.
 
     In this order: a job may depend on its preparations, nothing depends on a job. Cut anywhere, it leaves what the
@@ -41,6 +42,7 @@ def clean(phone: Phone, spare: str | None = None) -> Leftovers:
         phone: which.
         spare: the id of a job that somebody waits for, or is about to start (`JobSpec.id`): who does so cleared up
             before and will again, so nothing is touched, unless another job is on the phone.
+        release: whether the phone, once it is clean, is nobody's (`workers.android.ownership`).
 
     Raises:
         PhoneLostError: it went meanwhile; what is left is found on the next contact.
@@ -59,15 +61,17 @@ if [ -d job ]; then
   n=0; while [ -e "gone.$n" ]; do n=$((n + 1)); done
   mv -f job "gone.$n"
 fi
+alive=
 for folder in gone.*; do
   [ -d "$folder" ] || continue
   id=; {{ read -r id < "$folder/id"; }} 2>/dev/null
-  if end_job "$folder"; then rm -rf "$folder"; echo "job ${{id:-?}}"; fi
+  if end_job "$folder"; then rm -rf "$folder"; echo "job ${{id:-?}}"; else alive=alive; fi
 done
 undo_all
 for file in cache/*.part-* tools/*/*.part; do
   [ -e "$file" ] && rm -rf "$file" && echo "half"
 done
+{f'[ -n "$alive$stuck" ] || [ ! -e {OWNER} ] || rm -f {OWNER}' if release else ""}
 true
 """
     said = lines_of(phone.run(script, _CLEAN_S), "clearing up")

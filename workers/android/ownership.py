@@ -11,7 +11,9 @@ from workers.devices.cpu import machine_key
 from workers.errors import AttemptError, Cause
 from workers.processes import is_alive, this_process
 
-_FILE = f"{ROOT}/owner"
+#: In `ROOT`.
+OWNER = "owner"
+_FILE = f"{ROOT}/{OWNER}"
 
 
 def refuse_owned(phone: Phone) -> None:
@@ -23,7 +25,10 @@ def refuse_owned(phone: Phone) -> None:
         PhoneLostError: the phone went.
         AttemptError: it is in use.
     """
-    said = lines_of(phone.run(f"[ ! -e {_FILE} ] || cat {_FILE}", QUERY_S), "asking whose the phone is")
+    _refuse(lines_of(phone.run(f"[ ! -e {_FILE} ] || cat {_FILE}", QUERY_S), "asking whose the phone is"))
+
+
+def _refuse(said: list[str]) -> None:
     match said[0].split() if said else []:
         case [machine, pid, started] if machine == machine_key() and pid.isdecimal() and int(pid) != os.getpid():
             if is_alive(int(pid), _number(started)):
@@ -32,16 +37,20 @@ def refuse_owned(phone: Phone) -> None:
 
 
 def take(phone: Phone) -> None:
-    """Say on the phone that it is ours. Raises as `refuse_owned`."""
-    refuse_owned(phone)
+    """Say on the phone that it is ours, in one call where it is nobody's; `clean` gives it back.
+
+    Raises as `refuse_owned`.
+    """
     me = this_process()
-    words = f"{machine_key()} {me.pid} {me.started!r}"
-    lines_of(phone.run(f"mkdir -p {ROOT} && echo {quote(words)} > {_FILE}", QUERY_S), "taking the phone")
-
-
-def release(phone: Phone) -> None:
-    """Give it back. Raises as `Phone.run`."""
-    phone.run(f"rm -f {_FILE}", QUERY_S)
+    mine = quote(f"{machine_key()} {me.pid} {me.started!r}")
+    take = f"mkdir -p {ROOT} && echo {mine} > {_FILE}"
+    script = f"""
+owner=; {{ read -r owner < {_FILE}; }} 2>/dev/null
+case $owner in '' | {mine}) {take} ;; *) echo "$owner" ;; esac
+"""
+    if said := lines_of(phone.run(script, QUERY_S), "taking the phone"):
+        _refuse(said)
+        lines_of(phone.run(take, QUERY_S), "taking the phone")
 
 
 def _number(text: str) -> float:

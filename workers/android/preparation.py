@@ -75,7 +75,7 @@ AIRPLANE = Step(
     undo='if [ "$old" = 1 ]; then how=enable; else how=disable; fi; cmd connectivity airplane-mode $how',
     wanted="1",
 )
-_WAKEFULNESS = "awake=$(dumpsys power | grep mWakefulness= | head -n 1); echo ${awake##*=}"
+_WAKEFULNESS = "awake=$(dumpsys power | grep -m 1 mWakefulness=); echo ${awake##*=}"
 _SCREEN_OFF = (
     _setting("stay_awake", "global", "stay_on_while_plugged_in", 0),
     Step(
@@ -169,10 +169,12 @@ UNDO_ALL = (
     ONE_LINE
     + r"""
 undo_all() {
-  rm -f undo/.new
-  for file in $(ls -r undo 2>/dev/null); do
-    if said=$(sh "undo/$file" 2>&1 < /dev/null); then rm -f "undo/$file" && echo "undone ${file#*-}"
-    else echo "stuck ${file#*-} $(one_line "$said")"; fi
+  [ ! -e undo/.new ] || rm -f undo/.new
+  todo= stuck=
+  for file in undo/*; do [ ! -e "$file" ] || todo="${file#undo/} $todo"; done
+  for file in $todo; do
+    if said=$(. "./undo/$file" 2>&1 < /dev/null); then rm -f "undo/$file" && echo "undone ${file#*-}"
+    else stuck=stuck; echo "stuck ${file#*-} $(one_line "$said")"; fi
   done
 }
 """
@@ -215,7 +217,7 @@ case $old in
     said=$({{ {step.do}; }} 2>&1 < /dev/null); code=$?
     tries={tries}; while ! works && [ $tries -lt 5 ]; do tries=$((tries + 1)); sleep 0.1; done
     if works; then echo "done {step.name} $old"; else
-      sh $file > /dev/null 2>&1 < /dev/null && rm -f $file
+      (. ./$file) > /dev/null 2>&1 < /dev/null && rm -f $file
       echo "unsupported {step.name} $(one_line "$said")"
     fi
   fi ;;

@@ -13,7 +13,7 @@ from workers.errors import AttemptError, Cause
 
 #: Every command our scripts call that is no builtin of the shell. A phone that lacks one cannot measure.
 APPLETS = (
-    *("base64", "cat", "chmod", "df", "grep", "head", "ls", "mkdir", "mv", "printf", "rm", "setsid", "sh"),
+    *("base64", "cat", "chmod", "df", "grep", "head", "mkdir", "mv", "printf", "rm", "setsid", "sh"),
     *("sha256sum", "sleep", "stat", "tail", "touch"),
 )
 #: Wanted for some cases only.
@@ -24,15 +24,16 @@ JOB_VARIABLE = "BENCHFARM_JOB"
 QUERY_S = 15.0
 
 #: Who a process is. `/proc/PID/stat` has its start in field 22, in ticks since boot; a pid alone is used again, and a
-#: phone that started again has other processes under the numbers of the old ones.
+#: phone that started again has other processes under the numbers of the old ones. What a function finds is in the
+#: variable of its name: whatever stands in `$(...)` costs the phone a process.
 IDENTITY = r"""
-boot_now() { boot=; { read -r boot < /proc/sys/kernel/random/boot_id; } 2>/dev/null; echo "${boot:-unknown}"; }
+boot_now() { boot_now=; { read -r boot_now < /proc/sys/kernel/random/boot_id; } 2>/dev/null; : "${boot_now:=unknown}"; }
 started() {
-  line=; { read -r line < "/proc/$1/stat"; } 2>/dev/null
+  started= line=; { read -r line < "/proc/$1/stat"; } 2>/dev/null
   set -- ${line##*) }
-  case ${1:-X} in [ZX]) ;; *) echo "${20}" ;; esac
+  case ${1:-X} in [ZX]) ;; *) started=${20} ;; esac
 }
-leads() { [ -n "$1" ] && [ "$3" = "$(boot_now)" ] && [ "$(started "$1")" = "$2" ]; }
+leads() { [ -n "$1" ] && boot_now && [ "$3" = "$boot_now" ] && started "$1" && [ "$started" = "$2" ]; }
 """
 
 #: What a program printed, as one line of bounded length. No `tr`: that of some toybox versions prints nothing.

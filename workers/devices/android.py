@@ -18,7 +18,7 @@ from workers.android.energy import energy
 from workers.android.foreign import foreign_load
 from workers.android.gate import freshness, gate_checks
 from workers.android.leftovers import clean
-from workers.android.ownership import refuse_owned, release
+from workers.android.ownership import refuse_owned
 from workers.android.phone import Phone, PhoneLostError
 from workers.android.presence import Presence, remedy
 from workers.android.rack import KnownPhone, Rack, Stranger
@@ -176,8 +176,7 @@ class AndroidPhones(CarryingDriver):
             if not attempt.left_clean and (phone := route.reach()) is not None:
                 # It was away when it was to be cleared up, and was met again while its job was spared.
                 with suppress(AttemptError):
-                    clean(phone)
-                    release(phone)
+                    clean(phone, release=True)
             with self._lock:
                 self._idle_from[key] = steady()
         result = attempt.result(measured)
@@ -215,9 +214,7 @@ class AndroidPhones(CarryingDriver):
         refuse_owned(phone)
         with self._lock:
             spare = self._jobs.get(key)
-        clean(phone, spare)
-        if spare is None:
-            release(phone)
+        clean(phone, spare, release=spare is None)
 
     def _known(self, device: DeviceDescription) -> KnownPhone:
         known = self._rack.phone(device.key) if self._rack is not None else None

@@ -10,7 +10,7 @@ import pytest
 from tests.unit.android.local_phone import Cut, LocalPhone
 from tests.unit.android.phone_runs import TOKEN, over, shell_job, until
 from workers.android import job, preparation
-from workers.android.job import JobGoneError, JobState
+from workers.android.job import Invocation, JobGoneError, JobState
 from workers.android.job_loop import JobSpec
 from workers.android.leftovers import clean
 from workers.android.phone import PhoneLostError
@@ -217,6 +217,42 @@ def test_many_outputs_come_in_several_calls(phone: LocalPhone) -> None:
     assert (len(seen.invocations), seen.more) == (32, True)
     rest = job.progress(phone, spec, 32)
     assert ([each.number for each in rest.invocations], rest.more) == (list(range(33, 41)), False)
+
+
+def test_an_invocation_whose_end_is_not_written_out_is_not_over(phone: LocalPhone) -> None:
+    spec = shell_job("sleep 60")
+    job.start(phone, spec)
+    (phone.root / "job" / "out.1").write_text("said\n")
+    for line, ended in (("", 0), ("0 12.3 4", 0), ("0 12.3 45.6\n", 1)):
+        (phone.root / "job" / "code.1").write_text(line)
+        seen = job.progress(phone, spec, 0)
+        assert (len(seen.invocations), seen.more) == (ended, False)
+    assert (seen.invocations[0].output, seen.invocations[0].ended_s) == ("said\n", 45.6)
+
+
+def test_outputs_of_any_size_come_apart_again_and_not_too_many_at_once(phone: LocalPhone) -> None:
+    spec = shell_job("sleep 60")
+    job.start(phone, spec)
+    texts = ["", "no end", "a\nb\n", "x" * (5 << 20), "y" * 3, "z" * 10_000_001, "last"]
+    for number, text in enumerate(texts, 1):
+        (phone.root / "job" / f"out.{number}").write_text(text)
+        (phone.root / "job" / f"code.{number}").write_text("0 1.0 2.0\n")
+    found: list[Invocation] = []
+    counts = []
+    while (seen := job.progress(phone, spec, len(found))).invocations:
+        found += seen.invocations
+        counts.append((len(seen.invocations), seen.more))
+    assert counts == [(4, True), (1, True), (1, True), (1, False)]
+    assert [each.output for each in found] == [*texts[:5], texts[5][-(4 << 20) :], texts[6]]
+    assert [each.cut_short for each in found] == [False] * 5 + [True, False]
+
+
+def test_what_a_phone_keeps_of_a_job_is_said_when_it_is_done(phone: LocalPhone) -> None:
+    for command, kept in (("echo x > file.txt", True), ("true", False)):
+        spec = shell_job(command, least=1, most=1, keep=("file.txt",))
+        job.start(phone, spec)
+        assert until(phone, spec, over).kept is kept
+        job.discard(phone, spec)
 
 
 def test_of_an_output_without_end_the_end_is_read(phone: LocalPhone) -> None:
