@@ -7,6 +7,7 @@ import io
 import os
 import shutil
 import tarfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -121,7 +122,7 @@ class _TarWriter:
 
     def _write(self, name: str, source: IO[bytes], size: int, count: Count) -> Part:
         entry = tarfile.TarInfo(name)
-        entry.size, entry.mode = size, 0o600
+        entry.size, entry.mode, entry.mtime = size, 0o600, int(time.time())
         read = _Digesting(source, count)
         self._tar.addfile(entry, read)
         return Part(name=name, bytes=read.bytes, sha256=read.sha256)

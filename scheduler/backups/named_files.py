@@ -8,11 +8,10 @@ from collections.abc import Iterator
 from types import UnionType
 from typing import Any, Union
 
-from sqlalchemy import JSON, Connection, Select, Table, inspect, select
+from sqlalchemy import Connection, Select, inspect, select
+from sqlmodel import SQLModel
 
-from device_registry.database import table_of
 from scheduler.backups.manifest import DIGEST
-from scheduler.tables import Artifact, Attempt, Profile, Result
 from workers.contract import StoredFile
 from workers.report import Report
 
@@ -21,11 +20,8 @@ _ROWS_AT_ONCE = 10_000
 
 def named_files(connection: Connection) -> set[str]:
     """Digests of every stored file that a row names: artifacts, what comes with them, logs, latencies, telemetry."""
-    there = set(inspect(connection).get_table_names())
     found: set[str] = set()
-    for table, query in _queries():
-        if table.name not in there:  # made by a later schema
-            continue
+    for query in _queries(connection):
         rows = connection.execution_options(yield_per=_ROWS_AT_ONCE).execute(query)
         for row in rows:
             for value in row:
@@ -33,14 +29,25 @@ def named_files(connection: Connection) -> set[str]:
     return {sha256 for sha256 in found if DIGEST.fullmatch(sha256)}
 
 
-def _queries() -> Iterator[tuple[Table, Select[Any]]]:
-    artifacts, attempts = table_of(Artifact), table_of(Attempt)
-    yield artifacts, select(artifacts.c.sha256, artifacts.c.companions)
-    yield attempts, select(attempts.c.log_sha256).where(attempts.c.log_sha256.is_not(None))
-    for table in (table_of(Result), table_of(Profile)):
-        assert isinstance(table.c.document.type, JSON)
-        inside = [table.c.document[(*path, "sha256")].as_string() for path in stored_paths(Report)]
-        yield table, select(table.c.artifact_sha256, *inside)
+def _queries(connection: Connection) -> Iterator[Select[Any]]:
+    """One for each table that names files: in columns that are called so, in companions, in documents."""
+    known = inspect(connection)
+    columns = {name: {column["name"] for column in known.get_columns(name)} for name in known.get_table_names()}
+    # Before schema 0004 raw times stood in documents only; since then documents go on naming what was pruned.
+    in_documents = "raw_sha256" not in columns["attempt"]
+    for table in SQLModel.metadata.sorted_tables:
+        there = columns.get(table.name, set())  # empty: made by a later schema
+        wanted: list[Any] = [column for column in table.c if column.name in there and _names_a_file(column.name)]
+        if table.name == "artifact":
+            wanted.append(table.c.companions)
+        if table.name == "result" and in_documents:
+            wanted += [table.c.document[(*path, "sha256")].as_string() for path in stored_paths(Report)]
+        if wanted:
+            yield select(*wanted)
+
+
+def _names_a_file(column: str) -> bool:
+    return column == "sha256" or column.endswith("_sha256")
 
 
 def stored_paths(document: type[Any]) -> list[tuple[str, ...]]:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sqlite3
 import tarfile
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -24,9 +26,8 @@ from scheduler.backups.archive import writing_archive
 from scheduler.backups.manifest import BackupDamagedError, Manifest
 from scheduler.backups.named_files import named_files
 from scheduler.home import Home
-from scheduler.ingest import results
 from scheduler.leases import DispatcherLease
-from scheduler.schema import open_database
+from scheduler.schema import open_database, upgrade
 from scheduler.states import attempts, record
 from tests.faults.invariants import violations
 from tests.postgres import PostgresServer
@@ -68,12 +69,10 @@ class Ground:
 def _with_results(farm: Farm) -> None:
     """One run of three cases, each twice, with a log and raw latencies in the store."""
     farm.run(plan_of(farm.devices(), TORCH, ONNX, INT8, repeats=2))
-    kept = farm.store.put_bytes(b"what was said", farm.folder), farm.store.put_bytes(b"latencies", farm.folder)
+    kept = [farm.store.put_bytes(text, farm.folder) for text in (b"what was said", b"latencies", b"full rate")]
+    names = dict(zip(("log_sha256", "raw_sha256", "telemetry_sha256"), kept, strict=True))
     with writing(farm.engine) as connection:
-        connection.execute(update(attempts).where(attempts.c.id == 1).values(log_sha256=kept[0]))
-        [document] = connection.execute(select(results.c.document).where(results.c.id == 1)).scalars()
-        document["result"]["measurement"]["raw"] = {"sha256": kept[1], "bytes": 9, "path": None}
-        connection.execute(update(results).where(results.c.id == 1).values(document=document))
+        connection.execute(update(attempts).where(attempts.c.id == 1).values(**names))
 
 
 @pytest.fixture
@@ -135,7 +134,7 @@ def test_a_farm_comes_back_as_it_was(ground: Ground, name: str) -> None:
     orphan = ground.farm.store.put_bytes(b"no row names it", ground.farm.folder)
     made = ground.back_up(name)
     assert made.rows == {name: len(rows) for name, rows in before.items()}
-    assert made.files == 7  # three variants, examples and calibration, a log, latencies
+    assert made.files == 8  # three variants, examples and calibration, a log, latencies, telemetry
     assert made.files_missing == 0
 
     home = ground.elsewhere()
@@ -160,8 +159,29 @@ def test_rows_name_every_kind_of_file(ground: Ground) -> None:
     with reading(ground.farm.engine) as connection:
         found = named_files(connection)
     contents = {stored(ground.home)[sha256] for sha256 in found}
-    assert {b"what was said", b"latencies"} < contents
+    assert {b"what was said", b"latencies", b"full rate"} < contents
     assert any(text.startswith(b"calibration") for text in contents)
+
+
+def test_a_backup_before_an_upgrade_finds_the_files_of_an_older_schema(tmp_path: Path) -> None:
+    engine = open_engine(f"sqlite:///{tmp_path / 'benchfarm.db'}")
+    upgrade(engine, "0003")
+    engine.dispose()
+    raw, log = "a" * 64, "b" * 64
+    document = json.dumps({"result": {"measurement": {"raw": {"sha256": raw, "bytes": 9, "path": None}}}})
+    attempt = {"job_id": 1, "host_id": 1, "place": "d", "token": "t", "state": "finished", "log_sha256": log}
+    result = {"attempt_id": 1, "job_id": 1, "sweep_run_id": 1, "device_id": 1, "case_key": "c", "stale": 0}
+    rows = {
+        "attempt": {**attempt, "lease_until": 0, "started_at": 0},
+        "result": {**result, "verdict": "valid", "p50_ms": 1.0, "document": document, "created_at": 0},
+    }
+    with closing(sqlite3.connect(tmp_path / "benchfarm.db")) as connection, connection:
+        for name, row in rows.items():
+            marks = ", ".join("?" * len(row))
+            connection.execute(f"INSERT INTO {name} ({', '.join(row)}) VALUES ({marks})", list(row.values()))
+    home = Home(tmp_path, f"sqlite:///{tmp_path / 'benchfarm.db'}", f"file://{tmp_path / 'store'}")
+    made = back_up(home, tmp_path / "backup", with_files=True, observe=ignore)
+    assert (made.schema_revision, made.files_missing) == ("0003", 2)
 
 
 def test_a_farm_goes_on_meanwhile_and_the_picture_is_of_one_moment(ground: Ground) -> None:
