@@ -75,18 +75,20 @@ def _device_availability(words: Words) -> str:
     # A change tells what was before it, so none that is older is read: not of a device that changed, nor of one that
     # did not, which was all the time what it is now.
     spells = f"""
-      SELECT entity_id AS device_id, after AS presence, at AS begins,
-        {words.later}(at, coalesce(lead(at) OVER (PARTITION BY entity_id ORDER BY id), {words.now})) AS ends,
-        before IS NOT NULL AS is_change
-      FROM event WHERE {changes}
-      UNION ALL
-      SELECT device.id, coalesce(first.before, device.presence), {since}, coalesce(first.at, {words.now}), 1 = 0
-      FROM device
-      LEFT JOIN (
-        SELECT entity_id, at, before, row_number() OVER (PARTITION BY entity_id ORDER BY id) AS place
+      SELECT device_id,
+        CASE WHEN is_lead THEN before ELSE after END AS presence,
+        CASE WHEN is_lead THEN {since} ELSE at END AS begins,
+        CASE WHEN is_lead THEN at ELSE {words.later}(at, coalesce(next_at, {words.now})) END AS ends,
+        NOT is_lead AND before IS NOT NULL AS is_change
+      FROM (
+        SELECT entity_id AS device_id, at, before, after, lead(at) OVER told AS next_at, row_number() OVER told AS place
         FROM event WHERE {changes}
-      ) AS first ON first.entity_id = device.id AND first.place = 1
-      WHERE first.place IS NULL OR first.before IS NOT NULL"""  # noqa: S608 - of names of ours
+        WINDOW told AS (PARTITION BY entity_id ORDER BY id)
+      ) AS change CROSS JOIN (SELECT 1 = 0 AS is_lead UNION ALL SELECT 1 = 1) AS step
+      WHERE NOT is_lead OR (place = 1 AND before IS NOT NULL)
+      UNION ALL
+      SELECT device.id, device.presence, {since}, {words.now}, 1 = 0
+      FROM device WHERE device.id NOT IN (SELECT entity_id FROM event WHERE {changes})"""  # noqa: S608 - of names of ours
     spent = words.seconds(f"{words.earlier}(ends, day_ends)", f"{words.later}(begins, day_begins)")
     return f"""
 SELECT {device_columns(words)},
