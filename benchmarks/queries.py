@@ -33,8 +33,8 @@ from scheduler import schema
 from scheduler.views import view_of
 
 BAR_S = 1.0
-#: What a server of 2 GB for PostgreSQL would be given; all else is as it comes.
-_POSTGRES = ("shared_buffers=512MB", "effective_cache_size=1536MB", "work_mem=16MB")
+#: What a server with 2 GB for PostgreSQL and a solid-state disk would be given; all else is as it comes.
+_POSTGRES = ("shared_buffers=512MB", "effective_cache_size=1536MB", "work_mem=16MB", "random_page_cost=1.1")
 _HOSTS, _MODELS, _VARIANTS, _DAYS = 40, 4, 5, 92
 #: One in so many devices is simulated, and one in so many cells is no valid one.
 _SIMULATED, _NOT_VALID = 20, 50
@@ -72,8 +72,8 @@ QUICK = Size(devices=100, points=5, readings=50_000, samples=6)
 _NUMBERS = {
     "postgresql": "INSERT INTO number SELECT n FROM generate_series(0, {last}) AS n",
     "sqlite": (
-        "INSERT INTO number WITH RECURSIVE counted (n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM counted WHERE n < {last}) "
-        "SELECT n FROM counted"
+        "INSERT INTO number WITH RECURSIVE counted (n) AS "
+        "(SELECT 0 UNION ALL SELECT n + 1 FROM counted WHERE n < {last}) SELECT n FROM counted"
     ),
 }
 _JSON = {"postgresql": "CAST({0} AS json)", "sqlite": "{0}"}
@@ -127,20 +127,21 @@ def fill(connection: Connection, size: Size) -> None:
     told("INSERT INTO payload (id, digest, document) SELECT 0, 'p', '{}'")
     told(
         "INSERT INTO job (id, sweep_run_id, kind, state, requirement_id, owner, priority, rank, position, device_id, "
-        "expected_s, avoid, canary, title, case_key, repeat_no, needs_key, payload_id, attempts, created_at, changed_at) "
-        f"SELECT n, n / {size.series}, 'measure', 'succeeded', 0, 'lab', 0, 0.0, n % {size.series}, "
-        f"n % {size.devices}, 1.0, '[]', false, 'model on runtime', 'c' || (n % {size.series}), 0, 'k', 0, 1, {result_at}, "
-        f"{result_at} FROM number WHERE n < {size.results}"
+        "expected_s, avoid, canary, title, case_key, repeat_no, needs_key, payload_id, attempts, created_at, "
+        f"changed_at) SELECT n, n / {size.series}, 'measure', 'succeeded', 0, 'lab', 0, 0.0, n % {size.series}, "
+        f"n % {size.devices}, 1.0, '[]', false, 'model on runtime', 'c' || (n % {size.series}), 0, 'k', 0, 1, "
+        f"{result_at}, {result_at} FROM number WHERE n < {size.results}"
     )
     told(
-        "INSERT INTO attempt (id, job_id, host_id, device_id, place, token, state, lease_until, started_at, finished_at) "
-        f"SELECT n, n, n % {size.devices} % {_HOSTS}, n % {size.devices}, 'd' || (n % {size.devices}), 't', 'finished', "
-        f"{result_at}, {result_at}, {result_at} FROM number WHERE n < {size.results}"
+        "INSERT INTO attempt (id, job_id, host_id, device_id, place, token, state, lease_until, started_at, "
+        f"finished_at) SELECT n, n, n % {size.devices} % {_HOSTS}, n % {size.devices}, "
+        f"'d' || (n % {size.devices}), 't', 'finished', {result_at}, {result_at}, {result_at} "
+        f"FROM number WHERE n < {size.results}"
     )
     told(
-        "INSERT INTO result (id, attempt_id, job_id, sweep_run_id, device_id, case_key, stale, verdict, p50_ms, document, "
-        f"created_at) SELECT n, n, n, n / {size.series}, n % {size.devices}, 'c' || (n % {size.series}), false, 'valid', "
-        f"1.0 + {spread}, '{{}}', {result_at} FROM number WHERE n < {size.results}"
+        "INSERT INTO result (id, attempt_id, job_id, sweep_run_id, device_id, case_key, stale, verdict, p50_ms, "
+        f"document, created_at) SELECT n, n, n, n / {size.series}, n % {size.devices}, 'c' || (n % {size.series}), "
+        f"false, 'valid', 1.0 + {spread}, '{{}}', {result_at} FROM number WHERE n < {size.results}"
     )
     variant = f"n / {size.devices} % {_VARIANTS}"
     case = (
@@ -170,15 +171,16 @@ def fill(connection: Connection, size: Size) -> None:
     told(
         "INSERT INTO cell (id, device_id, case_key, model, weights, format, recipe, runtime, threads, batch, mode, "
         f"options_text, state, verdict, why, job_id, sweep_run_id, series_id, at) SELECT n, n % {size.devices}, "
-        f"'case-' || (n / {size.devices}), {case}, CASE n % {_NOT_VALID} WHEN 0 THEN 'failed' WHEN 1 THEN 'unsupported' "
-        f"ELSE 'valid' END, CASE WHEN n % {_NOT_VALID} > 1 THEN 'valid' END, NULL, n, {size.points - 1}, n, "
+        f"'case-' || (n / {size.devices}), {case}, "
+        f"CASE n % {_NOT_VALID} WHEN 0 THEN 'failed' WHEN 1 THEN 'unsupported' ELSE 'valid' END, "
+        f"CASE WHEN n % {_NOT_VALID} > 1 THEN 'valid' END, NULL, n, {size.points - 1}, n, "
         f"{at('3600 + n % 1000000')} FROM number WHERE n < {size.series} AND n % 97 <> 0"
     )
-    # Each device leaves for an hour once a day; the first of them never, and one in a hundred has been gone since long.
+    # Devices are there for half of each day; of a hundred one always, and one has been gone since long.
     told(
         "INSERT INTO event (at, who, entity, entity_id, before, after) SELECT "
-        f"{at(f'{_DAYS * 86400} + 600000')}, 'farm', 'device', n, NULL, CASE n % 100 WHEN 1 THEN 'offline' ELSE 'online' "
-        f"END FROM number WHERE n < {size.devices}"
+        f"{at(f'{_DAYS * 86400} + 600000')}, 'farm', 'device', n, NULL, "
+        f"CASE n % 100 WHEN 1 THEN 'offline' ELSE 'online' END FROM number WHERE n < {size.devices}"
     )
     gone = f"CASE n / {size.devices} % 2 WHEN 0 THEN"
     told(
@@ -199,7 +201,7 @@ def fill(connection: Connection, size: Size) -> None:
     first = size.results - size.sampled
     told(
         "INSERT INTO telemetry (at, device_id, attempt_id, channel_id, value, quality) SELECT "
-        f"{at(f'3600 * 30 - n / 200 * 2.0 - n % 200 / 10')}, ({first} + n / 200) % {size.devices}, {first} + n / 200, "
+        f"{at('3600 * 30 - n / 200 * 2.0 - n % 200 / 10')}, ({first} + n / 200) % {size.devices}, {first} + n / 200, "
         f"n % 10, {spread}, 'ok' FROM number WHERE n < {size.sampled * 200} ORDER BY n"
     )
     each_minute = 4 * size.devices
@@ -228,6 +230,9 @@ def questions(size: Size) -> list[Question]:
     device = size.devices // 2 + 3
     series = size.series // 2 + 3
     attempt = size.results - 5
+    case = ["device", "device_kind", "simulated", "model", "runtime", "recipe", "threads", "batch", "mode"]
+    value = ["options_text", "p50_ms", "p99_ms", "energy_per_inference_mj", "temperature_c", "at"]
+    metrics = select(*(latest.c[name] for name in case + value))
     states = select(coverage.c.device_kind, coverage.c.state, func.count()).group_by(
         coverage.c.device_kind, coverage.c.state
     )
@@ -241,7 +246,7 @@ def questions(size: Size) -> list[Question]:
     return [
         Question("latest_result, a model on every device", lambda: select(latest).where(latest.c.model == "model-1")),
         Question("latest_result, a device", lambda: select(latest).where(latest.c.device_id == device)),
-        Question("latest_result, everything", lambda: select(latest)),
+        Question("latest_result, what metrics tell of everything", lambda: metrics),
         Question(
             "variant_vs_baseline, a model on every device",
             lambda: select(baseline).where(baseline.c.model == "model-1"),
