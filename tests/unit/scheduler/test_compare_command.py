@@ -133,6 +133,7 @@ def test_export_since_nonsense_is_refused(farm: Farm, text: str) -> None:
 
 def test_a_long_export_tells_how_far_it_is(farm: Farm, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("benchfarm.cli.results._TELL_EVERY_S", -1.0)
+    monkeypatch.setattr("benchfarm.cli.results._LOG_EVERY_S", -1.0)
     result = CliRunner().invoke(app, ["results", "export"], catch_exceptions=False)
     assert "4 rows, 4 of at most 4 results" in result.stderr
     assert len(result.stdout.splitlines()) == 5
