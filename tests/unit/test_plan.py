@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from device_registry.errors import UsageError
+from scheduler.cases import case_of
 from scheduler.plan import Plan, Request, all_models, all_recipes, plan
 from tests.unit.builders import make_device
 from workers.contract import Options
@@ -367,3 +368,36 @@ def test_a_profile_is_no_measurement_of_the_same_case() -> None:
     (profiled,) = planned(**wanted, kind="profile").measurements
     assert profiled.case_key != measured.case_key
     assert profiled.variant == measured.variant
+
+
+# Cells of what cannot be had
+
+
+def test_what_is_unsupported_is_told_case_by_case() -> None:
+    made = planned(why_not=NO_COREML, threads=(1, 2))
+    found = [cell for cell in made.unsupported_cells if cell.case.runtime == "coreml"]
+    assert {cell.device_id for cell in found} == {make_device().id}
+    assert {cell.why for cell in found} == {NO_COREML["coreml"]}
+    assert {(cell.case.model, cell.case.weights, cell.case.format) for cell in found} == {
+        (RESNET, "random", "mlpackage")
+    }
+    recipes = {entry["recipe"] for entry in made.unsupported if entry["runtime"] == "coreml"}
+    assert {(cell.case.recipe, cell.case.threads) for cell in found} == {
+        (recipe, threads) for recipe in recipes - {"any"} for threads in (1, 2)
+    }
+    measured = {case_of(item.task).key for item in made.measurements}
+    assert measured.isdisjoint(cell.case.key for cell in made.unsupported_cells)
+
+
+def test_a_case_is_the_same_whether_it_was_measured_or_found_unsupported() -> None:
+    can = planned(runtimes=("torch", "onnxruntime"), threads=(1, 2))
+    cannot = planned(why_not={"onnxruntime": "it is not installed"}, threads=(1, 2))
+    measured = {case_of(item.task) for item in can.measurements if item.task.runtime == "onnxruntime"}
+    assert measured
+    assert measured <= {cell.case for cell in cannot.unsupported_cells}
+
+
+def test_devices_that_are_not_named_have_no_cells() -> None:
+    made = planned(why_not=NO_COREML, spread="any")
+    assert any(entry["runtime"] == "coreml" for entry in made.unsupported)
+    assert made.unsupported_cells == []

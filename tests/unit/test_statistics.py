@@ -21,6 +21,7 @@ from workers.statistics import (
     mann_whitney_p,
     median_interval,
     percentile,
+    process_median_interval,
     spread,
 )
 
@@ -193,6 +194,36 @@ def test_bootstrap_interval_is_the_same_every_time_and_contains_the_median(sampl
     low, high = bootstrap_median_interval(samples)
     assert (low, high) == bootstrap_median_interval(samples)
     assert min(samples) <= low <= statistics.median(samples) <= high <= max(samples)
+
+
+@given(samples=st.lists(latencies, min_size=1, max_size=6), confidence=confidences)
+@settings(max_examples=40)
+def test_the_interval_over_processes_is_that_of_every_resample(samples: list[float], confidence: float) -> None:
+    """Against all of them, one by one."""
+    n = len(samples)
+    medians = sorted(statistics.median(drawn) for drawn in itertools.product(samples, repeat=n))
+    below = Fraction(n**n) * (1 - Fraction(confidence)) / 2
+    first = max(math.ceil(below), 1) - 1
+    low, high = process_median_interval(samples, confidence)
+    # Where the tail ends between two resamples that differ in the last bit, either is right.
+    assert low in medians[max(first - 1, 0) : first + 2]
+    assert high in medians[len(medians) - first - 2 : len(medians) - first + 1]
+    assert low <= statistics.median(samples) <= high
+
+
+@given(samples=st.lists(latencies, min_size=1, max_size=60), seed=st.integers(0, 9))
+@settings(max_examples=40)
+def test_the_interval_over_processes_minds_no_order(samples: list[float], seed: int) -> None:
+    mixed = random.Random(seed).sample(samples, len(samples))
+    assert process_median_interval(mixed) == process_median_interval(samples)
+
+
+@pytest.mark.parametrize("n", [5, 6, 10, 25, 60, 61])
+def test_the_interval_over_processes_is_what_drawing_comes_near_to(n: int) -> None:
+    samples = list(np.random.default_rng(n).lognormal(size=n))
+    low, high = process_median_interval(samples)
+    drawn = bootstrap_median_interval(samples, resamples=20_000)
+    assert (low, high) == pytest.approx(drawn, rel=0.1)
 
 
 def test_bootstrap_interval_follows_its_seed() -> None:
