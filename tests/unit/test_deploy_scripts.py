@@ -128,6 +128,22 @@ def test_secrets_are_made_once_and_for_their_owner(tmp_path: Path) -> None:
     assert {name: (folder / name).read_text() for name in made} == made
 
 
+def test_the_guide_names_files_that_there_are_and_the_ports_of_the_code() -> None:
+    guide = (DEPLOY / "README.md").read_text()
+    table = guide.partition("| file | for |")[2].partition("\n\n")[0]
+    named = re.findall(r"`([\w./-]+[/.]\w*)`", table)
+    assert len(named) >= 9
+    assert [name for name in named if not (DEPLOY / name).exists()] == []
+    told = {int(port) for port in re.findall(r"^\| (\d+) \|", guide, re.MULTILINE)}
+    assert told == {*PORTS.values(), 5037, 22}  # of adb and ssh
+    links = re.findall(r"\]\(([^)#]+)(?:#([\w-]+))?\)", guide)
+    for path, anchor in links:
+        target = DEPLOY / path
+        assert target.exists(), path
+        titles = [line.lstrip("# ").lower() for line in target.read_text().splitlines() if line.startswith("#")]
+        assert not anchor or anchor in {re.sub(r"[^\w -]", "", title).replace(" ", "-") for title in titles}, anchor
+
+
 def test_no_secret_would_be_committed() -> None:
     names = ("ray-token", "postgres-password", "anything.part")
     paths = [f"deploy/secrets/{name}" for name in names]
