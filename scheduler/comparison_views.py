@@ -175,19 +175,18 @@ SELECT {named("own", _WHO)}, own.p50_ms,
   own.at
 FROM latest_result AS own
 LEFT JOIN (
-  SELECT series_id, model, is_end, ranked,
-    first_value(device) OVER fastest AS fastest_device, first_value(p50_ms) OVER fastest AS fastest_p50_ms,
+  SELECT series_id, model, is_end, ranked, fastest_device, fastest_p50_ms,
     sum(CASE WHEN is_end AND ranked THEN 1 ELSE 0 END) OVER (
       PARTITION BY {same} ORDER BY CASE WHEN is_end THEN p50_ci_high_ms ELSE p50_ci_low_ms END, is_end
       ROWS UNBOUNDED PRECEDING
     ) AS faster
   FROM (
-    SELECT {same}, series_id, device_id, device, p50_ms, p50_ci_low_ms, p50_ci_high_ms, is_end,
-      NOT simulated AND p50_ci_low_ms IS NOT NULL AS ranked
-    FROM latest_result CROSS JOIN (SELECT 1 = 0 AS is_end UNION ALL SELECT 1 = 1) AS step
-    WHERE NOT {_WRONG}
-  ) AS compared
-  WINDOW fastest AS (PARTITION BY {same} ORDER BY p50_ms, device_id)
+    SELECT {same}, series_id, p50_ci_low_ms, p50_ci_high_ms,
+      NOT simulated AND p50_ci_low_ms IS NOT NULL AS ranked,
+      first_value(device) OVER fastest AS fastest_device, first_value(p50_ms) OVER fastest AS fastest_p50_ms
+    FROM latest_result WHERE NOT {_WRONG}
+    WINDOW fastest AS (PARTITION BY {same} ORDER BY p50_ms, device_id)
+  ) AS compared CROSS JOIN (SELECT 1 = 0 AS is_end UNION ALL SELECT 1 = 1) AS step
 ) AS ranking ON ranking.series_id = own.series_id AND ranking.model = own.model AND NOT ranking.is_end"""  # noqa: S608
 
 
