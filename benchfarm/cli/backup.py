@@ -81,9 +81,10 @@ def restore(
 
 def _said(manifest: Any) -> str:
     rows = f"{sum(manifest.rows.values()):,} rows of {len(manifest.rows)} tables (schema {manifest.schema_revision})"
+    files = "1 stored file" if manifest.files == 1 else f"{manifest.files:,} stored files"
     if manifest.store != "copied":
         return f"{rows} without stored files"
-    return f"{rows} and {manifest.files:,} stored files ({manifest.files_bytes / 1e6:,.1f} MB)"
+    return f"{rows} and {files} ({manifest.files_bytes / 1e6:,.1f} MB)"
 
 
 @contextmanager

@@ -8,6 +8,8 @@ FROM python:${PYTHON} AS build
 ARG EXTRAS=torch,onnx,litert,openvino,executorch,tensorflow
 # "cpu" takes torch's CPU build from PyTorch's own index; as it is, PyPI's, which is built for CUDA.
 ARG TORCH_BACKEND=
+# What fsspec needs for the store: s3fs, gcsfs; nothing for a folder.
+ARG STORE_PACKAGES=
 WORKDIR /src
 COPY constraints.txt ./
 RUN pip install --no-cache-dir --disable-pip-version-check --constraint constraints.txt uv \
@@ -21,7 +23,7 @@ COPY exporters exporters
 COPY scheduler scheduler
 COPY workers workers
 RUN uv pip install --no-cache --compile-bytecode --constraint constraints.txt \
-      ${TORCH_BACKEND:+--torch-backend "$TORCH_BACKEND"} ".[$EXTRAS]"
+      ${TORCH_BACKEND:+--torch-backend "$TORCH_BACKEND"} ".[$EXTRAS]" $STORE_PACKAGES
 
 FROM python:${PYTHON}
 # torch.compile builds C++.

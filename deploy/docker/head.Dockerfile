@@ -4,6 +4,8 @@
 ARG PYTHON=3.11.13-slim-bookworm
 
 FROM python:${PYTHON} AS build
+# What fsspec needs for the store: s3fs, gcsfs; nothing for a folder.
+ARG STORE_PACKAGES=
 WORKDIR /src
 COPY constraints.txt ./
 RUN pip install --no-cache-dir --disable-pip-version-check --constraint constraints.txt uv \
@@ -12,7 +14,7 @@ ENV VIRTUAL_ENV=/opt/benchfarm
 # What others made changes seldom, so it is a layer of its own.
 COPY pyproject.toml ./
 RUN uv pip install --no-cache --compile-bytecode --constraint constraints.txt \
-      --requirements pyproject.toml --extra postgres --extra grafana --extra report
+      --requirements pyproject.toml --extra postgres --extra grafana --extra report $STORE_PACKAGES
 COPY README.md ./
 COPY benchfarm benchfarm
 COPY dashboards dashboards
