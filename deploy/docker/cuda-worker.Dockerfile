@@ -25,7 +25,12 @@ COPY exporters exporters
 COPY scheduler scheduler
 COPY workers workers
 RUN uv pip install --no-cache --compile-bytecode --constraint constraints.txt \
-      ${TORCH_BACKEND:+--torch-backend "$TORCH_BACKEND"} ".[$EXTRAS]" $STORE_PACKAGES
+      ${TORCH_BACKEND:+--torch-backend "$TORCH_BACKEND"} ".[$EXTRAS]"
+# Not by constraints.txt: they pin what botocore takes an older version of (python-dateutil).
+RUN if [ -n "$STORE_PACKAGES" ]; then \
+      grep '^fsspec==' constraints.txt >fsspec.txt \
+      && uv pip install --no-cache --compile-bytecode --constraint fsspec.txt $STORE_PACKAGES; \
+    fi
 
 FROM python:${PYTHON}
 # torch.compile builds C++, and Triton its launchers.

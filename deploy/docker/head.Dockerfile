@@ -14,7 +14,7 @@ ENV VIRTUAL_ENV=/opt/benchfarm
 # What others made changes seldom, so it is a layer of its own.
 COPY pyproject.toml ./
 RUN uv pip install --no-cache --compile-bytecode --constraint constraints.txt \
-      --requirements pyproject.toml --extra postgres --extra grafana --extra report $STORE_PACKAGES
+      --requirements pyproject.toml --extra postgres --extra grafana --extra report
 COPY README.md ./
 COPY benchfarm benchfarm
 COPY dashboards dashboards
@@ -23,6 +23,11 @@ COPY exporters exporters
 COPY scheduler scheduler
 COPY workers workers
 RUN uv pip install --no-cache --no-deps --compile-bytecode --constraint constraints.txt .
+# Not by constraints.txt: they pin what botocore takes an older version of (python-dateutil).
+RUN if [ -n "$STORE_PACKAGES" ]; then \
+      grep '^fsspec==' constraints.txt >fsspec.txt \
+      && uv pip install --no-cache --compile-bytecode --constraint fsspec.txt $STORE_PACKAGES; \
+    fi
 
 FROM python:${PYTHON}
 # pg_dump for `benchfarm backup`: Debian bookworm has 15, the major version of the server in compose.yaml.
