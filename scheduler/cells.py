@@ -268,7 +268,7 @@ def _interval(
 
 def _bare_row(row: Mapping[str, Any], metric: str, doubtful: Mapping[str, Any] | None) -> Row:
     """A cell that has no valid value: failed, unsupported, invalid (then with what was measured) or missing."""
-    nothing = dict.fromkeys(("value", "value_ci", "run", *_AS_MEASURED))
+    nothing = dict.fromkeys(("value", "value_ci", *_AS_MEASURED))
     return {
         **_common(row),
         **nothing,
@@ -278,6 +278,7 @@ def _bare_row(row: Mapping[str, Any], metric: str, doubtful: Mapping[str, Any] |
         "why": row["why"],
         "at": row["at"],
         "age_s": row["age_s"],
+        "run": None if doubtful is None else doubtful["sweep_run_id"],
         "metric": metric,
         "unit": METRICS[metric].unit,
         "invalid_value": None if doubtful is None else doubtful[METRICS[metric].column],

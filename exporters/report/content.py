@@ -63,7 +63,7 @@ def content_of(connection: Connection, wanted: Wanted, run_id: int | None, now: 
     Args:
         connection: to read from.
         wanted: which models and devices.
-        run_id: whose telemetry and environment are shown; None: the latest run that has a value here.
+        run_id: whose telemetry and environment are shown; None: the latest run that measured here.
         now: the time.
 
     Raises:
@@ -108,12 +108,13 @@ def _count(tally: _Tally, model: str, rows: Sequence[Row]) -> None:
             variants, on = tally.reasons.setdefault((state_text(row), row["why"] or NONE), (set(), set()))
             variants.add(f"{model}: {variant_label(row)}")
             on.add(row["device_label"])
+        if row["run"] is not None:  # a run that was judged invalid is looked at most of all
+            tally.latest_run = max(row["run"], tally.latest_run or 0)
         if row["value"] is None:
             continue
         tally.ages.setdefault(model, {}).setdefault(places.of(row), []).append(row["age_s"])
         tally.newest_s = min(row["age_s"], tally.newest_s if tally.newest_s is not None else row["age_s"])
         tally.oldest_s = max(row["age_s"], tally.oldest_s or 0.0)
-        tally.latest_run = max(row["run"], tally.latest_run or 0)
         tally.processes[row["processes"]] += 1
 
 
