@@ -486,7 +486,7 @@ class Dispatcher:
         said = self._executor.poll({host.reached_as: host.cursor for host in hosts}, min(wait_s, _STEP_S))
         for host in hosts:
             if isinstance(answer := said.get(host.reached_as), dict) and "now" in answer:
-                host.heard.append(answer["now"] - self._clock().timestamp())
+                host.hear(answer["now"], self._clock().timestamp())
         self._lost |= {name: answer for name, answer in said.items() if isinstance(answer, Lost)}
         return {name: answer for name, answer in said.items() if not isinstance(answer, Lost)}
 

@@ -121,7 +121,8 @@ def ingest(connection: Connection, finished: Sequence[dict[str, Any]], *, who: s
     try:
         with connection.begin_nested():
             return _ingest(connection, told, who=who, now=now)
-    except (StatementError, ValueError) as error:  # a number that is none, text that no database takes
+    # A number that is none, text that no database takes; SQLite's driver has an error of its own for large integers.
+    except (StatementError, ValueError, ArithmeticError) as error:
         if passes(error):
             raise
         if len(finished) > 1:

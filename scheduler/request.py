@@ -13,6 +13,8 @@ from workers.contract import GatePolicy, Options
 #: Priorities beyond this would outrank a wait of a day.
 MOST_PRIORITY = 1000
 _LONGEST_OWNER = 100
+#: Of threads and of examples in a batch: what the columns of a database hold.
+_MOST_COUNT = 2**31 - 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +61,9 @@ class Request:
             raise UsageError("name at least one model; see benchfarm models list")
         if self.repeats < 1:
             raise UsageError(f"{self.repeats} repeats: 1 is the least")
+        for what, count in (("batch", self.options.batch), *(("threads", count) for count in self.threads)):
+            if not 1 <= count <= _MOST_COUNT:
+                raise UsageError(f"{what} {count}: from 1 to {_MOST_COUNT}")
         if abs(self.priority) > MOST_PRIORITY:
             raise UsageError(f"priority {self.priority}: from -{MOST_PRIORITY} to {MOST_PRIORITY}")
         if self.owner is not None and not (self.owner.isprintable() and 0 < len(self.owner.strip()) <= _LONGEST_OWNER):

@@ -14,6 +14,7 @@ from device_registry.registry import RegisteredDevice, devices, list_devices, li
 from device_registry.rests import LONGEST_REST_S, is_over
 from scheduler.fleet import Fleet, Place, Quiet
 from scheduler.offers import device_offers, own_offers, slot_offers
+from workers.readings import is_time
 
 #: Clocks that differ by less are one: an answer takes its time.
 CLOCKS_AGREE_S = 5.0
@@ -44,6 +45,11 @@ class ReachedHost:
     running: list[int] = field(default_factory=list)
     #: How far its clock was ahead of ours in each of its last answers, or less: by what an answer lay about here.
     heard: deque[float] = field(default_factory=lambda: deque(maxlen=_ANSWERS))
+
+    def hear(self, now_s: float, ours_s: float) -> None:
+        """Its clock said so when ours said that; what is no time tells nothing."""
+        if is_time(now_s):
+            self.heard.append(now_s - ours_s)
 
     @property
     def ahead_s(self) -> float:

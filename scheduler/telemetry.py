@@ -87,10 +87,11 @@ def insert_between(connection: Connection, told: Sequence[Between]) -> int:
                     for (columns, device_id, ahead_s), own in zip(read, ids, strict=True)
                 ],
             )
-    except StatementError as error:
+    except (StatementError, ValueError, ArithmeticError) as error:
         if passes(error):
             raise
-        log.warning("readings of %d devices cannot be kept: %s", len(read), type(error.orig).__name__)
+        kind = type(getattr(error, "orig", error)).__name__
+        log.warning("readings of %d devices cannot be kept: %s", len(read), kind)
         return 0
 
 

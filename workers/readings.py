@@ -69,6 +69,11 @@ def cleaned(readings: Iterable[Reading]) -> tuple[Reading, ...]:
     )
 
 
+def is_time(seconds: float) -> bool:
+    """Whether epoch seconds are a time that anything of ours may have happened at, or may yet."""
+    return _TIMES_S[0] <= seconds <= _TIMES_S[1]
+
+
 def no_number(value: float | None) -> str:
     """Why a value is none."""
     return f"the sensor said {value}"
@@ -136,9 +141,10 @@ def checked(columns: ReadingColumns) -> ReadingColumns:
         raise ValueError("columns of readings differ in length")
     if count == 0:
         return columns
-    # Not a number compares as neither: so it does not pass.
+    # Not a number compares as neither: so it does not pass. Nor do an anchor and offsets whose sums alone are times.
     first, last = columns.anchor + min(columns.offset_s), columns.anchor + max(columns.offset_s)
-    if not (math.isfinite(math.fsum(columns.offset_s)) and _TIMES_S[0] <= first <= last <= _TIMES_S[1]):
+    sums_are_times = math.isfinite(math.fsum(columns.offset_s)) and is_time(first) and is_time(last)
+    if not (sums_are_times and is_time(columns.anchor)):
         raise ValueError("a reading has no time")
     if min(columns.channel) < 0 or max(columns.channel) >= len(columns.channels):
         raise ValueError("a reading is of a channel that is not named")
