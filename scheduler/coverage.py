@@ -43,6 +43,13 @@ _FAILED: Final = (
     .order_by(jobs.c.id)
 )
 
+_VALID: Final = select(cells.c.device_id, cells.c.case_key, cells.c.sweep_run_id).where(
+    one_of(cells.c.device_id, "devices"),
+    one_of(cells.c.case_key, "keys"),
+    one_of(cells.c.sweep_run_id, "runs"),
+    cells.c.state == "valid",
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Unsupported:
@@ -100,6 +107,19 @@ class Cells:
         """A plan found that a device cannot have a case."""
         self._put(found.device_id, _columns(found.case), state="unsupported", why=found.why, sweep_run_id=run_id)
 
+    def spare_valid(self, connection: Connection) -> None:
+        """Leave alone what is valid by another repeat of the same run, whichever of the two came first."""
+        if not self._rows:
+            return
+        told = {
+            "devices": {device_id for device_id, _ in self._rows},
+            "keys": {key for _, key in self._rows},
+            "runs": {row["sweep_run_id"] for row in self._rows.values()},
+        }
+        for device_id, key, run_id in connection.execute(_VALID, told).all():
+            if (row := self._rows.get((device_id, key))) is not None and row["sweep_run_id"] == run_id:
+                del self._rows[device_id, key]
+
     def write(self, connection: Connection, now: datetime) -> None:
         """Write them, in one order: two that write must not lock each other out."""
         rows = [self._rows[known] for known in sorted(self._rows)]
@@ -150,6 +170,7 @@ def note_failed(connection: Connection, job_ids: Collection[int], now: datetime)
     failed = Cells()
     for row in connection.execute(_FAILED, {"ids": job_ids}):
         failed.failed(row)
+    failed.spare_valid(connection)
     failed.write(connection, now)
 
 

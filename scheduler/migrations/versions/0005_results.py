@@ -276,13 +276,14 @@ class _Filling:
                 )
 
     def _put(self, device_id: int, task: dict[str, Any], **values: Any) -> None:
-        """The latest word about a cell counts."""
+        """The latest word about a cell counts; but one repeat of a run that is valid makes its case valid."""
         options = {"runtime_options": {}, **task["options"]}
         case = {**task, **options, **_texts(options)}
         named = {name: case[name] for name in _CASE}
         key = _digest(list(named.values()))
         known = self._cells.get((device_id, key))
-        if known is None or known["at"] <= values["at"]:
+        stands = known is not None and known["state"] == "valid" and known["sweep_run_id"] == values["sweep_run_id"]
+        if known is None or (known["at"] <= values["at"] and not stands):
             self._cells[device_id, key] = {"device_id": device_id, "case_key": key, **named, **values}
 
     def _fill_the_rest(self) -> None:

@@ -116,6 +116,14 @@ def test_the_latest_word_counts_and_the_series_keeps_its_point(farm: Farm) -> No
     assert (_one(farm).state, _one(farm).why) == ("valid", None)
 
 
+@pytest.mark.parametrize("failing", [0, 1, 2])
+def test_one_valid_repeat_makes_its_case_valid_wherever_another_fails(farm: Farm, failing: int) -> None:
+    farm.play(in_turn(*(CRASHED if number == failing else Succeed() for number in range(3))))
+    farm.run(plan_of(farm.devices(), TORCH, repeats=3))
+    assert sorted(row.state for row in farm.jobs())[0] == "failed"
+    assert (_one(farm).state, _one(farm).verdict) == ("valid", "valid")
+
+
 def test_what_a_runtime_cannot_run_is_unsupported(farm: Farm) -> None:
     farm.play(in_turn(then=UNSUPPORTED))
     farm.run(plan_of(farm.devices(), TORCH))
