@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import datetime
 from difflib import get_close_matches
 from typing import Any
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, func, select
 
 from device_registry.database import one_of
 from device_registry.errors import UsageError
-from device_registry.registry import devices, hosts, list_devices
+from device_registry.registry import devices, hosts, label_of, list_devices
 from device_registry.selectors import parse_selector
 from scheduler.cells import CASE, COVERAGE, LATEST, Row, Wanted, cell_of, cells
 from scheduler.coverage import cells as cell_rows
@@ -20,8 +21,12 @@ from scheduler.points import points, series
 from scheduler.views import view_of
 
 
-def matrix_models(connection: Connection, wanted: Wanted) -> list[str]:
+def matrix_models(connection: Connection, models: Collection[str]) -> list[str]:
     """The models that a comparison is of, in order of their names.
+
+    Args:
+        connection: to read from.
+        models: what was named; none: all.
 
     Raises:
         UsageError: nothing was measured yet, or a model that was named was not.
@@ -31,13 +36,13 @@ def matrix_models(connection: Connection, wanted: Wanted) -> list[str]:
     known |= set(connection.execute(select(cell_rows.c.model).distinct()).scalars())
     if not known:
         raise UsageError("nothing was measured yet: benchfarm run MODEL measures")
-    for model in wanted.models:
+    for model in models:
         if model not in known:
             tails = {name.rpartition("/")[2]: name for name in known}
             close = get_close_matches(model, known, n=3) or [tails[t] for t in get_close_matches(model, tails, n=3)]
             hint = f"did you mean {', '.join(close)}?" if close else f"measured are {_some(sorted(known))}"
             raise UsageError(f"no result of a model {model!r}: {hint}")
-    return sorted(set(wanted.models)) if wanted.models else sorted(known)
+    return sorted(set(models)) if models else sorted(known)
 
 
 def matching_devices(connection: Connection, selector: str) -> list[int] | None:
@@ -67,15 +72,32 @@ def matrix(connection: Connection, wanted: Wanted, now: datetime) -> Iterator[tu
         UsageError: something named is not there.
     """
     device_ids = matching_devices(connection, wanted.selector)
-    for model in matrix_models(connection, wanted):
+    namesakes = _namesakes(connection)
+    for model in matrix_models(connection, wanted.models):
         latest = _read(connection, "latest_result", LATEST, model, device_ids)
         coverage = _read(connection, "coverage", COVERAGE, model, device_ids)
         baselines = _baselines(connection, model, device_ids) if wanted.baseline is None else {}
         invalid = _invalid(connection, model, device_ids)
         processes = _processes(connection, [row["point_id"] for row in (*latest, *(invalid if wanted.invalid else ()))])
         rows = cells(latest, coverage, baselines, processes, wanted, now, invalid)
+        for row in rows:
+            if row["device_id"] in namesakes:
+                row["device_label"] = label_of(namesakes[row["device_id"]], {"simulated": row["simulated"]})
         if rows:
             yield model, rows
+
+
+def _namesakes(connection: Connection) -> dict[int, str]:
+    """Devices that are called like others, told apart by their host's name, or else by their number."""
+    shared = select(devices.c.name).group_by(devices.c.name).having(func.count() > 1)
+    query = select(devices.c.id, devices.c.name, hosts.c.name.label("host")).join(
+        hosts, hosts.c.id == devices.c.host_id
+    )
+    rows = connection.execute(query.where(devices.c.name.in_(shared))).all()
+    still = Counter((row.name, row.host) for row in rows)
+    return {
+        row.id: f"{row.name}@{row.host}" if still[row.name, row.host] == 1 else f"{row.name}#{row.id}" for row in rows
+    }
 
 
 def _read(

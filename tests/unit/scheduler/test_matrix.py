@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
+from sqlalchemy import update
 
-from device_registry.database import reading
+from device_registry.database import reading, writing
 from device_registry.errors import UsageError
+from device_registry.registry import hosts
 from device_registry.tables import utc_now
+from exporters.report.places import places_of
 from scheduler.cells import Row, Wanted
 from scheduler.executors.scripted import Succeed
 from scheduler.exports import count_results, stream_rows
@@ -150,3 +154,26 @@ def test_an_export_of_some(measured: Farm) -> None:
     later: datetime = utc_now() + timedelta(days=1)
     assert exported(measured, since=later) == []
     assert len(exported(measured, since=later - timedelta(days=3))) == 6
+
+
+def test_devices_of_one_name_are_told_apart(make_farm: MakeFarm) -> None:
+    """Two hosts that came out of one image have one name: their devices' results are two columns, not one."""
+    farm = make_farm()
+    farm.clock.now = utc_now() - timedelta(minutes=10)
+    twin = farm.add_host("there", devices=2)
+    twin.plug([replace(device, name=name) for device, name in zip(twin.devices, ("d0", "own"), strict=True)])
+    farm.tick()
+    farm.run(plan_of(farm.devices(), TORCH))
+    with reading(farm.engine) as connection:
+        [(_, rows)] = matrix(connection, Wanted(), utc_now())
+    assert [(row["device"], row["host"], row["device_label"]) for row in rows] == [
+        ("d0", "here", "d0@here"),
+        ("d0", "there", "d0@there"),
+        ("own", "there", "own"),
+    ]
+    assert places_of(rows).names == ("d0@here", "d0@there", "own")
+    with writing(farm.engine) as connection:
+        connection.execute(update(hosts).values(name="image"))
+    with reading(farm.engine) as connection:
+        [(_, rows)] = matrix(connection, Wanted(), utc_now())
+    assert [row["device_label"] for row in rows] == [f"d0#{rows[0]['device_id']}", f"d0#{rows[1]['device_id']}", "own"]
