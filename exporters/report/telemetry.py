@@ -117,8 +117,8 @@ def _device_charts(connection: Connection, run_id: int, device_id: int, label: s
     ordered = sorted(quantities.items(), key=lambda item: (_rank(item[0][0]), item[0]))
     return [
         chart
-        for (quantity, unit), lines in ordered
-        if (chart := _chart(f"telemetry-{device_id}-{quantity}", label, quantity, unit, lines, stretches, lacking))
+        for number, ((quantity, unit), lines) in enumerate(ordered)
+        if (chart := _chart(f"telemetry-{device_id}-{number}", label, quantity, unit, lines, stretches, lacking))
     ]
 
 

@@ -30,10 +30,12 @@ def told(farm: Farm, run: int | None = None, **wanted: object) -> Content:
         return content_of(connection, Wanted(**wanted), run, utc_now())  # type: ignore[arg-type]
 
 
-def read_sensor(farm: Farm, attempt_id: int, device_id: int, quantity: str, *values: float | None) -> None:
+def read_sensor(
+    farm: Farm, attempt_id: int, device_id: int, quantity: str, *values: float | None, unit: str = "C"
+) -> None:
     """Readings of a sensor during an attempt, one a second."""
     with writing(farm.engine) as connection:
-        channel = {"sensor": "zones", "domain": "cpu", "quantity": quantity, "unit": "C"}
+        channel = {"sensor": "zones", "domain": "cpu", "quantity": quantity, "unit": unit}
         made = connection.execute(insert(table_of(SensorChannel)).values(channel)).inserted_primary_key
         assert made is not None
         for second, value in enumerate(values):
@@ -99,6 +101,16 @@ def test_telemetry_shows_the_timed_part_and_throttling(make_farm: MakeFarm) -> N
     texts = [note["text"] for note in chart.figure["layout"]["annotations"]]
     assert texts == ["throttled", "throttle event"]
     assert "1 no_permission" in chart.caption
+
+
+def test_a_quantity_in_two_units_has_two_pictures(make_farm: MakeFarm) -> None:
+    farm = make_farm()
+    farm.run(plan_of(farm.devices(), TORCH))
+    [row] = farm.results()
+    read_sensor(farm, row.attempt_id, row.device_id, "temperature", 40.0, 44.0)
+    read_sensor(farm, row.attempt_id, row.device_id, "temperature", 313.0, 317.0, unit="K")
+    drawn = {chart.id: chart.figure for chart in told(farm).telemetry}
+    assert [figure["data"][0]["y"] for figure in drawn.values() if figure is not None] == [[40.0, 44.0], [313.0, 317.0]]
 
 
 def test_the_timed_part_of_a_host_whose_clock_was_ahead_is_moved_as_its_readings_were(make_farm: MakeFarm) -> None:
