@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
+from functools import partial
+from typing import Any
 
 from device_registry.capabilities import DeviceDescription
 from workers.clock import lead_s
@@ -76,12 +78,19 @@ def idle_readings(
     ahead_s = lead_s()
     told = {}
     for key, device in online.items():
-        readings: list[Reading] = list(monitor.slow()) if key == carrier else []
+        parts: list[Callable[[], Iterable[Reading]]] = [monitor.slow] if key == carrier else []
         if key not in busy:
+            parts.append(partial(drivers[device.driver].readings, device, monitor))
+        readings: list[dict[str, Any]] = []
+        for part in parts:
             try:
-                readings += drivers[device.driver].readings(device, monitor)
+                found = [to_dict(replace(one, at=one.at + ahead_s)) for one in cleaned(part())]
+                if found:
+                    pack(found)  # what cannot be sent takes nothing else with it
             except Exception as error:  # a lab's own code; it is asked again soon
                 log.warning("no readings of %s: %s", device.name, first_line(error))
+            else:
+                readings += found
         if readings:
-            told[key] = pack([to_dict(replace(one, at=one.at + ahead_s)) for one in cleaned(readings)])
+            told[key] = pack(readings)
     return told

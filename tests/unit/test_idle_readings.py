@@ -93,12 +93,24 @@ def test_a_disk_that_cannot_be_asked_says_so(tmp_path: Path) -> None:
     assert "No such file" in reading.why
 
 
+#: Device to what a lab's driver says of it that no reading may say.
+_MISTAKES: dict[str, dict[str, Any]] = {
+    "text": {"value": "36.5"},
+    "word": {"quality": "fine"},
+    "time": {"at": None},
+    "bytes": {"why": b"x", "value": None},
+}
+
+
 class _Odd(HostCpu):
     """A lab's own driver."""
 
     def readings(self, device: DeviceDescription, monitor: HostMonitor) -> Sequence[Reading]:
         if device.key == "b":
             raise KeyError("a lab's mistake")
+        if device.key in _MISTAKES:
+            wrong: dict[str, Any] = {"sensor": "s", "domain": "d", "quantity": "q", "unit": "u", "quality": "ok"}
+            return [Reading(**(wrong | {"value": 1.0, "at": clock.steady()} | _MISTAKES[device.key]))]
         known: dict[str, Any] = {"sensor": "s", "domain": "d", "quantity": "q", "unit": "u", "quality": "ok"}
         return [Reading(**known, value=float("inf"), at=clock.steady())]
 
@@ -111,6 +123,21 @@ def test_a_driver_that_fails_costs_its_own_readings(monitor: HostMonitor, caplog
     assert _told(found, "a").keys() == {"disk", "s"}  # the first of a host without a CPU tells of its disk
     assert _told(found, "c") == {"s": None}
     assert "no readings of b: " in caplog.text
+
+
+def test_readings_that_cannot_be_sent_cost_nobody_elses(monitor: HostMonitor, caplog: pytest.LogCaptureFixture) -> None:
+    """Nor the agent, which would tell of nothing any more."""
+    devices = {key: replace(_CPU, key=key, kind="other", driver="odd", name=key) for key in ("a", *_MISTAKES)}
+    found = idle_readings(devices, {"odd": _Odd()}, monitor, busy=())
+    assert found.keys() == {"a"}
+    for name in _MISTAKES:
+        assert f"no readings of {name}: " in caplog.text
+
+
+def test_a_slow_sensor_that_fails_costs_its_own_readings(monitor: HostMonitor, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Disk, "read", lambda *_: 1 / 0)
+    found = idle_readings({_CPU.key: _CPU}, {"cpu": HostCpu()}, monitor, busy=())
+    assert _told(found, _CPU.key).keys() == {"zones"}
 
 
 def test_a_driver_need_not_tell_any(monitor: HostMonitor) -> None:
