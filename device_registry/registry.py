@@ -7,11 +7,12 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any, Literal
 
-from sqlalchemy import Connection, Row, bindparam, insert, select, update
+from sqlalchemy import Connection, Row, Table, bindparam, insert, select, update
 
 from device_registry.capabilities import Attribute, DeviceDescription, HostDescription
 from device_registry.database import insert_row, table_of
 from device_registry.selectors import Selector
+from device_registry.storable import storable, text_of
 from device_registry.tables import Device, Host
 
 hosts = table_of(Host)
@@ -138,12 +139,12 @@ def record_hello(
     """
     presence: HostPresence = "online" if refused is None else "refused"
     values = {
-        "name": host.name,
-        "description": asdict(host),
+        "name": _text(hosts, "name", host.name),
+        "description": storable(asdict(host)),
         "agent_version": agent_version,
         "presence": presence,
         "why": refused,
-        "labels": host.labels,
+        "labels": storable(host.labels),
         "last_seen_at": now,
     }
     row = connection.execute(select(hosts.c.id, hosts.c.presence, hosts.c.why).where(hosts.c.key == host.key)).first()
@@ -180,11 +181,12 @@ def record_devices(
     new, changed = [], []
     for device in {device.key: device for device in found}.values():
         values = {
-            "name": device.name,
-            "kind": device.kind,
+            "name": _text(devices, "name", device.name),
+            "kind": _text(devices, "kind", device.kind),
             "driver": device.driver,
             "host_id": host_id,
-            "attributes": device.attributes,
+            # Every comparison of the farm looks into it.
+            "attributes": storable(device.attributes),
             "presence": device.presence,
             "last_seen_at": now,
         }
@@ -212,6 +214,10 @@ def record_devices(
             changed,
         )
     _go_offline(connection, gone, f"host {host_id} has it no more", note)
+
+
+def _text(table: Table, column: str, value: str) -> str:
+    return text_of(value, getattr(table.c[column].type, "length", None))
 
 
 def set_host_presence(

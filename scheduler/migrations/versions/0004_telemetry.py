@@ -98,7 +98,9 @@ def _carry_over() -> None:
 def _name_raw_times() -> None:
     """Attempts name their raw times, so that they are found when they are old."""
     raw = {
-        "postgresql": "document #>> '{result,measurement,raw,sha256}'",
+        # Of a document with a NUL anywhere it reads no part.
+        "postgresql": "CASE WHEN position('\\u0000' in CAST(document AS text)) = 0 "
+        "THEN document #>> '{result,measurement,raw,sha256}' END",
         "sqlite": "json_extract(document, '$.result.measurement.raw.sha256')",
     }[op.get_bind().dialect.name]
     op.execute(

@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
+from typing import Any
 
 import pytest
+from sqlalchemy import select
 
+from device_registry.database import reading
 from device_registry.errors import UsageError
 from scheduler.coverage import cells
+from scheduler.executors import scripted
 from scheduler.executors.scripted import Succeed
+from scheduler.ingest import results
 from scheduler.plan import Request
 from scheduler.telemetry import telemetry
+from scheduler.views import VIEWS, view_of
 from tests.unit.scheduler.builders import CRASHED, TORCH, Farm, plan_of
 from workers.contract import Options
 
@@ -102,3 +109,43 @@ def test_the_largest_counts_are_kept(farm: Farm) -> None:
     farm.play(lambda order: CRASHED if order.measure is not None else Succeed())
     farm.run(plan_of(farm.devices(), TORCH, threads=(2**31 - 1,)))
     assert [row.threads for row in farm.rows(cells)] == [2**31 - 1]
+
+
+_ODD: dict[str, dict[str, Any]] = {
+    "a NUL": {"attributes": {"model": "x\0", "board\0": "y\0"}},
+    "no UTF-8": {"attributes": {"model": "x\ud800"}},
+    "no number": {"attributes": {"model": "x", "size": math.nan}},
+    "a NUL in its name": {"name": "d\0", "kind": "cpu\0"},
+    "a long name": {"name": "d" * 1000},
+}
+
+
+@pytest.mark.parametrize("odd", _ODD.values(), ids=list(_ODD))
+def test_one_odd_device_takes_no_view_from_the_farm(
+    farm: Farm, odd: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scripted, "_wire", lambda document: document)
+    farm.host.plug([replace(farm.host.devices[0], **odd)])
+    farm.run(plan_of(farm.devices(), TORCH))
+    assert farm.job("measure").state == "succeeded"
+    with reading(farm.engine) as connection:
+        told = {view.name: connection.execute(select(view_of(view.name))).all() for view in VIEWS}
+    [latest] = told["latest_result"]
+    assert latest.device.startswith("d")
+    assert latest.device_model in ("", "x", "x?")
+
+
+def test_a_nul_in_a_report_costs_nothing_but_itself(farm: Farm) -> None:
+    attempt = _measuring(farm)
+    farm.host.finish(attempt, Succeed())
+    event = farm.host._events[-1]
+    report = json.loads(event["report"])
+    report["environment"] = {"board": "a\0b", "path": "c:\\u0000"}
+    report["judgement"]["flags"] = ["noisy\0"]
+    event["report"] = json.dumps(report)
+    farm.settle()
+    assert farm.job("measure").state == "succeeded"
+    with reading(farm.engine) as connection:  # a part of it, as the database itself reads it
+        [environment] = connection.execute(select(results.c.document["environment"])).scalars()
+    assert environment == {"board": "ab", "path": "c:\\u0000"}
+    assert [point.flags for point in farm.points()] == ["noisy"]
