@@ -38,6 +38,8 @@ from workers.report import Report
 _IN_ORDER = (jobs, attempts)
 #: Failures that we caused ourselves: no try of the job is counted.
 _OURS = {"cancelled": "cancelled", "agent_closed": "cancelled", "lease_lost": "lost", "superseded": "lost"}
+#: No inference takes longer than a year.
+_LONGEST_MS: Final = 366 * 86_400_000.0
 #: What an attempt failed for of which nothing was heard.
 _LOST: Final[dict[str, Any]] = {"failure_cause": str(Cause.INFRASTRUCTURE), "failure_code": "lost"}
 
@@ -227,6 +229,10 @@ def _misfit(report: Report, row: Row[Any], standing: set[str]) -> Failure | None
     }
     if outcomes[row.kind] is None or (row.kind != "convert" and report.judgement is None):
         message = f"the report of a {row.kind} job holds no such outcome"
+        return Failure(cause=Cause.BUG, code="bad_report", message=message)
+    measured = report.result.measurement if row.kind == "measure" else None
+    if measured is not None and not 0 <= measured.timings.p50_ms <= _LONGEST_MS:
+        message = f"the report tells a median latency of {measured.timings.p50_ms:g} ms"
         return Failure(cause=Cause.BUG, code="bad_report", message=message)
     if row.kind == "convert" and row.needs_key is not None and row.needs_key not in standing:
         return Failure(cause=Cause.INFRASTRUCTURE, code="parent_gone", message="what it was made from was damaged")

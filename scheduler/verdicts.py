@@ -31,6 +31,8 @@ ROUNDS = (10, 20, 30)
 _MOST_NEEDED = 100
 #: Effects looked for, when asked what the least is that could have been shown: a factor of eleven.
 _MOST_EFFECT = 10.0
+#: No two cases lie so far apart: a second and thirty thousand years.
+_MOST_RATIO = 1e12
 #: Up to so many pairs the exact distribution is used where no value occurs twice.
 _MOST_EXACT = 2500
 
@@ -85,6 +87,9 @@ def compare(
     """
     before, after = _known(baseline), _known(candidate)
     counts = (len(before), len(after))
+    if before and after and max(*before, *after) > _MOST_RATIO * min(*before, *after) > 0:
+        why = "the values are too far apart for anything that was measured"
+        return Verdict(answer="inconclusive", ratio=None, processes=counts, not_alternated=not alternated, why=why)
     if not (before and after) or min(*before, *after) <= 0:
         why = "a side has no value" if not (before and after) else "a value is not above zero: there is no ratio"
         return Verdict(answer="inconclusive", ratio=None, processes=counts, not_alternated=not alternated, why=why)

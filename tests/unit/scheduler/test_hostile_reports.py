@@ -149,3 +149,13 @@ def test_a_nul_in_a_report_costs_nothing_but_itself(farm: Farm) -> None:
         [environment] = connection.execute(select(results.c.document["environment"])).scalars()
     assert environment == {"board": "ab", "path": "c:\\u0000"}
     assert [point.flags for point in farm.points()] == ["noisy"]
+
+
+@pytest.mark.parametrize("p50", [-1.0, 1e308])
+def test_a_latency_that_nothing_has_is_no_result(farm: Farm, p50: float) -> None:
+    attempt = _measuring(farm)
+    farm.host.finish(attempt, Succeed(p50_ms=p50))
+    farm.settle()
+    job = farm.job("measure")
+    assert (job.state, job.failure_code, f"{p50:g} ms" in job.failure_message) == ("failed", "bad_report", True)
+    assert farm.points() == []

@@ -245,3 +245,17 @@ def test_the_answer_is_told_by_a_frozen_value() -> None:
     assert isinstance(found, Verdict)
     with pytest.raises(AttributeError):
         found.answer = "same"  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ([1e308] * 5, [1e-308] * 5),
+        ([5e-324] * 10, [1e308] * 10),
+        ([1e155, 2e155, 1, 2, 3], [1e-155, 1, 2, 3, 4]),
+    ],
+)
+def test_values_that_no_arithmetic_holds_are_inconclusive(before: list[float], after: list[float]) -> None:
+    told = compare(before, after)
+    assert (told.answer, told.ratio, told.interval) == ("inconclusive", None, None)
+    assert "too far apart" in told.why
