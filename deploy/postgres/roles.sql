@@ -31,6 +31,10 @@ GRANT benchfarm_reader TO benchfarm_grafana;
 ALTER ROLE benchfarm_grafana CONNECTION LIMIT 20;
 ALTER ROLE benchfarm_grafana SET default_transaction_read_only = on;
 ALTER ROLE benchfarm_grafana SET statement_timeout = '30s';
+-- A migration drops the views and makes them anew: it would wait for whoever read one and went away.
+ALTER ROLE benchfarm_grafana SET idle_in_transaction_session_timeout = '60s';
+-- Compiling a panel's query takes longer than the query.
+ALTER ROLE benchfarm_grafana SET jit = off;
 
 SELECT format('CREATE DATABASE %I OWNER benchfarm_farm', :'database')
 WHERE NOT EXISTS (SELECT FROM pg_database WHERE datname = :'database')

@@ -202,6 +202,8 @@ def test_grafana_cannot_write_and_does_not_hold_on_for_ever(roles: dict[str, Eng
     told = {"host": str(postgres.folder), "port": postgres.port, "dbname": "benchfarm", "user": "benchfarm_grafana"}
     with psycopg.connect(**told) as connection:  # without what our own engine asks for
         assert connection.execute("SHOW statement_timeout").fetchone() == ("30s",)
+        assert connection.execute("SHOW idle_in_transaction_session_timeout").fetchone() == ("1min",)
+        assert connection.execute("SHOW jit").fetchone() == ("off",)
         with pytest.raises(psycopg.errors.ReadOnlySqlTransaction):
             connection.execute("CREATE TEMP TABLE mine (id int)")
     with pytest.raises(ProgrammingError, match="permission denied"), writing(roles["grafana"]) as connection:
