@@ -36,7 +36,7 @@ log = logging.getLogger(__name__)
 DEFAULT_DAYS: Final = 90
 #: Ids of rows that are looked at in one transaction, and attempts whose files are.
 _ROWS, _ATTEMPTS = 5_000, 100
-#: Rows come nearly in order of time: so many portions without an old one, and there is none.
+#: Rows come nearly in order of time: after so many portions without an old one, the index by time says if there is one.
 _EMPTY_PORTIONS = 4
 _FILES: Final = ("log_sha256", "telemetry_sha256", "raw_sha256")
 _HAS_FILES: Final = or_(*(attempts.c[name].is_not(None) for name in _FILES))
@@ -110,6 +110,15 @@ def _prune_rows(engine: Engine, before: datetime, dry_run: bool) -> Iterator[Pru
                 rows = connection.execute(delete(telemetry).where(*old)).rowcount
         yield Pruned(rows=rows)
         low, left = high, _EMPTY_PORTIONS if rows else left - 1
+        if not left and _has_older(engine, before, low):
+            left = _EMPTY_PORTIONS
+
+
+def _has_older(engine: Engine, before: datetime, low: int) -> bool:
+    """Whether an old row stands behind young ones: a clock that was years ahead keeps none of the others for ever."""
+    query = select(telemetry.c.id).where(telemetry.c.at < before, telemetry.c.id > low).limit(1)
+    with reading(engine) as connection:
+        return connection.execute(query).first() is not None
 
 
 def _prune_files(engine: Engine, store: ArtifactStore, before: datetime, dry_run: bool) -> Iterator[Pruned]:

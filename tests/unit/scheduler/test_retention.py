@@ -115,6 +115,15 @@ def test_young_rows_are_not_read_from_end_to_end(farm: Farm, monkeypatch: pytest
     assert len(seen) == retention._EMPTY_PORTIONS
 
 
+@pytest.mark.parametrize("dry_run", [True, False])
+def test_old_rows_behind_young_ones_go_too(farm: Farm, monkeypatch: pytest.MonkeyPatch, dry_run: bool) -> None:
+    """Readings of a clock that was years ahead stand before all others, and are young for years."""
+    monkeypatch.setattr(retention, "_ROWS", 10)
+    _rows(farm, *(-3650.0 for _ in range(100)), *(100.0 for _ in range(15)), *(1.0 for _ in range(5)))
+    assert _prune(farm, 90, dry_run=dry_run).rows == 15
+    assert sorted(set(_ages(farm))) == ([-3650.0, 1.0, 100.0] if dry_run else [-3650.0, 1.0])
+
+
 def test_files_of_old_attempts_go_and_what_was_found_out_stays(farm: Farm) -> None:
     old = _measured(farm, "old log", "old block", "old raw")
     named = _files(farm, old)
