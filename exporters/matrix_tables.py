@@ -227,9 +227,7 @@ def _notes(rows: Sequence[Row]) -> Iterable[RenderableType]:
         return
     metric = rows[0]["metric"]
     if metric != "size" and any(row["value"] is not None and row["value_ci"] is None for row in rows):
-        yield Text(
-            "~ fewer than 5 valid processes: no interval, no verdict; for both: --repeats 5 or more", style="dim"
-        )
+        yield Text("~ fewer than 5 valid processes: no interval, so inconclusive; --repeats 5 tells", style="dim")
     if any(row["not_alternated"] for row in rows if row["answer"] is not None):
         yield Text(
             "verdicts of repeats from different runs did not alternate in one hour: what drifted between them counts "

@@ -100,7 +100,7 @@ def export(
     from device_registry.tables import utc_now
     from exporters.files import export_rows
     from scheduler.exports import count_results, stream_rows
-    from scheduler.matrix import matching_devices
+    from scheduler.matrix import matching_devices, matrix_models
     from scheduler.status import known_run
 
     if format_ == "parquet" and output is None:
@@ -108,8 +108,9 @@ def export(
     begin = None if since is None else _since(since, utc_now())
     with reading(_engine()) as connection:
         run = None if run is None else known_run(connection, run)
+        models = matrix_models(connection, model) if model else ()
         devices = matching_devices(connection, device)
-        rows = stream_rows(connection, run_id=run, models=model or (), device_ids=devices, since=begin)
+        rows = stream_rows(connection, run_id=run, models=models, device_ids=devices, since=begin)
         export_rows(_with_progress(rows, count_results(connection, run, begin)), format_, output)
 
 

@@ -195,7 +195,10 @@ def _measured(tally: _Tally) -> list[tuple[str, str]]:
     return [
         ("Protocol", f"version {PROTOCOL_VERSION}; results of different protocols are never compared"),
         ("One value", "the median of the medians of fresh processes that were judged valid; iterations are no sample"),
-        ("Processes per value", f"{spread or NONE}; fewer than five give no interval and no verdict ({few:,} values)"),
+        (
+            "Processes per value",
+            f"{spread or NONE}; fewer than five give no interval and are inconclusive ({few:,} values)",
+        ),
         (
             "Intervals",
             "95 % bootstrap of the median over processes; of a speed-up 99 %, over every resample of both sides",

@@ -119,7 +119,8 @@ def exported(*arguments: str) -> list[dict[str, str]]:
 def test_export_by_model_device_run_and_time(farm: Farm) -> None:
     assert len(exported()) == 4
     assert {line["device"] for line in exported("--device", "name=d0")} == {"d0"}
-    assert exported("--model", "other") == []
+    assert len(exported("--model", "net")) == 4
+    assert "no result of a model 'other': measured are net" in refused("results", "export", "--model", "other")
     assert len(exported("--since", "1h")) == 4
     assert exported("--since", "2200-01-01") == []
     assert len(exported("--run", "1")) == 4
