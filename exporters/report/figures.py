@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -157,8 +158,8 @@ def heat_map(
     known = [value for line in values for value in line if value is not None]
     trace = {
         "type": "heatmap",
-        "x": [_short(plain(name)) for name in columns],
-        "y": [_short(plain(name)) for name in rows],
+        "x": short_names(columns),
+        "y": short_names(rows),
         "z": [list(line) for line in values],
         "text": [[plain(text) for text in line] for line in texts],
         "texttemplate": "%{text}",
@@ -190,7 +191,7 @@ def state_bars(groups: Sequence[str], counts: Mapping[str, Sequence[int]]) -> di
                 "type": "bar",
                 "orientation": "h",
                 "name": state,
-                "y": [_short(plain(name)) for name in groups],
+                "y": short_names(groups),
                 "x": list(numbers),
                 "text": [str(number) if number else "" for number in numbers],
                 "textposition": "inside",
@@ -298,5 +299,24 @@ def _linear_axis(values: Sequence[float]) -> dict[str, Any]:
     return {"range": [min(values) - room, max(values) + room]}
 
 
-def _short(text: str, most: int = 34) -> str:
-    return text if len(text) <= most else text[: most - 1] + "…"
+def short_names(names: Sequence[str], most: int = 34) -> list[str]:
+    """Names for an axis, as different as they were: of two fields of one name only one would be seen.
+
+    Args:
+        names: no two are alike.
+        most: characters that have room.
+    """
+    cut = [name if len(name) <= most else f"{name[: most - 1]}…" for name in names]
+    alike = Counter(cut)
+    # What begins alike differs in its options, at its end.
+    half = (most - 1) // 2
+    cut = [
+        short if alike[short] == 1 or len(name) <= most else f"{name[:half]}…{name[-half:]}"
+        for name, short in zip(names, cut, strict=True)
+    ]
+    alike, seen = Counter(cut), Counter[str]()
+    for number, short in enumerate(cut):
+        if alike[short] > 1:
+            seen[short] += 1
+            cut[number] = f"{short} ({seen[short]})"
+    return [plain(short) for short in cut]

@@ -113,7 +113,7 @@ def _by_cell(rows: Sequence[Row], places: Places) -> dict[tuple[str, str], list[
 
 def _trade_offs(rows: Sequence[Row], name: str) -> list[Chart]:
     """Latency against energy, fidelity and size: what nothing beats is joined by a line."""
-    usable = [row for row in rows if row["p50_ms"] and OUTPUTS_WRONG not in (row["flags"] or "")]
+    usable = [row for row in rows if _has_p50(row) and OUTPUTS_WRONG not in (row["flags"] or "")]
     places = places_of(usable, _MOST_DEVICES)
     made_up = " (simulated devices)" if rows[0]["simulated"] else ""
     unit_name, unit_bytes = _size_unit([row["artifact_bytes"] for row in usable if row["artifact_bytes"]])
@@ -237,8 +237,13 @@ def _devices(rows: Sequence[Row], name: str) -> Chart:
 
 
 def _median(rows: Sequence[Row]) -> float | None:
-    values = [row["p50_ms"] for row in rows if row["p50_ms"] is not None]
+    values = [row["p50_ms"] for row in rows if _has_p50(row)]
     return statistics.median(values) if values else None
+
+
+def _has_p50(row: Row) -> bool:
+    """Whether it has one that others can be compared with: a tool that prints two decimals may have said 0.00."""
+    return (row["p50_ms"] or 0.0) > 0
 
 
 def _told(rows: Sequence[Row], value: float | None, fastest: float, room: bool) -> tuple[str, str]:
@@ -246,7 +251,7 @@ def _told(rows: Sequence[Row], value: float | None, fastest: float, room: bool) 
     if value is None:
         states = sorted({row["state"] for row in rows}) or ["not wanted"]
         return ", ".join(states) if rows else NONE, ", ".join(states)
-    ages = [row["age_s"] for row in rows if row["p50_ms"] is not None]
+    ages = [row["age_s"] for row in rows if _has_p50(row)]
     age = age_text(statistics.median(ages))
     stale = "†" if any(row["state"] == "stale" for row in rows) else ""
     text = f"{value / fastest:.2f}x" + (f" · {age}" if room else "") + stale
