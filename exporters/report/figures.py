@@ -89,7 +89,9 @@ def trade_off(
         )
     # Long names in a crowd only hide one another; every point has its own where it is pointed at, and in the table.
     crowded = len(spots) > _MOST_NAMED or (len(spots) > _MOST_LONG and max(len(spot.name) for spot in spots) > 14)
-    named = {id(spot) for spot in (front[:_MOST_LONG] if crowded else spots)}
+    # The same variant of many devices is named once: the mark tells the device.
+    once = {spot.name: spot for spot in reversed([*front, *sorted(spots, key=lambda spot: spot.x)])}
+    named = {id(spot) for spot in (front[:_MOST_LONG] if crowded else once.values())}
     for number, family in enumerate(families):
         own = [spot for spot in spots if spot.family == family]
         traces.append(

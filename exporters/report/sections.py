@@ -20,7 +20,7 @@ Row = Mapping[str, Any]
 #: A table below a chart has at most so many rows.
 MOST_FACTS = 200
 #: Fields of a heat map of more columns have no room for an age; it is told where they are pointed at.
-_MOST_WITH_AGE = 6
+_MOST_WITH_AGE = 4
 #: With more devices, points of a trade-off are models of device.
 _MOST_DEVICES = 4
 
