@@ -38,7 +38,8 @@ RUN apt-get update \
  && rm -rf /var/lib/apt/lists/* \
  && groupadd --gid 10001 benchfarm \
  && useradd --uid 10001 --gid 10001 --home-dir /var/lib/benchfarm --shell /usr/sbin/nologin benchfarm \
- && install --directory --owner=10001 --group=10001 --mode=0700 /var/lib/benchfarm /srv/benchfarm/artifacts
+ && install --directory --owner=10001 --group=10001 --mode=0700 /var/lib/benchfarm /srv/benchfarm/artifacts \
+ && ln -s /opt/benchfarm/bin/ray /usr/local/bin/ray
 COPY --from=build /opt/benchfarm /opt/benchfarm
 COPY --chmod=0555 deploy/docker/entrypoint.sh /usr/local/bin/benchfarm-entrypoint
 COPY --chmod=0555 deploy/docker/health.py /usr/local/bin/benchfarm-health

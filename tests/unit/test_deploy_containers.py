@@ -226,6 +226,12 @@ def test_an_image_holds_our_packages_and_runs_as_nobody_in_particular(path: Path
     assert {""} < extras | {""} <= {*EXTRAS, ""}
 
 
+@pytest.mark.parametrize("path", DOCKERFILES, ids=lambda path: path.name)
+def test_login_shells_find_ray(path: Path) -> None:
+    # KubeRay's init container asks for the head by `bash -l`, and Debian's profile sets PATH anew.
+    assert "ln -s /opt/benchfarm/bin/ray /usr/local/bin/ray" in path.read_text()
+
+
 def test_a_head_needs_no_package_of_machine_learning() -> None:
     """What the head's image installs, all the way down, as the packages that are installed here say."""
     extras = re.findall(r"--extra (\w+)", (DEPLOY / "docker" / "head.Dockerfile").read_text())
