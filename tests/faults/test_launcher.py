@@ -48,6 +48,8 @@ def variables(home: Path, tmp_path: Path, ssh: Path) -> dict[str, str]:
         **environment(home),
         "PATH": f"{ssh}:{sysconfig.get_path('scripts')}:{os.environ['PATH']}",
         "HOME": str(tmp_path),
+        # Ray remembers there what it has set up: an earlier test's hosts would not be set up again.
+        "RAY_TMPDIR": str(tmp_path),
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN_PATH": str(home / "ray-token"),
         "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
