@@ -117,6 +117,8 @@ class Fleet:
                 "options_text": "",
                 "shared_options_text": "",
                 "unconverted": False,
+                "case_key": str(number),  # the same on every device, as a digest of the case would be
+                "plain": True,
             }
             for device_id in self.device_ids
             for number, (runtime, recipe) in enumerate(_CASES)
