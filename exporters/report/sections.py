@@ -119,7 +119,7 @@ def _trade_offs(rows: Sequence[Row], name: str) -> list[Chart]:
     unit_name, unit_bytes = _size_unit([row["artifact_bytes"] for row in usable if row["artifact_bytes"]])
     wanted = (
         ("energy", "energy_per_inference_mj", "energy, mJ per inference", 1.0, False, _why_no_energy(usable)),
-        ("fidelity", "snr_db", "fidelity, SNR in dB (higher is better)", 1.0, True, "no variant has a measured SNR"),
+        ("fidelity", "snr_db", "SNR, dB (higher is better)", 1.0, True, "no variant has a measured SNR"),
         ("size", "artifact_bytes", f"size of the artifact, {unit_name}", unit_bytes, False, "the sizes are not known"),
     )
     found = []
