@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from grafana_foundation_sdk.models.dashboard import Panel
 
 from dashboards.charts import series_panel
@@ -24,7 +26,7 @@ def telemetry_panels(where: str, name: str, *, without: str, when: str = "") -> 
     """
     own = "or these sensors tell nothing here: see What sensors could not tell"
 
-    def panel(title: str, quantities: str, value: str, unit: str, about: str, **options: object) -> Panel:
+    def panel(title: str, quantities: str, value: str, unit: str, about: str, **options: Any) -> Panel:
         return series_panel(
             title + when,
             Sql(_over_time(where, name, quantities, value), format_="time_series"),
@@ -33,7 +35,7 @@ def telemetry_panels(where: str, name: str, *, without: str, when: str = "") -> 
             unit=unit,
             interval=_STEP,
             points=True,
-            **options,  # type: ignore[arg-type]
+            **options,
         )
 
     return [

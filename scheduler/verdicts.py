@@ -61,11 +61,6 @@ class Verdict:
     #: One sentence.
     why: str
 
-    @property
-    def conclusive(self) -> bool:
-        """Whether more processes would change nothing."""
-        return self.answer != "inconclusive"
-
 
 def compare(
     baseline: Sequence[float | None],

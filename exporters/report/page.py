@@ -49,7 +49,7 @@ def chart_library() -> str:
         UsageError: it is not installed.
     """
     try:
-        import jinja2  # noqa: F401
+        import jinja2  # noqa: F401 - lacking it shall be said now, not half-way
         from plotly.offline import get_plotlyjs
     except ImportError:
         raise UsageError("reports need plotly and jinja2: pip install 'benchfarm[report]'") from None
