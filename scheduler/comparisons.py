@@ -18,7 +18,6 @@ from scheduler.queue import artifacts, sweep_runs
 from scheduler.records import devices_of, superseded
 from scheduler.repeats import LEAST_REPEATS, label_flags, summary
 from scheduler.states import jobs, portions
-from scheduler.tables import CANARY
 from workers.errors import UNSUPPORTED
 from workers.judge import OUTPUTS_WRONG
 from workers.statistics import process_median_interval, process_ratio_interval
@@ -80,7 +79,7 @@ def run_cases(connection: Connection, run_id: int, *where: Any) -> list[dict[str
 def latest_results(connection: Connection, limit: int) -> list[dict[str, Any]]:
     """Rows of the latest runs, newest run first."""
     found: list[dict[str, Any]] = []
-    users = select(sweep_runs.c.id).where(sweep_runs.c.schedule.is_distinct_from(CANARY))
+    users = select(sweep_runs.c.id).where(sweep_runs.c.purpose.is_(None))
     for run_id in connection.execute(users.order_by(sweep_runs.c.id.desc())).scalars():
         rows = run_cases(connection, run_id, *_of_the_first(connection, run_id, limit - len(found)))
         found += [{"run": run_id, **row} for row in rows]

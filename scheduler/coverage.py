@@ -39,7 +39,7 @@ _FAILED: Final = (
         payload_text(),
     )
     .join(payloads, payloads.c.id == jobs.c.payload_id)
-    .where(one_of(jobs.c.id, "ids"), jobs.c.kind == "measure", jobs.c.canary.is_(False))
+    .where(one_of(jobs.c.id, "ids"), jobs.c.kind == "measure", jobs.c.canary.is_(False), jobs.c.side.is_(None))
     .order_by(jobs.c.id)
 )
 

@@ -12,7 +12,6 @@ from device_registry.database import one_of
 from scheduler.comparisons import run_cases
 from scheduler.ingest import results
 from scheduler.queue import sweep_runs
-from scheduler.tables import CANARY
 
 #: About as many results are read at once; all that a device did in a run is, for its cases are compared.
 _RESULTS_AT_ONCE = 2_000
@@ -56,7 +55,7 @@ def count_results(connection: Connection, run_id: int | None = None, since: date
 def _runs(connection: Connection, run_id: int | None, since: datetime | None) -> list[int]:
     if run_id is not None:
         return [run_id]
-    query = select(sweep_runs.c.id).where(sweep_runs.c.schedule.is_distinct_from(CANARY))
+    query = select(sweep_runs.c.id).where(sweep_runs.c.purpose.is_(None))
     if since is not None:
         query = query.where(sweep_runs.c.created_at >= since)
     return list(connection.execute(query.order_by(sweep_runs.c.id.desc())).scalars())

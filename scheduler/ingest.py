@@ -51,7 +51,18 @@ _LEASED: Final = (
     .with_for_update(of=_IN_ORDER)
 )
 _TRIED = ("id", "job_id", "device_id", "place", "token", "state")
-_ASKED = ("kind", "sweep_run_id", "case_key", "needs_key", "makes_key", "attempts", "owner", "canary", "duration_key")
+_ASKED = (
+    "kind",
+    "sweep_run_id",
+    "case_key",
+    "needs_key",
+    "makes_key",
+    "attempts",
+    "owner",
+    "canary",
+    "side",
+    "duration_key",
+)
 _ROWS: Final = (
     select(
         *(attempts.c[name] for name in _TRIED),

@@ -70,7 +70,8 @@ _Case = tuple[int, str, int, str | None]
 def update_points(connection: Connection, taken: Sequence[tuple[Told, Any]], now: datetime) -> None:
     """Points of the cases whose results were just inserted, each from all its repeats so far; latest points and cells.
 
-    Canaries make none: they tell whether a device that was put aside is well, and are no answer to any user.
+    Canaries make none: they tell whether a device that was put aside is well, and are no answer to any user. Nor do
+    trials, whose processes are compared with each other alone.
 
     Args:
         connection: inside a transaction that writes.
@@ -79,7 +80,7 @@ def update_points(connection: Connection, taken: Sequence[tuple[Told, Any]], now
     """
     told_of: dict[_Case, list[tuple[Told, Any]]] = {}
     for told, row in taken:
-        if not row.canary:
+        if not row.canary and row.side is None:
             told_of.setdefault(_case(told.report, row), []).append((told, row))
     if not told_of:
         return

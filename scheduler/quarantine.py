@@ -206,7 +206,7 @@ def _normal_ms(connection: Connection, outcome: Outcome) -> float | None:
         select(results.c.case_key, results.c.p50_ms)
         .join(sweep_runs, sweep_runs.c.id == results.c.sweep_run_id)
         .where(
-            sweep_runs.c.schedule == CANARY,
+            sweep_runs.c.purpose == CANARY,
             results.c.device_id == outcome.device_id,
             results.c.stale.is_(False),
             results.c.verdict == "valid",
@@ -237,7 +237,7 @@ def _due(connection: Connection, now: datetime) -> list[Row[Any]]:
 
 def _open_canaries(connection: Connection, ids: Collection[int], now: datetime) -> list[Row[Any]]:
     """Open jobs of canaries on devices. None is older than its wait and its longest attempts."""
-    recent = (sweep_runs.c.schedule == CANARY, sweep_runs.c.created_at > now - timedelta(days=1))
+    recent = (sweep_runs.c.purpose == CANARY, sweep_runs.c.created_at > now - timedelta(days=1))
     rows: Iterable[Row[Any]] = connection.execute(
         select(jobs.c.id, jobs.c.device_id, jobs.c.state)
         .join(sweep_runs, sweep_runs.c.id == jobs.c.sweep_run_id)
@@ -275,7 +275,7 @@ def _probe(
     except UsageError as error:
         return str(error)
     run_id = submitted.sweep_run_id
-    connection.execute(update(sweep_runs).where(sweep_runs.c.id == run_id).values(schedule=CANARY))
+    connection.execute(update(sweep_runs).where(sweep_runs.c.id == run_id).values(purpose=CANARY))
     mine = (jobs.c.sweep_run_id == run_id, jobs.c.device_id == device.id)
     connection.execute(update(jobs).where(*mine).values(canary=True))
     return None

@@ -16,7 +16,6 @@ from scheduler.ingest import results
 from scheduler.queue import sweep_runs
 from scheduler.records import superseded
 from scheduler.states import IS_LIVE, OPEN_JOB, attempts, jobs
-from scheduler.tables import CANARY
 
 #: Runs of more jobs are told in numbers.
 _MOST_IN_DETAIL = 1000
@@ -142,7 +141,7 @@ def known_run(connection: Connection, run_id: int | None) -> int:
         UsageError: there is no such run, or it only profiled.
     """
     query = select(sweep_runs.c.id, sweep_runs.c.request).order_by(sweep_runs.c.id.desc())
-    users = sweep_runs.c.schedule.is_distinct_from(CANARY)
+    users = sweep_runs.c.purpose.is_(None)
     rows = connection.execute(query.where(users if run_id is None else sweep_runs.c.id == run_id))
     profiled = None
     for row in rows:

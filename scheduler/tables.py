@@ -21,16 +21,19 @@ _AWAKE = text("followed_until IS NOT NULL AND NOT resting")
 _MAKES = text("makes_key IS NOT NULL")
 _LIVE_CONVERT = text("kind = 'convert' AND state IN ('blocked', 'queued', 'running')")
 _OF_DEVICE = text("entity = 'device'")
+_TO_SCREEN = text("watched AND screened_at IS NULL")
+_OF_TRIAL = text("trial_id IS NOT NULL")
 _OF_ATTEMPT = text("attempt_id IS NOT NULL")
 #: Of SQLite only an INTEGER key is the row's own number; it has 64 bits there anyway.
 _LARGE: Any = BigInteger().with_variant(Integer(), "sqlite")
 
 
-#: Schedule of the runs that probe quarantined devices: the farm's own, no user's latest.
+#: Purpose of the runs that probe quarantined devices.
 CANARY = "canary"
 
 
-def _reference(target: str) -> list[Any]:
+def reference(target: str) -> list[Any]:
+    """Arguments of a column that refers to another table's."""
     return [ForeignKey(target)]
 
 
@@ -41,6 +44,7 @@ class SweepRun(SQLModel, table=True):
     __table_args__ = (
         UniqueConstraint("schedule", "due_at", name="one_run_per_due_time"),
         Index("run_by_follower", "followed_until", sqlite_where=_AWAKE, postgresql_where=_AWAKE),
+        Index("run_to_screen", "id", sqlite_where=_TO_SCREEN, postgresql_where=_TO_SCREEN),
     )
 
     id: int | None = Field(default=None, primary_key=True)
@@ -55,6 +59,19 @@ class SweepRun(SQLModel, table=True):
     created_at: datetime = Field(sa_type=UtcDateTime)
     #: A run that somebody waits for is worked on until then, renewed by who waits; NULL: worked on until done.
     followed_until: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    #: Why the farm runs it of its own accord: canary, confirmation, bridge, noise or gate; NULL: a user's.
+    purpose: str | None = Field(default=None, sa_type=String(20))
+    #: Name of the sweep that it is one of; and whether its points belong to the history that is watched.
+    sweep: str | None = Field(default=None, sa_type=String(200), index=True)
+    watched: bool = Field(default=False)
+    #: What was measured, by its version control: a commit, and more about its build as its user tells.
+    revision: str | None = Field(default=None, sa_type=String(200), index=True)
+    build: dict[str, Any] | None = Field(default=None, sa_type=JSON(none_as_null=True))
+    #: What is not begun by then, or once that many device seconds are used, is cancelled; NULL: no limit.
+    deadline_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    budget_s: float | None = Field(default=None)
+    #: When all its points had been screened, its history looked at and its digest made; NULL: not yet.
+    screened_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
     #: Nobody waits for it any more, and its open jobs were put behind all others; they stay there until it is resumed.
     resting: bool = Field(default=False)
     follower_host: str | None = Field(default=None, sa_type=String(200))
@@ -77,8 +94,8 @@ class Requirement(SQLModel, table=True):
     #: Canonical text of a selector over device attributes; empty: any.
     selector: str = Field(default="", sa_type=Text)
     #: Pinned to a device (`--each`), or to a host (the canonical program of a user's own file or code).
-    device_id: int | None = Field(default=None, sa_type=Integer, sa_column_args=_reference("device.id"))
-    host_id: int | None = Field(default=None, sa_type=Integer, sa_column_args=_reference("host.id"))
+    device_id: int | None = Field(default=None, sa_type=Integer, sa_column_args=reference("device.id"))
+    host_id: int | None = Field(default=None, sa_type=Integer, sa_column_args=reference("host.id"))
     #: What the host must offer: ["runtime:litert"], ["converter:onnx-export"], ["source:torchvision"].
     needs: list[str] = Field(default_factory=list, sa_type=JSON)
 
@@ -118,6 +135,7 @@ class Job(SQLModel, table=True):
         Index("job_by_run", "sweep_run_id", "state"),
         Index("job_by_case", "sweep_run_id", "case_key"),
         Index("job_by_need", "needs_key", sqlite_where=_NOT_BEGUN, postgresql_where=_NOT_BEGUN),
+        Index("job_by_trial", "trial_id", sqlite_where=_OF_TRIAL, postgresql_where=_OF_TRIAL),
         Index("job_by_make", "makes_key", sqlite_where=_MAKES, postgresql_where=_MAKES),
         Index(
             "one_live_convert_per_artifact",
@@ -129,10 +147,10 @@ class Job(SQLModel, table=True):
     )
 
     id: int | None = Field(default=None, primary_key=True)
-    sweep_run_id: int = Field(sa_type=Integer, sa_column_args=_reference("sweep_run.id"))
+    sweep_run_id: int = Field(sa_type=Integer, sa_column_args=reference("sweep_run.id"))
     kind: str = Field(sa_type=String(20))
     state: str = Field(sa_type=String(20))
-    requirement_id: int = Field(sa_type=Integer, sa_column_args=_reference("requirement.id"))
+    requirement_id: int = Field(sa_type=Integer, sa_column_args=reference("requirement.id"))
     #: Denormalised from the run: lanes of the queue are per owner.
     owner: str = Field(sa_type=String(200))
     priority: int = Field(default=0)
@@ -141,7 +159,7 @@ class Job(SQLModel, table=True):
     #: Order within the run: conversions first, then measurements (in random order; the longest first where they move).
     position: int
     #: Set where the job is pinned to one device (`--each`); the attempt says where any job ran.
-    device_id: int | None = Field(default=None, sa_type=Integer, sa_column_args=_reference("device.id"))
+    device_id: int | None = Field(default=None, sa_type=Integer, sa_column_args=reference("device.id"))
     #: How long it will take, from the farm's history, else a guess; `duration_key` says of what history.
     expected_s: float = Field(default=0.0)
     duration_key: str | None = Field(default=None, sa_type=String(64))
@@ -151,6 +169,9 @@ class Job(SQLModel, table=True):
     avoid: list[str] = Field(default_factory=list, sa_type=JSON)
     #: Probes a quarantined device: runs there and nowhere else.
     canary: bool = Field(default=False)
+    #: One side of a trial, baseline or candidate: makes no point and no cell.
+    trial_id: int | None = Field(default=None)
+    side: str | None = Field(default=None, sa_type=String(20))
     #: What people read in lists: "onnx int8-static of torchvision/resnet18".
     title: str = Field(sa_type=Text)
     case_key: str | None = Field(default=None, sa_type=String(64))
@@ -158,7 +179,7 @@ class Job(SQLModel, table=True):
     #: Keys of the artifact it waits for and of the one it makes.
     needs_key: str | None = Field(default=None, sa_type=String(64))
     makes_key: str | None = Field(default=None, sa_type=String(64))
-    payload_id: int = Field(sa_type=Integer, sa_column_args=_reference("payload.id"))
+    payload_id: int = Field(sa_type=Integer, sa_column_args=reference("payload.id"))
     attempts: int = Field(default=0)
     not_before: datetime | None = Field(default=None, sa_type=UtcDateTime)
     failure_cause: str | None = Field(default=None, sa_type=String(20))
@@ -196,9 +217,9 @@ class Attempt(SQLModel, table=True):
     )
 
     id: int | None = Field(default=None, primary_key=True)
-    job_id: int = Field(sa_type=Integer, sa_column_args=_reference("job.id"), index=True)
-    host_id: int = Field(sa_type=Integer, sa_column_args=_reference("host.id"))
-    device_id: int | None = Field(default=None, sa_type=Integer, sa_column_args=_reference("device.id"))
+    job_id: int = Field(sa_type=Integer, sa_column_args=reference("job.id"), index=True)
+    host_id: int = Field(sa_type=Integer, sa_column_args=reference("host.id"))
+    device_id: int | None = Field(default=None, sa_type=Integer, sa_column_args=reference("device.id"))
     #: Device key, or "slot:HOST:n".
     place: str = Field(sa_type=String(200))
     token: str = Field(sa_type=String(32))
@@ -261,10 +282,10 @@ class Result(SQLModel, table=True):
     __table_args__ = (Index("result_by_run", "sweep_run_id"),)
 
     id: int | None = Field(default=None, primary_key=True)
-    attempt_id: int = Field(sa_type=Integer, sa_column_args=_reference("attempt.id"), unique=True)
-    job_id: int = Field(sa_type=Integer, sa_column_args=_reference("job.id"), index=True)
-    sweep_run_id: int = Field(sa_type=Integer, sa_column_args=_reference("sweep_run.id"))
-    device_id: int = Field(sa_type=Integer, sa_column_args=_reference("device.id"))
+    attempt_id: int = Field(sa_type=Integer, sa_column_args=reference("attempt.id"), unique=True)
+    job_id: int = Field(sa_type=Integer, sa_column_args=reference("job.id"), index=True)
+    sweep_run_id: int = Field(sa_type=Integer, sa_column_args=reference("sweep_run.id"))
+    device_id: int = Field(sa_type=Integer, sa_column_args=reference("device.id"))
     case_key: str = Field(sa_type=String(64))
     #: Came after its lease was lost: kept, never counted.
     stale: bool = Field(default=False)
@@ -280,10 +301,10 @@ class Profile(SQLModel, table=True):
     """What each operation of one inference costs, as one finished profile attempt found it. No latency, no point."""
 
     id: int | None = Field(default=None, primary_key=True)
-    attempt_id: int = Field(sa_type=Integer, sa_column_args=_reference("attempt.id"), unique=True)
-    job_id: int = Field(sa_type=Integer, sa_column_args=_reference("job.id"), index=True)
-    sweep_run_id: int = Field(sa_type=Integer, sa_column_args=_reference("sweep_run.id"), index=True)
-    device_id: int = Field(sa_type=Integer, sa_column_args=_reference("device.id"))
+    attempt_id: int = Field(sa_type=Integer, sa_column_args=reference("attempt.id"), unique=True)
+    job_id: int = Field(sa_type=Integer, sa_column_args=reference("job.id"), index=True)
+    sweep_run_id: int = Field(sa_type=Integer, sa_column_args=reference("sweep_run.id"), index=True)
+    device_id: int = Field(sa_type=Integer, sa_column_args=reference("device.id"))
     artifact_sha256: str | None = Field(default=None, sa_type=String(64))
     #: The agent's Report (workers.contract) without telemetry.
     document: dict[str, Any] = Field(sa_type=JSON)
@@ -296,7 +317,7 @@ class Series(SQLModel, table=True):
     id: int | None = Field(default=None, primary_key=True)
     #: Digest of everything that makes it one series.
     key: str = Field(sa_type=String(64), unique=True)
-    device_id: int = Field(sa_type=Integer, sa_column_args=_reference("device.id"))
+    device_id: int = Field(sa_type=Integer, sa_column_args=reference("device.id"))
     model: str = Field(sa_type=Text)
     format: str = Field(sa_type=String(20))
     recipe: str = Field(sa_type=String(200))
@@ -328,8 +349,8 @@ class Point(SQLModel, table=True):
     __table_args__ = (UniqueConstraint("series_id", "sweep_run_id", name="one_point_per_run"),)
 
     id: int | None = Field(default=None, primary_key=True)
-    series_id: int = Field(sa_type=Integer, sa_column_args=_reference("series.id"))
-    sweep_run_id: int = Field(sa_type=Integer, sa_column_args=_reference("sweep_run.id"))
+    series_id: int = Field(sa_type=Integer, sa_column_args=reference("series.id"))
+    sweep_run_id: int = Field(sa_type=Integer, sa_column_args=reference("sweep_run.id"))
     value: float
     #: 95 % interval over the processes, where at least five are valid.
     value_ci_low: float | None = Field(default=None)
@@ -377,7 +398,7 @@ class Cell(SQLModel, table=True):
     __table_args__ = (UniqueConstraint("device_id", "case_key", name="one_cell_per_case"),)
 
     id: int | None = Field(default=None, primary_key=True)
-    device_id: int = Field(sa_type=Integer, sa_column_args=_reference("device.id"))
+    device_id: int = Field(sa_type=Integer, sa_column_args=reference("device.id"))
     #: `cases.Case.key`: digest of the nine columns that follow, the same on every device. No `job.case_key`.
     case_key: str = Field(sa_type=String(64))
     model: str = Field(sa_type=Text)

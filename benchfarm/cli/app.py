@@ -22,14 +22,18 @@ from benchfarm.cli import (
     jobs,
     join,
     models,
+    noise,
     profile,
     prune,
+    regressions,
     report,
     results,
     run,
     runtimes,
+    schedule,
     status,
     submit,
+    sweep,
     telemetry,
     up,
 )
@@ -46,6 +50,10 @@ app.command("submit")(submit.submit)
 app.command("status")(status.status)
 app.command("compare")(compare.compare)
 app.command("report")(report.report)
+app.add_typer(sweep.app, name="sweep")
+app.add_typer(schedule.app, name="schedule")
+app.add_typer(regressions.app, name="regressions")
+app.command("noise")(noise.noise)
 app.command("up")(up.up)
 app.command("exporter")(exporter.exporter)
 app.add_typer(grafana.app, name="grafana")

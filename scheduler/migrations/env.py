@@ -5,7 +5,7 @@ from __future__ import annotations
 from alembic import context
 from sqlmodel import SQLModel
 
-import scheduler.tables  # noqa: F401  # registers the tables
+import scheduler.watch_tables  # noqa: F401  # registers the tables, and those of scheduler.tables
 
 context.configure(
     connection=context.config.attributes["connection"],

@@ -199,7 +199,7 @@ def test_a_result_that_came_too_late_is_no_cell(farm: Farm) -> None:
 def test_a_canary_is_nobodys_result(farm: Farm) -> None:
     run_id = farm.submit(plan_of(farm.devices(), TORCH, ONNX)).sweep_run_id
     with writing(farm.engine) as connection:
-        connection.execute(update(sweep_runs).where(sweep_runs.c.id == run_id).values(schedule=CANARY))
+        connection.execute(update(sweep_runs).where(sweep_runs.c.id == run_id).values(purpose=CANARY))
         connection.execute(update(jobs).where(jobs.c.kind == "measure").values(canary=True))
         device_id = farm.devices()[0].id
         quarantine.set_admin(connection, device_id, "quarantined", who="tester", why=None, now=farm.clock())

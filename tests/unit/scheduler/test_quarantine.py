@@ -158,7 +158,7 @@ def test_a_canary_comes_when_it_is_due_and_only_one_at_a_time(put_aside: Lab) ->
     assert (canary.owner, canary.device_id, canary.state) == (FARM, 1, "blocked")
     with reading(put_aside.engine) as connection:
         [run] = connection.execute(select(sweep_runs)).all()
-    assert (run.schedule, run.owner, run.followed_until) == (CANARY, FARM, None)
+    assert (run.purpose, run.owner, run.followed_until) == (CANARY, FARM, None)
 
 
 def test_a_canary_comes_though_the_clock_was_set_back_by_hours(put_aside: Lab) -> None:

@@ -20,7 +20,7 @@ from sqlmodel import SQLModel
 from typer.testing import CliRunner
 
 import scheduler.migrations
-import scheduler.tables  # registers the tables
+import scheduler.watch_tables  # registers the tables
 from benchfarm.cli.db import app
 from device_registry.database import insert_row, open_engine, passes, reading, table_of, writing
 from device_registry.errors import BenchfarmError, UsageError
