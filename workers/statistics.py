@@ -221,3 +221,18 @@ def _tails(values: Samples, confidence: float) -> tuple[float, float]:
     tail = (1 - confidence) / 2 * 100
     low, high = np.percentile(values, [tail, 100 - tail])
     return float(low), float(high)
+
+
+def benjamini_hochberg(p_values: Sequence[float]) -> list[float]:
+    """p adjusted for how many were looked at: those at most q hold at most that share of false ones.
+
+    Benjamini & Hochberg, "Controlling the false discovery rate", 1995; the step-up rule as adjusted p, in the order
+    given.
+    """
+    count = len(p_values)
+    adjusted = [1.0] * count
+    least = 1.0
+    for rank, index in zip(range(count, 0, -1), sorted(range(count), key=lambda i: -p_values[i]), strict=True):
+        least = min(least, p_values[index] * count / rank)
+        adjusted[index] = least
+    return adjusted
