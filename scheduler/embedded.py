@@ -18,7 +18,7 @@ from device_registry.tables import utc_now
 from scheduler import runs
 from scheduler.dispatcher import ATTEMPT_LEASE_S, Dispatcher
 from scheduler.executors.executor import Executor, HostLostError
-from scheduler.farm import Farm, Fleet
+from scheduler.farm import Farm, Fleet, Ground
 from scheduler.home import Home
 from scheduler.leases import DispatcherLease, LeaseLostError, leader
 from scheduler.request import Request
@@ -56,12 +56,18 @@ class EmbeddedFarm(Farm):
             UsageError: something named cannot be.
         """
         parse_selector(request.selector)  # before this host is looked at
+        ground = self.ground()
+        submitted = self._insert(request, ground.fleet, store=ground.store, follow=follow)
+        self.stands_on(ground, submitted.sweep_run_id)
+        return submitted
+
+    def ground(self) -> Ground:
+        """What a request may be planned on now: the farm's hosts where one is up on this database, else this host."""
         with reading(self.engine) as connection:
             up = _is_up(connection) and any(host.presence == "online" for host in list_hosts(connection))
         if up:
-            submitted = super().submit(request, follow=follow)
-            self._of_the_farm.add(submitted.sweep_run_id)
-            return submitted
+            # What the database says stands is trusted, as in `Farm.submit`.
+            return Ground(self.fleet(), store=None, of_the_farm=True)
         host_id = self.register_this_host()
         fleet = self.fleet()
         # Only this host's: nobody dispatches to another's from here, and its devices may be long gone.
@@ -70,10 +76,20 @@ class EmbeddedFarm(Farm):
             [device for device in fleet.devices if device.host_id == host_id],
             host_id,
         )
-        return self._insert(request, here, store=self.store, follow=follow)
+        return Ground(here, store=self.store, of_the_farm=False)
+
+    def stands_on(self, ground: Ground, run_id: int) -> None:
+        """Remember what a run was planned on: `work` only follows what the farm works on."""
+        if ground.of_the_farm:
+            self._of_the_farm.add(run_id)
 
     def work(
-        self, run_id: int, executor: ExecutorName, observe: Callable[[RunStatus], None], say: Callable[[str], None]
+        self,
+        run_id: int,
+        executor: ExecutorName,
+        observe: Callable[[RunStatus], None],
+        say: Callable[[str], None],
+        more: Callable[[], bool] = lambda: False,
     ) -> None:
         """Wait until a run is done; dispatch while nobody else does, unless it is one for the farm's hosts.
 
@@ -82,13 +98,14 @@ class EmbeddedFarm(Farm):
             executor: what carries attempts, should this process become the dispatcher.
             observe: called about once a second with the state of the run.
             say: called with a sentence when something slow begins.
+            more: asked whenever no job of the run is open: whether the wait goes on, for more may come.
 
         Raises:
             KeyboardInterrupt: after running children were ended and the run was put to rest.
             BenchfarmError: the agent died, or the database went away.
         """
         if run_id in self._of_the_farm:
-            self._wait(run_id, observe, say)
+            self._wait(run_id, observe, say, more)
             return
         lease = DispatcherLease()
         dispatcher: Dispatcher | None = None
@@ -130,12 +147,18 @@ class EmbeddedFarm(Farm):
                         status = run_status(connection, run_id, utc_now())
                     observe(status)
                     next_observe = time.monotonic() + _OBSERVE_PERIOD_S
-                    if status.done:
+                    if status.done and not more():
                         return
         finally:
             self._take_down(run_id, dispatcher, carrier, lease)
 
-    def _wait(self, run_id: int, observe: Callable[[RunStatus], None], say: Callable[[str], None]) -> None:
+    def _wait(
+        self,
+        run_id: int,
+        observe: Callable[[RunStatus], None],
+        say: Callable[[str], None],
+        more: Callable[[], bool],
+    ) -> None:
         """Follow a run of the farm's. Should benchfarm up be away for a while, its role is left alone."""
         next_follow = 0.0
 
@@ -149,7 +172,11 @@ class EmbeddedFarm(Farm):
 
         say("benchfarm up works on it: following it")
         try:
-            self.wait(run_id, observe=look, say=say)
+            while True:
+                self.wait(run_id, observe=look, say=say)
+                if not more():
+                    break
+                time.sleep(_OBSERVE_PERIOD_S)
         finally:
             with writing(self.engine) as connection:
                 _abandon(connection, run_id)

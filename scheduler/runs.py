@@ -102,7 +102,7 @@ def submit(
     record(connection, "run", run_id, None, "submitted", who=owner, why=None, now=now)
     keys = {item.variant.key for item in (*made.conversions, *made.spare_conversions)}
     standing = _standing(connection, store, keys, owner, now)
-    inserting = _Inserting(connection, run_id, request, standing, owner, this_host_id, now)
+    inserting = Inserting(connection, run_id, request, standing, owner, this_host_id, now)
     if request.kind == "measure":
         coverage.note_unsupported(connection, made.unsupported_cells, run_id, now)
     inserting.expect([*made.conversions, *made.spare_conversions], made.measurements)
@@ -145,10 +145,11 @@ def _interrupted(connection: Connection, request_digest: str, now: datetime) -> 
         .where(sweep_runs.c.request_digest == request_digest, open_jobs)
         .order_by(sweep_runs.c.id.desc())
     )
-    return next((int(row.id) for row in rows if _is_abandoned(row, now)), None)
+    return next((int(row.id) for row in rows if is_abandoned(row, now)), None)
 
 
-def _is_abandoned(run: Row[Any], now: datetime) -> bool:
+def is_abandoned(run: Row[Any], now: datetime) -> bool:
+    """Whether somebody waited for a run, and does no more."""
     if run.followed_until is None:
         return False
     here = run.follower_host == machine_key() and run.follower_pid is not None
@@ -173,8 +174,8 @@ class _StandsError(Exception):
     """An artifact stands already."""
 
 
-class _Inserting:
-    """Turns the parts of one plan into rows."""
+class Inserting:
+    """Turns the parts of one plan into rows: `runs.submit` of a whole one, a gate of what its trials measure."""
 
     def __init__(
         self,
@@ -186,6 +187,7 @@ class _Inserting:
         this_host_id: int | None,
         now: datetime,
     ) -> None:
+        """Nothing is written yet. `standing`: keys of artifacts that stand."""
         self._connection, self._run_id, self._request, self._now = connection, run_id, request, now
         self._standing, self._owner, self._this_host_id = standing, owner, this_host_id
         self._expected_s: dict[str, float] = {}
@@ -208,7 +210,7 @@ class _Inserting:
 
     def measurements(self, wanted: Sequence[PlannedMeasurement], position: int) -> None:
         """Insert measurements: movable ones the longest first, as placement wants them; pinned ones as they come."""
-        rows = [self._measurement(item) for item in wanted]
+        rows = [self.measurement(item) for item in wanted]
         rows.sort(key=lambda row: -row["expected_s"] if row["device_id"] is None else 0.0)
         for number, row in enumerate(rows, start=position):
             row["position"] = number
@@ -282,7 +284,8 @@ class _Inserting:
         self._connection.execute(update(jobs).where(*other, jobs.c.sweep_run_id.in_(orphaned)).values(**taken))
         return True
 
-    def _measurement(self, item: PlannedMeasurement) -> dict[str, Any]:
+    def measurement(self, item: PlannedMeasurement) -> dict[str, Any]:
+        """Columns of the job that measures it, but its position."""
         request, task, device = self._request, item.task, item.device
         if id(task) not in self._payloads:  # the plan holds it: no other can get its id meanwhile
             document = {

@@ -68,6 +68,7 @@ def compare(
     *,
     better: Better = "lower",
     noise_floor: float | None = None,
+    least_effect: float = LEAST_EFFECT,
     alternated: bool = False,
 ) -> Verdict:
     """Compare process medians of one device. Pure; the same values give the same answer, and swapped ones its opposite.
@@ -78,6 +79,7 @@ def compare(
         better: whether lower or higher values are.
         noise_floor: relative noise of the series, as its A/A runs taught; None where it is not known. Only a known
             floor widens what counts as the same: one guessed from these very values would let noise buy that answer.
+        least_effect: the least that is worth a name to who asks.
         alternated: whether the processes ran in ABBA order within the hour.
     """
     before, after = _known(baseline), _known(candidate)
@@ -102,8 +104,8 @@ def compare(
     interval = process_ratio_interval(slow, fast, CONFIDENCE)
     p, favours_candidate = _mann_whitney(slow, fast)
     noise = max(noise_floor or 0.0, math.hypot(relative_noise(before), relative_noise(after)) / math.sqrt(2))
-    least_effect = max(LEAST_EFFECT, noise)
-    bound = max(LEAST_EFFECT, 2 * (noise_floor or 0.0))
+    bound = max(least_effect, 2 * (noise_floor or 0.0))
+    least_effect = max(least_effect, noise)
     effect = max(ratio, 1 / ratio) - 1
     apart = (interval[0] > 1 or interval[1] < 1) and favours_candidate == (ratio > 1)
     answer: Answer = "inconclusive"
