@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import Connection, Engine
 
@@ -48,6 +49,23 @@ class Fleet:
     this_host_id: int | None
 
 
+@dataclass(frozen=True)
+class Ground:
+    """What requests are planned on."""
+
+    fleet: Fleet
+    #: Where artifacts are looked for; None: what the database says stands is trusted.
+    store: ArtifactStore | None
+    #: Whether benchfarm up works on what is submitted now.
+    of_the_farm: bool
+
+    @property
+    def descriptions(self) -> list[dict[str, Any]]:
+        """Of the hosts that convert; while none is online the last known ones stand for them: their jobs wait."""
+        online = [host.description for host in self.fleet.hosts if host.presence == "online"]
+        return online or [host.description for host in self.fleet.hosts]
+
+
 class Farm:
     """What commands and programs work with."""
 
@@ -75,8 +93,16 @@ class Farm:
         Raises:
             UsageError: something named cannot be.
         """
+        ground = self.ground()
+        return self._insert(request, ground.fleet, store=ground.store, follow=follow)
+
+    def ground(self) -> Ground:
+        """What a request may be planned on now."""
         # What the database says stands is trusted: the farm's store may be out of this machine's reach.
-        return self._insert(request, self.fleet(), store=None, follow=follow)
+        return Ground(self.fleet(), store=None, of_the_farm=True)
+
+    def stands_on(self, ground: Ground, run_id: int) -> None:
+        """Remember what a run was planned on, where that makes a difference: here it makes none."""
 
     def wait(
         self,
