@@ -1,0 +1,3 @@
+"""Tests of schedules."""
+
+from __future__ import annotations
