@@ -77,6 +77,18 @@ class Plan:
     #: The same in full, case by case, of the devices that it names.
     unsupported_cells: list[Unsupported] = field(default_factory=list)
 
+    def arrange(self) -> None:
+        """Keep one conversion of a kind, and mix the measurements.
+
+        Random order over all cases, the same for the same digest: a slow spell of the machine hits no case alone.
+        """
+        self.conversions = list({item.variant.key: item for item in self.conversions}.values())
+        wanted = {item.variant.key for item in self.conversions}
+        spare = {item.variant.key: item for item in self.spare_conversions}
+        self.spare_conversions = [item for key, item in spare.items() if key not in wanted]
+        random.Random(self.digest).shuffle(self.measurements)  # noqa: S311  # no secret
+        self.measurements.sort(key=lambda item: item.repeat_no)
+
 
 def plan(
     request: Request, devices: Sequence[RegisteredDevice], descriptions: Sequence[Mapping[str, Any]] | None = None
@@ -90,6 +102,24 @@ def plan(
 
     Raises:
         UsageError: something asked for by name cannot be; the sentence says what and why.
+    """
+    made = draft(request, devices, descriptions)
+    if not made.measurements:
+        whys = {entry["why"] for entry in made.unsupported}
+        raise UsageError("nothing can be measured: " + ("; ".join(sorted(whys)) or "no runtime takes such a model"))
+    for what, name, why in impossible(made, request):
+        raise UsageError(f"--{what} {name}: {why}")
+    made.arrange()
+    return made
+
+
+def draft(
+    request: Request, devices: Sequence[RegisteredDevice], descriptions: Sequence[Mapping[str, Any]] | None = None
+) -> Plan:
+    """What `plan` makes before it refuses and orders anything: parts of a larger matrix are drafted one by one.
+
+    Raises:
+        UsageError: a name is unknown, or nobody can say what to run.
     """
     request.check()
     runtimes = plugins("runtimes")
@@ -111,19 +141,26 @@ def plan(
         planner = _Planner(made, request, source, model, descriptions)
         for target in targets:
             planner.add(target)
-    if not made.measurements:
-        whys = {entry["why"] for entry in made.unsupported}
-        raise UsageError("nothing can be measured: " + ("; ".join(sorted(whys)) or "no runtime takes such a model"))
-    _refuse_named(made, request)
-    made.conversions = list({item.variant.key: item for item in made.conversions}.values())
-    wanted = {item.variant.key for item in made.conversions}
-    made.spare_conversions = [
-        item for key, item in {item.variant.key: item for item in made.spare_conversions}.items() if key not in wanted
-    ]
-    # Random order mixed over cases, the same for the same request: a slow spell of the machine hits no case alone.
-    random.Random(made.digest).shuffle(made.measurements)  # noqa: S311  # no secret
-    made.measurements.sort(key=lambda item: item.repeat_no)
     return made
+
+
+def impossible(made: Plan, request: Request) -> list[tuple[str, str, str]]:
+    """What was asked for by name and no case has, as (runtime or recipe, name, why).
+
+    What a matrix merely contains is only listed as unsupported.
+    """
+    measured = {item.task.runtime for item in made.measurements}
+    found = [
+        ("runtime", name, _why(made, "runtime", name) or "it takes no such model")
+        for name in request.runtimes or ()
+        if name not in measured
+    ]
+    lacking = _lacking(request, {item.task.recipe for item in made.measurements})
+    return found + [
+        ("recipe", name, _why(made, "recipe", name) or "no runtime offers it")
+        for name in request.recipes or ()
+        if name in lacking
+    ]
 
 
 def all_recipes() -> list[str]:
@@ -394,18 +431,6 @@ def _why_not_on(runtime: Runtime, name: str, device: RegisteredDevice) -> str | 
     if isinstance(offered, list | tuple) and name not in offered:
         return f"{device.host} has no program of {name} for {device.name} ({device.attributes.get('abi')})"
     return None
-
-
-def _refuse_named(made: Plan, request: Request) -> None:
-    """What was asked for by name and cannot be is refused; what a matrix merely contains is only listed."""
-    measured = {item.task.runtime for item in made.measurements}
-    for name in request.runtimes or ():
-        if name not in measured:
-            raise UsageError(f"--runtime {name}: {_why(made, 'runtime', name) or 'it takes no such model'}")
-    recipes = {item.task.recipe for item in made.measurements}
-    for recipe in request.recipes or ():
-        if recipe in _lacking(request, recipes):
-            raise UsageError(f"--recipe {recipe}: {_why(made, 'recipe', recipe) or 'no runtime offers it'}")
 
 
 def _why(made: Plan, what: str, name: str) -> str | None:

@@ -39,7 +39,8 @@ def targets_of(spread: Spread, selector: Selector, devices: Sequence[RegisteredD
     """Targets among the devices that a selector matches, in the order of the devices."""
     if spread == "any":
         label = f"any of {selector}" if selector.terms else "any device"
-        return [Target(label=label + _mark(devices), key="any", devices=tuple(devices), selector=str(selector))]
+        key = f"any:{selector}" if selector.terms else "any"  # two of one sweep are no one case
+        return [Target(label=label + _mark(devices), key=key, devices=tuple(devices), selector=str(selector))]
     if spread == "each":
         return [_pinned(device) for device in devices]
     units: dict[str, list[RegisteredDevice]] = {}
@@ -53,7 +54,7 @@ def _of_model(selector: Selector, model: str, devices: tuple[RegisteredDevice, .
         return _pinned(devices[0])
     of_model = Selector((*selector.terms, Term("model", "=", model)))
     label = f"any {model}{_mark(devices)}"
-    return Target(label=label, key=f"model:{model}", devices=devices, selector=str(of_model))
+    return Target(label=label, key=f"model:{of_model}", devices=devices, selector=str(of_model))
 
 
 def _pinned(device: RegisteredDevice) -> Target:
