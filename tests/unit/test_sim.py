@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -354,6 +356,24 @@ def test_devices_are_plugged_in_and_out_by_changing_the_file(simulate: Simulate,
     assert [device.name for device in driver.discover()] == ["lab-3-a-01", "lab-3-b-01"]
 
 
+def test_a_device_takes_on_what_the_file_says_of_it_and_stays_the_same_device(
+    simulate: Simulate, fleet_file: Path
+) -> None:
+    driver, farm = simulate({"model": "Pixel 8", "os": "14", "thermal": None})
+    driver.begin([_order(1, place=PLACE)])
+    before = farm.report(1)
+    update = {"model": "Pixel 8", "os": "15", "speed": 0.8, "thermal": None}
+    fleet_file.write_text(json.dumps({"devices": [update], "time_scale": 0.0}))
+    assert [device.attributes["os"] for device in driver.discover()] == ["15"]
+    driver.begin([_order(2, place=PLACE)])
+    after = farm.report(2)
+    assert (before.environment["os"], after.environment["os"]) == ("14", "15")
+    assert before.result.measurement is not None
+    assert after.result.measurement is not None
+    ratio = after.result.measurement.timings.p50_ms / before.result.measurement.timings.p50_ms
+    assert ratio == pytest.approx(1.25, rel=0.05)
+
+
 def test_many_attempts_end_in_a_report_each_and_what_takes_no_time_is_not_told_twice(simulate: Simulate) -> None:
     driver, farm = simulate({"model": "Pixel 8", "count": 50})
     driver.begin([_order(number, place=f"sim:lab-3:pixel-8:{number}") for number in range(1, 51)])
@@ -462,3 +482,31 @@ def test_a_simulated_model_is_made_and_quantised_without_any_package(tmp_path: P
     assert source.resolve(ModelRequest(name="torchvision/alexnet")) is None
     with pytest.raises(UnknownModelError, match="sim/mobilenet"):
         source.resolve(ModelRequest(name="sim/mobilenett"))
+
+
+@pytest.mark.parametrize("recipe", ["fp32", "int8-static"])
+def test_another_build_of_a_model_is_the_same_series_and_takes_as_long_as_its_name_says(
+    tmp_path: Path, recipe: str
+) -> None:
+    source, request = SimZoo(), ModelRequest(name="sim/mobilenet@1.30")
+    resolved = source.resolve(request)
+    assert resolved is not None
+    assert resolved.name == "sim/mobilenet"
+    assert resolved.identity != source.resolve(replace(request, name="sim/mobilenet")).identity  # type: ignore[union-attr]
+    made = source.materialise(request, tmp_path)
+    if recipe != "fp32":
+        (tmp_path / "made").mkdir()
+        about: dict[str, Any] = {"examples": made.examples, "calibration": made.calibration, "format": "sim"}
+        made = SimQuantize().convert(
+            ConversionInput(artifact=made.artifact, recipe=recipe, folder=tmp_path / "made", **about)
+        )
+    inputs = {"artifact": hashlib.sha256(made.artifact.read_bytes()).hexdigest()}
+    quiet = replace(PHONE, thermal=None, latency=Latency(sigma=0.0, unit_sigma=0.0, process_sigma=0.0))
+    plain, slow = (_p50(_unit(quiet).begin(_order(recipe=recipe, **more), 0.0)) for more in ({}, {"inputs": inputs}))
+    assert slow / plain == pytest.approx(1.30)
+
+
+@pytest.mark.parametrize("build", ["", "fast", "0.1", "3", "nan", "1e999"])
+def test_a_build_that_cannot_be_is_refused(build: str) -> None:
+    with pytest.raises(UnknownModelError, match=r"0\.50 to 2\.00"):
+        SimZoo().resolve(ModelRequest(name=f"sim/mobilenet@{build}"))

@@ -20,7 +20,8 @@ class SimQuantize(Converter):
         """See `Converter.convert`."""
         try:
             known = json.loads(source.artifact.read_bytes())
-            text = program(str(known["model"]), source.recipe, int(known["seed"]))
+            build = int(known["build"]) if "build" in known else None
+            text = program(str(known["model"]), source.recipe, int(known.get("seed", 0)), build)
         except (ValueError, KeyError, TypeError) as error:
             raise AttemptError(Cause.MODEL, "does_not_convert", f"not a simulated program: {error}") from error
         artifact = source.folder / "model.sim"

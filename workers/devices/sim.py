@@ -199,6 +199,9 @@ class SimDevices(InProcessDriver):
         with self._lock:
             wanted = self._make_units(fleet)
             # A unit that is in both files is the same one, warm or sick as it is.
+            for key, unit in wanted.items():
+                if (known := self._units.get(key)) is not None:
+                    known.become(unit.group)
             self._units = {key: self._units.get(key, unit) for key, unit in wanted.items()}
         self._read = (changed, fleet)
 

@@ -13,7 +13,7 @@ from typing import Any, Literal
 from workers.contract import Failure
 from workers.devices.sim_fleet import Fault, Group, Thermal
 from workers.errors import Cause
-from workers.models.sim_zoo import MODELS, SPEED_UPS, SimModel
+from workers.models.sim_zoo import MODELS, SPEED_UPS, SimModel, slow_down_of
 
 #: Standard error of a median over that of a mean.
 _MEDIAN_ERROR = 1.2533
@@ -87,11 +87,17 @@ class SimUnit:
         self._attempts = 0
         self._slow_until = self._sick_until = -math.inf
         self._slow_by = 1.0
-        self._faults = [f for f in self.group.faults if f.units is None or self.number in f.units]
-        self._next_due = [fault.at_s for fault in self._faults]
+        self._take_faults()
         self._next_attempt: list[Literal["hang", "crash"]] = []
         self.celsius = self.group.thermal.ambient_c if self.group.thermal is not None else 25.0
         self._idle_since = self.began
+
+    def become(self, group: Group) -> None:
+        """Take on what the fleet file says of its kind now; it stays as warm or sick as it is."""
+        if group != self.group:
+            had, self.group = self.group.faults, group
+            if group.faults != had:
+                self._take_faults()
 
     def is_here(self, now: float) -> bool:
         """Whether the device can be seen now (monotonic seconds)."""
@@ -134,6 +140,7 @@ class SimUnit:
     def _measure(self, model: SimModel, task: dict[str, Any], order: dict[str, Any], now: float) -> Outcome:
         latency, options = self.group.latency, task["options"]
         iteration_ms = model.nominal_ms / SPEED_UPS[task["recipe"]] / self.group.speed * options["batch"]
+        iteration_ms *= slow_down_of((order.get("inputs") or {}).get("artifact"))
         iteration_ms *= self._silicon * self._slow_by * (1 + latency.drift * self._attempts / 1000)
         iteration_ms *= math.exp(self._luck.gauss(0, latency.process_sigma))
         load_ms = 20 + 2 * iteration_ms
@@ -236,6 +243,10 @@ class SimUnit:
             self._sick_until = now + fault.seconds
         else:
             self._next_attempt.append(fault.fault)
+
+    def _take_faults(self) -> None:
+        self._faults = [f for f in self.group.faults if f.units is None or self.number in f.units]
+        self._next_due = [fault.at_s for fault in self._faults]
 
     def _keep_schedule(self, now: float) -> None:
         for index, fault in enumerate(self._faults):

@@ -1,10 +1,15 @@
-"""`sim/<name>`: models that only simulated devices run. Nothing is ever computed; each stands for a time."""
+"""`sim/<name>`: models that only simulated devices run. Nothing is ever computed; each stands for a time.
+
+`sim/<name>@1.05` is another build of the model, one that takes 1.05 times as long: the same series, another artifact.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import dataclass
 from difflib import get_close_matches
+from functools import cache
 from pathlib import Path
 from typing import ClassVar
 
@@ -28,6 +33,8 @@ FORMAT = "sim"
 INPUT_WIDTH = 16
 #: How much faster than in fp32 a recipe runs.
 SPEED_UPS = {"fp32": 1.0, "int8-static": 2.2}
+#: Builds are told apart by hundredths, from half to twice the time.
+_LEAST_BUILD, _MOST_BUILD = 50, 200
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,15 +96,18 @@ class SimZoo(ModelSource):
         """See `ModelSource.resolve`."""
         if not request.name.startswith(PREFIX):
             return None
-        if request.name not in MODELS:
-            close = get_close_matches(request.name, MODELS, n=3) or sorted(MODELS)
+        name, build = _build(request.name)
+        if name not in MODELS:
+            close = get_close_matches(name, MODELS, n=3) or sorted(MODELS)
             raise UnknownModelError(f"unknown model {request.name}; did you mean {', '.join(close)}?")
-        return Resolved(request.name, FORMAT, "fp32", {"simulated": True}, request)
+        identity = {"simulated": True, **({"build": build} if build is not None else {})}
+        return Resolved(name, FORMAT, "fp32", identity, request)
 
     def materialise(self, request: ModelRequest, folder: Path) -> Made:
         """Write down which model it is; nobody computes with the examples."""
         artifact = folder / "model.sim"
-        artifact.write_text(program(request.name, "fp32", request.seed), encoding="ascii")
+        name, build = _build(request.name)
+        artifact.write_text(program(name, "fp32", request.seed, build), encoding="ascii")
         shape = (request.batch, INPUT_WIDTH)
         given, calibration = (
             Examples({"input": np.zeros((count, *shape), np.float32)})
@@ -107,6 +117,41 @@ class SimZoo(ModelSource):
         return Made(artifact, examples_path, calibration_path, facts={"simulated": True, "task": "none"})
 
 
-def program(model: str, recipe: str, seed: int) -> str:
-    """The bytes of a simulated program."""
+def program(model: str, recipe: str, seed: int, build: int | None = None) -> str:
+    """The bytes of a simulated program; of another build, hundredths of the model's time say which."""
+    if build is not None:
+        return json.dumps({"simulated": True, "model": model, "recipe": recipe, "build": build}, sort_keys=True)
     return json.dumps({"simulated": True, "model": model, "recipe": recipe, "seed": seed}, sort_keys=True)
+
+
+def slow_down_of(artifact_sha256: str | None) -> float:
+    """How many times as long a program takes as its model does: a device is told its digest alone."""
+    return _slow_downs().get(artifact_sha256 or "", 1.0)
+
+
+@cache
+def _slow_downs() -> dict[str, float]:
+    return {
+        hashlib.sha256(program(model, recipe, 0, build).encode("ascii")).hexdigest(): build / 100
+        for model in MODELS
+        for recipe in SPEED_UPS
+        for build in range(_LEAST_BUILD, _MOST_BUILD + 1)
+    }
+
+
+def _build(name: str) -> tuple[str, int | None]:
+    """The model of a name, and hundredths of its time that the build takes; None: it names none.
+
+    Raises:
+        UnknownModelError: it names one that there is not.
+    """
+    model, at, told = name.partition("@")
+    if not at:
+        return model, None
+    try:
+        build = round(float(told) * 100)
+    except (ValueError, OverflowError):
+        build = 0
+    if not _LEAST_BUILD <= build <= _MOST_BUILD:
+        raise UnknownModelError(f"{name}: a build takes 0.50 to 2.00 times as long, such as {model}@1.05")
+    return model, build
