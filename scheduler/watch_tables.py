@@ -14,6 +14,7 @@ from scheduler.tables import reference
 _RUNNING = text("state = 'running'")
 _NOT_CLOSED = text("state != 'resolved'")
 _PENDING = text("state = 'pending'")
+_GIVEN_UP = text("state = 'given_up'")
 
 
 class Schedule(SQLModel, table=True):
@@ -193,23 +194,29 @@ class IncidentSeries(SQLModel, table=True):
 
 
 class Notification(SQLModel, table=True):
-    """One message for one channel: delivered once, tried again while it cannot be."""
+    """One message for one channel, tried again while it cannot be delivered; or, without a channel, for all of them."""
 
     __table_args__ = (
         UniqueConstraint("channel", "key", name="one_message_per_channel"),
         Index("pending_notification", "next_at", sqlite_where=_PENDING, postgresql_where=_PENDING),
+        Index("given_up_notification", "give_up_at", sqlite_where=_GIVEN_UP, postgresql_where=_GIVEN_UP),
     )
 
     id: int | None = Field(default=None, primary_key=True)
+    #: Name of the channel; empty: not addressed to one yet.
     channel: str = Field(sa_type=String(100))
     #: What it tells of, "incident/12/opened", "digest/341": a second one of the same is never made.
     key: str = Field(sa_type=String(200))
     kind: str = Field(sa_type=String(50))
     document: dict[str, Any] = Field(sa_type=JSON)
-    #: pending, sent or given_up.
+    #: pending, sent or given_up; without a channel pending or addressed: each channel got a row of its own.
     state: str = Field(sa_type=String(20))
+    #: Also what a try is known by: whoever reports on another than the last one is not heard.
     tries: int = Field(default=0)
+    #: While it is pending: not before; and what is not delivered by then is given up.
     next_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    give_up_at: datetime = Field(sa_type=UtcDateTime)
+    #: What the last try failed for, never with a secret in it.
     error: str | None = Field(default=None, sa_type=Text)
     #: What the receiver called it (a Grafana annotation's id), to change it later.
     receipt: str | None = Field(default=None, sa_type=String(200))

@@ -292,6 +292,7 @@ def _make_notification() -> None:
         sa.Column("state", sa.String(length=20), nullable=False),
         sa.Column("tries", sa.Integer(), nullable=False),
         sa.Column("next_at", _TIME, nullable=True),
+        sa.Column("give_up_at", _TIME, nullable=False),
         sa.Column("error", sa.Text(), nullable=True),
         sa.Column("receipt", sa.String(length=200), nullable=True),
         sa.Column("incident_id", sa.Integer(), nullable=True),
@@ -310,6 +311,14 @@ def _make_notification() -> None:
         sa.UniqueConstraint("channel", "key", name="one_message_per_channel"),
     )
     op.create_index(op.f("ix_notification_incident_id"), "notification", ["incident_id"], unique=False)
+    op.create_index(
+        "given_up_notification",
+        "notification",
+        ["give_up_at"],
+        unique=False,
+        sqlite_where=sa.text("state = 'given_up'"),
+        postgresql_where=sa.text("state = 'given_up'"),
+    )
     op.create_index(
         "pending_notification",
         "notification",
