@@ -76,6 +76,13 @@ def run_cases(connection: Connection, run_id: int, *where: Any) -> list[dict[str
     return cases
 
 
+def trial_rows(connection: Connection, run_id: int) -> dict[tuple[int, str], dict[str, Any]]:
+    """Rows of the sides of a run's trials, by trial and side: baseline or candidate."""
+    repeats_of = _cases(connection, run_id, jobs.c.trial_id.is_not(None))
+    made = _made(connection, {repeats[0].needs_key for repeats in repeats_of})
+    return {(repeats[0].trial_id, repeats[0].side): _case_row(repeats, made) for repeats in repeats_of}
+
+
 def latest_results(connection: Connection, limit: int) -> list[dict[str, Any]]:
     """Rows of the latest runs, newest run first."""
     found: list[dict[str, Any]] = []
@@ -115,6 +122,8 @@ def _cases(connection: Connection, run_id: int, *where: Any) -> list[list[Any]]:
             devices.c.attributes,
             payloads.c.document.label("payload"),
             jobs.c.needs_key,
+            jobs.c.trial_id,
+            jobs.c.side,
         )
         .join(devices, devices.c.id == results.c.device_id)
         .join(jobs, jobs.c.id == results.c.job_id)
@@ -122,10 +131,11 @@ def _cases(connection: Connection, run_id: int, *where: Any) -> list[list[Any]]:
         .where(results.c.sweep_run_id == run_id, results.c.stale.is_(False), *where)
         .order_by(results.c.id)
     )
-    cases: dict[tuple[str, int, str | None], list[Any]] = {}
+    cases: dict[tuple[Any, ...], list[Any]] = {}
     for row in rows:
         of_invocations = row.document["result"]["measurement"]["timings"].get("of_invocations")
-        cases.setdefault((row.case_key, row.device_id, of_invocations), []).append(row)
+        # The sides of a trial may be of one case: the same model in two versions.
+        cases.setdefault((row.case_key, row.device_id, of_invocations, row.trial_id, row.side), []).append(row)
     return list(cases.values())
 
 
