@@ -89,7 +89,7 @@ def test_no_repository_and_no_commit(tmp_path: Path, folder: Path) -> None:
 
 
 def test_no_folder(tmp_path: Path) -> None:
-    with pytest.raises(RevisionError, match="no folder .*gone"):
+    with pytest.raises(RevisionError, match=r"no folder .*gone"):
         revision_of(tmp_path / "gone")
 
 
@@ -181,7 +181,7 @@ def test_a_git_that_hangs_is_given_up(folder: Path, tmp_path: Path, monkeypatch:
 
 def test_a_damaged_repository_is_told(folder: Path) -> None:
     (folder / ".git" / "config").write_text("[core\n")
-    with pytest.raises(RevisionError, match="git does not read .*bad config"):
+    with pytest.raises(RevisionError, match=r"git does not read .*bad config"):
         revision_of(folder)
 
 

@@ -1,0 +1,3 @@
+"""Schedules: sweeps that run by cron."""
+
+from __future__ import annotations
