@@ -12,6 +12,7 @@ from device_registry.tables import UtcDateTime
 from scheduler.tables import reference
 
 _RUNNING = text("state = 'running'")
+_LEARNING = text("state = 'running' AND purpose = 'noise'")
 _NOT_CLOSED = text("state != 'resolved'")
 _PENDING = text("state = 'pending'")
 _GIVEN_UP = text("state = 'given_up'")
@@ -50,6 +51,7 @@ class Trial(SQLModel, table=True):
     __table_args__ = (
         Index("running_trial", "state", sqlite_where=_RUNNING, postgresql_where=_RUNNING),
         Index("trial_by_series", "series_id"),
+        Index("one_noise_trial", "series_id", unique=True, sqlite_where=_LEARNING, postgresql_where=_LEARNING),
     )
 
     id: int | None = Field(default=None, primary_key=True)
@@ -69,8 +71,11 @@ class Trial(SQLModel, table=True):
     candidate_point_id: int | None = Field(default=None, sa_type=Integer, sa_column_args=reference("point.id"))
     #: running, done or void (its jobs could not run: `why`).
     state: str = Field(sa_type=String(20))
-    #: Processes wanted on each side so far: 10, 20, 30.
+    #: Processes wanted on each side so far: 10, 20, 30; at most so many.
     wanted: int
+    most: int = Field(default=30)
+    #: The least effect that whoever asked cares for.
+    effect: float = Field(default=0.02)
     #: `verdicts.Verdict`, of the candidate: faster, slower, same or inconclusive; NULL until done.
     answer: str | None = Field(default=None, sa_type=String(20))
     #: Speed-up: below 1 the candidate is slower.

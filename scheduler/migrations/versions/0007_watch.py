@@ -95,6 +95,8 @@ def _make_trial() -> None:
         sa.Column("candidate_point_id", sa.Integer(), nullable=True),
         sa.Column("state", sa.String(length=20), nullable=False),
         sa.Column("wanted", sa.Integer(), nullable=False),
+        sa.Column("most", sa.Integer(), nullable=False),
+        sa.Column("effect", sa.Float(), nullable=False),
         sa.Column("answer", sa.String(length=20), nullable=True),
         sa.Column("ratio", sa.Float(), nullable=True),
         sa.Column("ratio_low", sa.Float(), nullable=True),
@@ -144,6 +146,10 @@ def _make_trial() -> None:
         postgresql_where=sa.text("state = 'running'"),
     )
     op.create_index("trial_by_series", "trial", ["series_id"], unique=False)
+    learning = sa.text("state = 'running' AND purpose = 'noise'")
+    op.create_index(
+        "one_noise_trial", "trial", ["series_id"], unique=True, sqlite_where=learning, postgresql_where=learning
+    )
 
 
 def _make_screening() -> None:
