@@ -346,7 +346,11 @@ class Series(SQLModel, table=True):
 class Point(SQLModel, table=True):
     """One case on one device in one run: the median of its repeats' process medians."""
 
-    __table_args__ = (UniqueConstraint("series_id", "sweep_run_id", name="one_point_per_run"),)
+    __table_args__ = (
+        UniqueConstraint("series_id", "sweep_run_id", name="one_point_per_run"),
+        # What a run told: screenings and digests are made of it.
+        Index("point_by_run", "sweep_run_id"),
+    )
 
     id: int | None = Field(default=None, primary_key=True)
     series_id: int = Field(sa_type=Integer, sa_column_args=reference("series.id"))

@@ -103,28 +103,42 @@ class Trial(SQLModel, table=True):
 
 
 class Screening(SQLModel, table=True):
-    """What the first look at a new point of a watched series said. It only schedules work."""
+    """What a run told of a watched series: the first look at its new point, and what became of that."""
 
     __table_args__ = (
-        UniqueConstraint("point_id", name="one_screening_per_point"),
-        Index("screening_by_series", "series_id"),
+        UniqueConstraint("series_id", "sweep_run_id", name="one_screening_per_run"),
+        Index("screening_by_point", "point_id"),
     )
 
     id: int | None = Field(default=None, primary_key=True)
-    point_id: int = Field(sa_type=Integer, sa_column_args=reference("point.id"))
+    #: NULL: the run wanted this series and got no point of it.
+    point_id: int | None = Field(default=None, sa_type=Integer, sa_column_args=reference("point.id"))
     series_id: int = Field(sa_type=Integer, sa_column_args=reference("series.id"))
     sweep_run_id: int = Field(sa_type=Integer, sa_column_args=reference("sweep_run.id"), index=True)
-    #: steady, slower, faster, new_epoch, few (too short a series to say), invalid (the point is no valid one).
+    #: steady, slower, faster, new_epoch, few (too short a series to say), invalid (the point is no valid one), missing.
     outcome: str = Field(sa_type=String(20))
     #: Point over the level of its last segment, less one: above 0 is slower. NULL: no level yet.
     effect: float | None = Field(default=None)
     #: Robust z of the same, and the relative sigma that it was taken against.
     z: float | None = Field(default=None)
     noise: float | None = Field(default=None)
-    #: First point of that segment.
+    #: First point of that segment, and the last one before the step that is suspected.
     segment_point_id: int | None = Field(default=None)
+    baseline_point_id: int | None = Field(default=None)
+    #: First point of the new level, where one is suspected; and who suspects it: screen or history.
+    step_point_id: int | None = Field(default=None)
+    found_by: str | None = Field(default=None, sa_type=String(20))
     #: What was scheduled for it.
     trial_id: int | None = Field(default=None, sa_type=Integer, sa_column_args=reference("trial.id"))
+    #: What the trial shows, as `attribution.Test`s; NULL until it ended.
+    tests: list[Any] | None = Field(default=None, sa_type=JSON(none_as_null=True))
+    #: When the history up to this point was looked at.
+    looked_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    #: steady, confirmed, passing, inconclusive, unconfirmed or void, and a sentence; NULL: nothing is concluded yet.
+    conclusion: str | None = Field(default=None, sa_type=String(20))
+    why: str | None = Field(default=None, sa_type=Text)
+    #: By what the level is believed to have changed at `step_point_id`; NULL: it is not.
+    confirmed: float | None = Field(default=None)
     at: datetime = Field(sa_type=UtcDateTime)
 
 

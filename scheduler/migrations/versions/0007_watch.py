@@ -45,6 +45,7 @@ def upgrade() -> None:
     op.add_column("job", sa.Column("side", sa.String(length=20), nullable=True))
     of_trial = sa.text("trial_id IS NOT NULL")
     op.create_index("job_by_trial", "job", ["trial_id"], sqlite_where=of_trial, postgresql_where=of_trial)
+    op.create_index("point_by_run", "point", ["sweep_run_id"])
     _make_schedule()
     _make_trial()
     _make_screening()
@@ -156,7 +157,7 @@ def _make_screening() -> None:
     op.create_table(
         "screening",
         sa.Column("id", sa.Integer(), nullable=False),
-        sa.Column("point_id", sa.Integer(), nullable=False),
+        sa.Column("point_id", sa.Integer(), nullable=True),
         sa.Column("series_id", sa.Integer(), nullable=False),
         sa.Column("sweep_run_id", sa.Integer(), nullable=False),
         sa.Column("outcome", sa.String(length=20), nullable=False),
@@ -164,7 +165,15 @@ def _make_screening() -> None:
         sa.Column("z", sa.Float(), nullable=True),
         sa.Column("noise", sa.Float(), nullable=True),
         sa.Column("segment_point_id", sa.Integer(), nullable=True),
+        sa.Column("baseline_point_id", sa.Integer(), nullable=True),
+        sa.Column("step_point_id", sa.Integer(), nullable=True),
+        sa.Column("found_by", sa.String(length=20), nullable=True),
         sa.Column("trial_id", sa.Integer(), nullable=True),
+        sa.Column("tests", sa.JSON(), nullable=True),
+        sa.Column("looked_at", _TIME, nullable=True),
+        sa.Column("conclusion", sa.String(length=20), nullable=True),
+        sa.Column("why", sa.Text(), nullable=True),
+        sa.Column("confirmed", sa.Float(), nullable=True),
         sa.Column("at", _TIME, nullable=False),
         sa.ForeignKeyConstraint(
             ["point_id"],
@@ -183,10 +192,10 @@ def _make_screening() -> None:
             ["trial.id"],
         ),
         sa.PrimaryKeyConstraint("id"),
-        sa.UniqueConstraint("point_id", name="one_screening_per_point"),
+        sa.UniqueConstraint("series_id", "sweep_run_id", name="one_screening_per_run"),
     )
     op.create_index(op.f("ix_screening_sweep_run_id"), "screening", ["sweep_run_id"], unique=False)
-    op.create_index("screening_by_series", "screening", ["series_id"], unique=False)
+    op.create_index("screening_by_point", "screening", ["point_id"], unique=False)
     op.create_table(
         "noise_floor",
         sa.Column("series_id", sa.Integer(), nullable=False),
