@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
@@ -17,6 +18,7 @@ from device_registry.tables import Device, Host
 
 hosts = table_of(Host)
 devices = table_of(Device)
+log = logging.getLogger(__name__)
 
 #: online, lost (its agent does not answer), left (said goodbye) or refused (another version, another store, ...).
 HostPresence = Literal["online", "lost", "left", "refused"]
@@ -141,15 +143,16 @@ def record_hello(
     values = {
         "name": _text(hosts, "name", host.name),
         "description": storable(asdict(host)),
-        "agent_version": agent_version,
+        "agent_version": _text(hosts, "agent_version", agent_version),
         "presence": presence,
         "why": refused,
         "labels": storable(host.labels),
         "last_seen_at": now,
     }
-    row = connection.execute(select(hosts.c.id, hosts.c.presence, hosts.c.why).where(hosts.c.key == host.key)).first()
+    key = _text(hosts, "key", host.key)
+    row = connection.execute(select(hosts.c.id, hosts.c.presence, hosts.c.why).where(hosts.c.key == key)).first()
     if row is None:
-        host_id = insert_row(connection, hosts, key=host.key, **values)
+        host_id = insert_row(connection, hosts, key=key, **values)
     else:
         host_id = int(row.id)
         connection.execute(update(hosts).where(hosts.c.id == host_id).values(**values))
@@ -178,12 +181,13 @@ def record_devices(
         note: called with every change of presence.
     """
     known = {row.key: row for row in connection.execute(select(devices))}
+    found = with_keys(found)
     new, changed = [], []
     for device in {device.key: device for device in found}.values():
         values = {
             "name": _text(devices, "name", device.name),
             "kind": _text(devices, "kind", device.kind),
-            "driver": device.driver,
+            "driver": _text(devices, "driver", device.driver),
             "host_id": host_id,
             # Every comparison of the farm looks into it.
             "attributes": storable(device.attributes),
@@ -214,6 +218,14 @@ def record_devices(
             changed,
         )
     _go_offline(connection, gone, f"host {host_id} has it no more", note)
+
+
+def with_keys(found: Sequence[DeviceDescription]) -> list[DeviceDescription]:
+    """Those whose keys a database keeps as they are: cut short, a key could be another device's."""
+    kept = [device for device in found if _text(devices, "key", device.key) == device.key]
+    if len(kept) < len(found):
+        log.warning("%d devices are left out: their keys cannot be kept", len(found) - len(kept))
+    return kept
 
 
 def _text(table: Table, column: str, value: str) -> str:

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, select
 
 from device_registry.capabilities import BackendCapability, DeviceDescription, HostDescription
 from device_registry.database import one_of
-from device_registry.registry import Note, PresenceChange, devices, record_hello
+from device_registry.registry import Note, PresenceChange, devices, record_hello, with_keys
 from scheduler.roster import ReachedHost
 from scheduler.states import record
 from workers.agent import AGENT_VERSION
@@ -51,7 +51,7 @@ def arrive(
     """
     described = _host_description(hello["host"])
     why = _objection(hello, described, reached, store_marker)
-    found = [] if why is not None else [DeviceDescription(**device) for device in hello["devices"]]
+    found = [] if why is not None else with_keys([DeviceDescription(**device) for device in hello["devices"]])
     why = why or _shared(connection, found, described, reached)
     note = noting(connection, who=who, now=now)
     host_id = record_hello(connection, described, found, hello["version"], now, note, refused=why)

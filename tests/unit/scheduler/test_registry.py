@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from sqlalchemy import Engine
 
-from device_registry.capabilities import DeviceDescription, HostDescription
+from device_registry.capabilities import Attribute, DeviceDescription, HostDescription
 from device_registry.database import reading, writing
 from device_registry.registry import (
     PresenceChange,
@@ -21,8 +22,11 @@ from device_registry.registry import (
     set_host_presence,
 )
 from device_registry.selectors import parse_selector
+from scheduler.arrivals import arrive
+from scheduler.roster import ReachedHost
 from scheduler.schema import open_database
 from tests.unit.scheduler.databases import Databases
+from workers.agent import AGENT_VERSION
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -51,7 +55,7 @@ def host(name: str) -> HostDescription:
 
 
 def phones(*names: str, presence: str = "online", simulated: bool = False) -> list[DeviceDescription]:
-    attributes = {"simulated": True} if simulated else {}
+    attributes: dict[str, Attribute] = {"simulated": True} if simulated else {}
     return [
         DeviceDescription(key=name, name=name, kind="android", driver="d", presence=presence, attributes=attributes)
         for name in names
@@ -148,3 +152,14 @@ def test_selectors_see_labels_of_the_host_and_what_is_simulated(engine: Engine) 
     assert matching("simulated=true") == ["b"]
     assert matching("host=lab-2") == ["c"]
     assert [device.label for device in known(engine).values()] == ["a", "b (simulated)", "c"]
+
+
+@pytest.mark.parametrize("key", ["phone\0", "p" * 201, "\ud800"])
+def test_a_device_whose_key_cannot_be_kept_is_left_out_and_the_others_stay(engine: Engine, key: str) -> None:
+    hello = {"version": AGENT_VERSION, "host": asdict(host("a")), "devices": [asdict(p) for p in phones("p1", key)]}
+    with writing(engine) as connection:
+        elsewhere = ReachedHost(id=0, reached_as="b", name="b", key="b", memory_bytes=1, slots=1)
+        arrival = arrive(connection, "a", hello, [elsewhere], None, who="test", now=NOW)
+        record_devices(connection, arrival.host.id, phones(key, "p2"), NOW)
+    with reading(engine) as connection:
+        assert {device.key: device.presence for device in list_devices(connection)} == {"p1": "offline", "p2": "online"}
