@@ -319,9 +319,8 @@ def _share(count: int, of: int) -> Interval:
 def _costs(engine: Engine, farm: NightlyFarm, nights_of_series: int) -> dict[str, Any]:
     """What looking cost: suspects, trials by what came of them, device time."""
     with reading(engine) as connection:
-        outcomes = dict(
-            connection.execute(select(screenings.c.outcome, func.count()).group_by(screenings.c.outcome)).all()
-        )
+        said = connection.execute(select(screenings.c.outcome, func.count()).group_by(screenings.c.outcome))
+        outcomes = {row[0]: row[1] for row in said}
         named = (trials.c.purpose, trials.c.state, trials.c.answer)
         made = connection.execute(select(*named, func.count(), func.sum(trials.c.device_s)).group_by(*named)).all()
         count = connection.execute(select(func.count()).select_from(points)).scalar_one()

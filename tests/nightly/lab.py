@@ -93,7 +93,7 @@ class Lab:
         text = json.dumps([name, task["recipe"], night])
         sha256 = hashlib.sha256(text.encode()).hexdigest()
         self._made[sha256] = (name, task["recipe"], night)
-        made = {"artifact": {"sha256": sha256, "bytes": 1000}, "companions": {}}
+        made: dict[str, Any] = {"artifact": {"sha256": sha256, "bytes": 1000}, "companions": {}}
         made |= {"format": task["format"], "recipe": task["recipe"], "seconds": 1.0, "imports_ms": 0.0}
         return {**made, "versions": {"lab": "1"}, "facts": {}}
 
