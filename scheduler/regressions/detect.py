@@ -8,33 +8,37 @@ from itertools import pairwise
 
 import numpy as np
 
-from scheduler.regressions.e_divisive import LEAST_POINTS, best_division, candidates, normal_deviate
+from scheduler.regressions.drift import without_drift
+from scheduler.regressions.e_divisive import LEAST_POINTS, divided
 from scheduler.regressions.hampel import clipped
+from scheduler.regressions.judge import judged
+from scheduler.regressions.running_sums import RunningSums
 from scheduler.regressions.segments import Segment
 from scheduler.regressions.sigma import Values, difference_sigma, spread_sigma
 
-#: Two-sided p = 1e-4 of Student's t, as a normal deviate.
-_Z_LIMIT = 3.89
-#: Below, neighbouring segments are one.
-_LEAST_EFFECT = 0.02
+#: Points that are looked at together. Changes among the first half of them are settled when so many are there; what
+#: comes later starts at the last settled one.
+_WINDOW = 512
 
 
 def change_points(values: Sequence[float | None]) -> list[int]:
     """Indices of the first point of each new level. What is absent or not finite is left out first.
 
-    Deterministic; the same as appending the values to a `History` one by one.
+    Deterministic, and what a `History` says to which the values were appended one by one.
     """
     return History.of(values).change_points
 
 
 class History:
-    """A series that grows: appending a point costs far less than the whole series."""
+    """A series that grows. A new point costs one look at the last 512 points at most, however long the series is."""
 
     def __init__(self) -> None:
+        self._length = 0
         self._indices: list[int] = []
         self._values: list[float] = []
-        self._length = 0
-        self._found: list[int] | None = None
+        self._settled: list[int] = []
+        self._start = 0
+        self._open: list[int] | None = []
 
     @classmethod
     def of(cls, values: Iterable[float | None]) -> History:
@@ -49,7 +53,9 @@ class History:
         if value is not None and math.isfinite(value):
             self._indices.append(self._length)
             self._values.append(float(value))
-            self._found = None
+            self._open = None
+            if len(self._values) - self._start == _WINDOW:
+                self._settle()
         self._length += 1
 
     @property
@@ -74,43 +80,46 @@ class History:
         ]
 
     def _places(self) -> list[int]:
-        if self._found is None:
-            self._found = _changes(np.array(self._values, dtype=np.float64))
-        return self._found
+        if self._open is None:
+            self._open = self._found()
+        return [*self._settled, *self._open]
+
+    def _settle(self) -> None:
+        half = self._start + _WINDOW // 2
+        settled = [place for place in self._found() if place <= half]
+        self._settled += settled
+        self._start = settled[-1] if settled else half
+
+    def _found(self) -> list[int]:
+        """Changes within the window that is open."""
+        window = np.array(self._values[self._start :], dtype=np.float64)
+        return [self._start + place for place in _changes(window)]
 
 
 def _changes(values: Values) -> list[int]:
+    """Change points of values that are all known, looked at together."""
     if len(values) < 2 * LEAST_POINTS:
         return []
-    sigma = difference_sigma(values)
-    if sigma <= 0:
-        sigma = spread_sigma(values)
+    # To a size whose squares neither overflow nor vanish; a power of two, so that no digit changes.
+    largest = float(np.abs(values).max())
+    values = np.ldexp(values, -math.frexp(largest)[1])
+    # The last is for a few values that differ from many alike ones about zero.
+    sigma = difference_sigma(values) or spread_sigma(values) or float(values.std())
     if sigma <= 0:
         return []
     calm = clipped(values, sigma)
-    return _judged(calm, best_division(calm, candidates(calm, sigma), sigma), sigma)
+    places = divided(calm, sigma)
+    if not places:
+        return []
+    sums = RunningSums(calm)
+    places, sloped = without_drift(sums, calm, judged(sums, calm, places, sigma), sigma)
+    return _located(sums, places, sloped)
 
 
-def _judged(values: Values, places: list[int], sigma: float) -> list[int]:
-    """The weakest change goes first, until every change that is left is sure and large enough."""
-    places = list(places)
-    while places:
-        borders = [0, *places, len(values)]
-        scores = [_score(values[a:b], values[b:c], sigma) for a, b, c in zip(borders, borders[1:], borders[2:])]
-        weakest = min(range(len(places)), key=scores.__getitem__)
-        if scores[weakest] >= 1:
-            break
-        del places[weakest]
-    return places
-
-
-def _score(before: Values, after: Values, sigma: float) -> float:
-    """At least 1 where the two are at different levels."""
-    n, m = len(before), len(after)
-    low, high = float(before.mean()), float(after.mean())
-    gap = abs(high - low)
-    freedom = n + m - 2
-    variance = (8 * sigma**2 + float(((before - low) ** 2).sum() + ((after - high) ** 2).sum())) / (8 + freedom)
-    t = gap / math.sqrt(variance * (1 / n + 1 / m))
-    effect = gap / max(_LEAST_EFFECT * min(abs(low), abs(high)), math.sqrt(variance))
-    return min(normal_deviate(t, freedom + 8) / _Z_LIMIT, effect)
+def _located(sums: RunningSums, places: list[int], sloped: list[bool]) -> list[int]:
+    """Each change moved to where its two levels, as they are now, divide best; beside a slope it stays."""
+    borders = [0, *places, sums.count]
+    for index in range(1, len(borders) - 1):
+        if not (sloped[index - 1] or sloped[index]):
+            borders[index] = sums.best_place(borders[index - 1], borders[index + 1], LEAST_POINTS)
+    return borders[1:-1]

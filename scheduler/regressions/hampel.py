@@ -1,4 +1,4 @@
-"""Spikes clipped to what their neighbours allow (Hampel identifier: median and scaled MAD of a moving window).
+"""Spikes brought back to their neighbours (Hampel identifier: the median of a moving window, and a scale).
 
 Davies & Gather, "The identification of multiple outliers", 1993; Pearson, "Outliers in process modelling", 2002.
 """
@@ -10,35 +10,30 @@ from numpy.lib.stride_tricks import sliding_window_view
 
 from scheduler.regressions.sigma import Values
 
-#: Neighbours on each side. Three: a new level of four points, at the end of the series too, is the majority in every
-#: window that is centred on it, so it is never taken for a spike.
+#: Neighbours on each side. Three: up to three points in a row are a spike, and a new level of four is the majority of
+#: every window that is centred on it.
 NEIGHBOURS = 3
-#: Standard deviations from the median of the window beyond which a value is clipped.
-LIMIT = 3.0
+#: Standard deviations from the median of the window to which a value is clipped.
+_CLIP = 3.0
+#: From which it tells nothing, not even a direction, and takes the median itself.
+_IGNORE = 7.0
 
 
 def clipped(values: Values, sigma: float) -> Values:
-    """Values with spikes brought back to `LIMIT` sigma from the median of their window.
+    """Values without spikes: clipped to three sigma of the median of their window, put upon it from seven on.
 
-    The scale is that of the whole series: the MAD of seven values is itself too noisy to clip by. Windows are cut short
-    at the ends of the series.
+    The scale is that of the whole series, for the MAD of seven values is too noisy to clip by. The points at
+    both ends share the window of seven there: there, too, three are a spike and four a level.
     """
-    if len(values) < 3 or sigma <= 0:
-        return values
-    middle = moving_median(values)
-    return np.clip(values, middle - LIMIT * sigma, middle + LIMIT * sigma)
+    middle = _moving_median(values)
+    distance = values - middle
+    kept = np.clip(distance, -_CLIP * sigma, _CLIP * sigma)
+    return np.asarray(middle + np.where(np.abs(distance) > _IGNORE * sigma, 0.0, kept), dtype=np.float64)
 
 
-def moving_median(values: Values) -> Values:
-    """Median of each value and its neighbours, of fewer at the ends."""
-    count = len(values)
-    middle = np.empty(count)
+def _moving_median(values: Values) -> Values:
     width = 2 * NEIGHBOURS + 1
-    if count >= width:
-        middle[NEIGHBOURS : count - NEIGHBOURS] = np.partition(sliding_window_view(values, width), NEIGHBOURS, axis=1)[
-            :, NEIGHBOURS
-        ]
-    ends = range(count) if count < width else (*range(NEIGHBOURS), *range(count - NEIGHBOURS, count))
-    for index in ends:
-        middle[index] = np.median(values[max(index - NEIGHBOURS, 0) : index + NEIGHBOURS + 1])
-    return middle
+    if len(values) < width:
+        return np.full(len(values), np.median(values))
+    middle = np.partition(sliding_window_view(values, width), NEIGHBOURS, axis=1)[:, NEIGHBOURS]
+    return np.concatenate([np.full(NEIGHBOURS, middle[0]), middle, np.full(NEIGHBOURS, middle[-1])])

@@ -1,0 +1,70 @@
+"""Slow drifts: a slope that was chopped into steps is no change point; a jump within or beside a slope is one."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from scheduler.regressions.judge import inflation_of, score, z_limit
+from scheduler.regressions.running_sums import Places, RunningSums, middle
+from scheduler.regressions.sigma import Values
+
+#: For what is left a change whatever the test of its jump would say.
+_STEP = 9.0
+
+
+def without_drift(sums: RunningSums, values: Values, places: list[int], sigma: float) -> tuple[list[int], list[bool]]:
+    """The changes at which the series jumps, and whether each stretch between them is a slope.
+
+    Two levels that one straight line through both explains better are a slope, unless the lines of the two sides still
+    jump at their border. The least jump goes first; what is joined is a slope from then on.
+    """
+    borders = np.array([0, *places, len(values)], dtype=np.intp)
+    sloped = np.zeros(len(borders) - 1, dtype=bool)
+    while len(borders) > 2:
+        scores = _jumps(sums, values, borders, sloped, sigma)
+        least = int(np.argmin(scores))
+        if scores[least] >= 1:
+            break
+        borders = np.delete(borders, least + 1)
+        sloped = np.delete(sloped, least)
+        sloped[least] = True
+    return [int(place) for place in borders[1:-1]], [bool(slope) for slope in sloped]
+
+
+def _jumps(sums: RunningSums, values: Values, borders: Places, sloped: Places, sigma: float) -> Values:
+    """At least 1 for each border at which the series jumps."""
+    start, end = borders[:-1], borders[1:]
+    level, level_error = sums.level(start, end)
+    _, slope, line_error = sums.line(start, end)
+    _, _, error_of_both = sums.line(borders[:-2], borders[2:])
+    flat = ~(sloped[:-1] | sloped[1:])
+    steps = flat & (error_of_both >= level_error[:-1] + level_error[1:])
+    if steps.all():
+        return np.full(len(steps), _STEP)
+    fitted = level + np.where(sloped, slope, 0.0) * (start - middle(start, end))
+    slopes = np.repeat(np.where(sloped, slope, 0.0), end - start)
+    lines = np.repeat(fitted, end - start) + slopes * (np.arange(len(values)) - np.repeat(start, end - start))
+    inflation = inflation_of(values - sums.offset - lines, len(borders) - 2)
+
+    before, after = sloped[:-1] | (flat & ~steps), sloped[1:] | (flat & ~steps)
+    reach_before = borders[1:-1] - 0.5 - middle(start, end)[:-1]
+    reach_after = borders[1:-1] - 0.5 - middle(start, end)[1:]
+    low = level[:-1] + np.where(before, slope[:-1] * reach_before, 0.0)
+    high = level[1:] + np.where(after, slope[1:] * reach_after, 0.0)
+    error = np.where(before, line_error[:-1], level_error[:-1]) + np.where(after, line_error[1:], level_error[1:])
+    length = end - start
+    # A line is four times as uncertain at its end as a level.
+    widths = np.where(before, 4, 1) / length[:-1] + np.where(after, 4, 1) / length[1:]
+    jumps = score(
+        np.abs(high - low),
+        np.minimum(np.abs(low + sums.offset), np.abs(high + sums.offset)),
+        error,
+        length[:-1] + length[1:] - 2 - before - after,
+        widths * inflation,
+        sigma,
+        z_limit(0),
+    )
+    # Against the direction of the levels: the lines cross, and neither tells of a step.
+    jumps[flat & ((high - low) * (level[1:] - level[:-1]) < 0)] = 0.0
+    jumps[steps] = _STEP
+    return jumps

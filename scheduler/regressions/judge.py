@@ -1,0 +1,112 @@
+"""Which of the proposed changes are sure and large enough: Student's t-test between neighbouring levels, and an effect.
+
+After Fleming et al., "Hunter: using change point detection to hunt for performance regressions", arXiv 2301.03034, with
+three differences: the weakest change goes first, not the first one in order; noise that depends on itself widens the
+test; p shrinks with the length of the series, for a longer one has more places to be wrong at.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from scheduler.regressions.running_sums import Places, RunningSums
+from scheduler.regressions.sigma import Values
+
+#: Two-sided p = 1e-4 as a normal deviate: what a change must reach in a series of a hundred points.
+_Z_AT_100 = 3.89
+#: Changes are named from 2 % of the level on ...
+_LEAST_EFFECT = 0.02
+#: ... and in quiet series from where they stand out of the noise by so many sigma, but never below 0.5 % ...
+_SURE_SIGMAS = 4.0
+_QUIET_EFFECT = 0.005
+#: ... and nowhere below one sigma. Levels near zero, of which no share means anything, have only this rule.
+_LEAST_SIGMAS = 1.0
+#: The sigma of the whole series counts like so many values: four alike points have no variance of their own to trust.
+_PRIOR = 8
+#: Correlation of neighbours is not believed above.
+_MOST_CORRELATION = 0.9
+
+
+def judged(sums: RunningSums, values: Values, places: list[int], sigma: float) -> list[int]:
+    """The weakest change goes first, until all that are left are sure and large enough."""
+    borders = np.array([0, *places, len(values)], dtype=np.intp)
+    while len(borders) > 2:
+        means, _ = sums.level(borders[:-1], borders[1:])
+        inflation = inflation_of(values - sums.offset - np.repeat(means, np.diff(borders)), len(borders) - 2)
+        scores = _scores(sums, borders, sigma, inflation)
+        weakest = int(np.argmin(scores))
+        if scores[weakest] >= 1:
+            break
+        borders = np.delete(borders, weakest + 1)
+    return [int(place) for place in borders[1:-1]]
+
+
+def _scores(sums: RunningSums, borders: Places, sigma: float, inflation: float) -> Values:
+    """At least 1 for each border whose sides are at different levels."""
+    start, place, end = borders[:-2], borders[1:-1], borders[2:]
+    low, error_before = sums.level(start, place)
+    high, error_after = sums.level(place, end)
+    errors = 1 / (place - start) + 1 / (end - place)
+    return score(
+        np.abs(high - low),
+        np.minimum(np.abs(low + sums.offset), np.abs(high + sums.offset)),
+        error_before + error_after,
+        end - start - 2,
+        errors * inflation,
+        sigma,
+        z_limit(sums.count),
+    )
+
+
+def score(
+    gap: Values, level: Values, error: Values, freedom: Places, widths: Values, sigma: float, limit: float
+) -> Values:
+    """How sure and how large a gap between two sides is, the lesser of both; 1 is enough.
+
+    Args:
+        gap: between the two sides at the border.
+        level: the side nearer to zero, whose share the effect is: so it is the same in both directions of time.
+        error: squared error about the sides.
+        freedom: values without those that the sides took.
+        widths: variance of the gap for a variance of one.
+        sigma: of the noise of the whole series.
+        limit: normal deviate that is sure enough.
+    """
+    trusted = np.maximum(freedom, 0) + _PRIOR
+    variance = (_PRIOR * sigma * sigma + error) / trusted
+    noise = np.sqrt(variance)
+    quiet = np.maximum(_QUIET_EFFECT * level, _SURE_SIGMAS * noise)
+    least = np.maximum(_LEAST_SIGMAS * noise, np.minimum(_LEAST_EFFECT * level, quiet))
+    z = normal_deviate(gap / np.sqrt(variance * widths), trusted)
+    return np.asarray(np.minimum(z / limit, gap / least), dtype=np.float64)
+
+
+def normal_deviate(t: Values, freedom: Values) -> Values:
+    """The normal deviate whose tail is that of this value of Student's t (Wallace, "Bounds on normal approximations to
+    Student's and the chi-square distributions", 1959).
+    """
+    return np.asarray((8 * freedom + 1) / (8 * freedom + 3) * np.sqrt(freedom * np.log1p(t * t / freedom)))
+
+
+def z_limit(count: int) -> float:
+    """The deviate that a change must reach in a series of this length: p = 1e-4 at a hundred points, in proportion to
+    one over the length (the tail of the normal distribution, roughly), at fewer than fifty as at fifty.
+    """
+    return math.sqrt(_Z_AT_100**2 + 2 * math.log(max(count, 50) / 100))
+
+
+def inflation_of(residuals: Values, changes: int) -> float:
+    """By how much the variance of means is larger than of independent values, were the noise autoregressive.
+
+    The correlation of neighbours must exceed what chance makes of independent ones, and levels that are estimated from
+    the values themselves hide some of it.
+    """
+    count = len(residuals)
+    total = float(residuals @ residuals)
+    if total <= 0:
+        return 1.0
+    correlation = float(residuals[1:] @ residuals[:-1]) / total + (changes + 1) / count - 1 / math.sqrt(count)
+    correlation = min(max(correlation, 0.0), _MOST_CORRELATION)
+    return (1 + correlation) / (1 - correlation)
