@@ -1,4 +1,4 @@
-"""Sends dashboards to a Grafana through grafana-api: what is there and equal is left alone.
+"""Sends dashboards and annotations to a Grafana through grafana-api: what is there and equal is left alone.
 
 grafana-api 1.0.3 knows the paths and sends the token; what came back is looked at here, for it reads every answer as
 JSON (an empty one too), trips over refusals that are plain text, and follows redirects.
@@ -75,11 +75,30 @@ def read_token(text: str) -> str:
     return token
 
 
+@dataclass(frozen=True, kw_only=True)
+class Annotation:
+    """A mark on charts over time."""
+
+    began_ms: int
+    #: None: it lasts.
+    ended_ms: int | None
+    tags: tuple[str, ...]
+    text: str
+    #: A tag that no other annotation has: what it is found by.
+    mark: str
+
+
 class Publisher:
     """One Grafana, reached with one token."""
 
     def __init__(
-        self, url: str, token: str, *, pause: Callable[[float], None] = time.sleep, timeout_s: float = _TIMEOUT_S
+        self,
+        url: str,
+        token: str,
+        *,
+        pause: Callable[[float], None] = time.sleep,
+        pauses_s: tuple[float, ...] = _PAUSES_S,
+        timeout_s: float = _TIMEOUT_S,
     ) -> None:
         """Nothing is sent yet.
 
@@ -87,6 +106,7 @@ class Publisher:
             url: of Grafana, with the path it is served under, if any.
             token: of a service account that may edit dashboards and folders.
             pause: waits between tries.
+            pauses_s: seconds before each further try.
             timeout_s: for one answer.
 
         Raises:
@@ -99,7 +119,7 @@ class Publisher:
                 f"publishing needs {error.name}, which is not installed: pip install 'benchfarm[grafana]'"
             ) from error
         self._where = _Address.parse(url)
-        self._pause = pause
+        self._pause, self._pauses_s = pause, pauses_s
         self._face = GrafanaFace(
             auth=token,
             host=self._where.host,
@@ -124,6 +144,41 @@ class Publisher:
         """
         self._ensure_folder(dry_run)
         return [self._publish(document, dry_run) for document in documents]
+
+    def annotate(self, annotation: Annotation, known: int | None = None) -> int:
+        """Have an annotation there, once, however often this is tried; returns Grafana's number of it.
+
+        Args:
+            annotation: as it should be.
+            known: its number, from when it was made; None: it is looked for by its mark.
+
+        Raises:
+            TokenRefusedError: the token is refused, or may not do this.
+            UsageError: there is no Grafana at this address.
+            GrafanaError: it does not answer as it should.
+        """
+        api = self._face.annotations
+        about = {
+            "time_from": annotation.began_ms,
+            "time_to": annotation.ended_ms or annotation.began_ms,
+            "tags": [*annotation.tags, annotation.mark],
+            "text": annotation.text,
+        }
+        if known is None:  # an answer that got lost on its way to us may have made it
+            known = self._annotation_of(annotation.mark)
+        if known is not None and self._ask(partial(api.update_annotation, known, **about), absent=(404,)) is not None:
+            return known
+        made = self._ask(partial(api.add_annotation, **about), absent=())
+        number = None if made is None else made.get("id")
+        if not isinstance(number, int):
+            raise GrafanaError(f"Grafana at {self._where} does not say what it calls the annotation")
+        return number
+
+    def _annotation_of(self, mark: str) -> int | None:
+        found = self._try_again(partial(self._face.annotations.get_annotation, tags=[mark], limit=1), absent=())
+        if not isinstance(found, list):
+            raise GrafanaError(f"Grafana at {self._where} does not list its annotations")
+        return next((one["id"] for one in found if isinstance(one, Mapping) and isinstance(one.get("id"), int)), None)
 
     def _ensure_folder(self, dry_run: bool) -> None:
         folder = self._face.folder
@@ -151,14 +206,21 @@ class Publisher:
         raise GrafanaError(f"somebody else changes {title!r} in Grafana at the same time: publish again")
 
     def _ask(self, call: Callable[[], Any], *, absent: tuple[int, ...]) -> Mapping[str, Any] | None:
-        """Ask, a few times if need be. An empty answer is an empty document; None for one of the statuses `absent`.
+        """Ask for an object. An empty answer is an empty document; None for one of the statuses `absent`.
 
         Raises:
             TokenRefusedError: the token is refused, or may not do this.
             UsageError: there is no Grafana at this address.
             GrafanaError: it does not answer as it should.
         """
-        for pause_s in (*_PAUSES_S, None):
+        answer = self._try_again(call, absent)
+        if answer is None or isinstance(answer, Mapping):
+            return answer
+        raise UsageError(f"what answers at {self._where} is no Grafana: its answer is not an object")
+
+    def _try_again(self, call: Callable[[], Any], absent: tuple[int, ...]) -> Any:
+        """Ask, a few times if need be; None for one of the statuses `absent`."""
+        for pause_s in (*self._pauses_s, None):
             try:
                 return self._try(call, absent)
             except _AgainError as error:
@@ -167,7 +229,7 @@ class Publisher:
                 self._pause(pause_s)
         raise AssertionError("the last try returns or raises")
 
-    def _try(self, call: Callable[[], Any], absent: tuple[int, ...]) -> Mapping[str, Any] | None:
+    def _try(self, call: Callable[[], Any], absent: tuple[int, ...]) -> Any:
         import requests
 
         try:
@@ -184,11 +246,7 @@ class Publisher:
             raise _AgainError("does not answer in time") from error
         except requests.exceptions.ConnectionError as error:
             raise _AgainError("cannot be reached: the connection was refused or lost") from error
-        if answer is None:
-            return {}
-        if not isinstance(answer, Mapping):
-            raise UsageError(f"what answers at {self._where} is no Grafana: its answer is not an object")
-        return answer
+        return {} if answer is None else answer
 
     def _refusal(self, error: _StatusError) -> Exception:
         if error.status == 401:

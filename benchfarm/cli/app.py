@@ -23,6 +23,7 @@ from benchfarm.cli import (
     join,
     models,
     noise,
+    notifications,
     profile,
     prune,
     regressions,
@@ -54,6 +55,7 @@ app.add_typer(sweep.app, name="sweep")
 app.add_typer(schedule.app, name="schedule")
 app.add_typer(regressions.app, name="regressions")
 app.command("noise")(noise.noise)
+app.add_typer(notifications.app, name="notifications")
 app.command("up")(up.up)
 app.command("exporter")(exporter.exporter)
 app.add_typer(grafana.app, name="grafana")

@@ -99,6 +99,12 @@ def address(connection: Connection, channels: Mapping[str, Callable[[str], bool]
 _COPIED: Final = ("key", "kind", "document", "give_up_at", "incident_id", "sweep_run_id", "created_at")
 
 
+def anything_due(connection: Connection, now: datetime) -> bool:
+    """Whether anything is to be done now."""
+    query = select(notifications.c.id).where(_IS_PENDING, notifications.c.next_at <= now).limit(1)
+    return connection.execute(query).first() is not None
+
+
 def due(connection: Connection, now: datetime) -> list[str]:
     """Channels with a message to try now."""
     query = select(notifications.c.channel).distinct()

@@ -18,6 +18,7 @@ from device_registry.database import one_of, table_of
 from device_registry.errors import UsageError
 from scheduler.notifications.digest import digest_document
 from scheduler.notifications.incident import incident_document
+from scheduler.notifications.told import SCHEMA_VERSION
 from scheduler.watch_tables import Incident, Notification
 
 notifications = table_of(Notification)
@@ -29,8 +30,8 @@ Change = Literal["opened", "resolved", "reopened"]
 UNADDRESSED: Final = ""
 #: A message that nobody takes for so long is given up.
 PATIENCE: Final = timedelta(hours=24)
-#: Rows that `messages` reads at most.
-_MOST = 1000
+#: Rows that `messages` reads at most, and characters of a key.
+_MOST, _MOST_KEY = 1000, 200
 
 
 def tell_incident(connection: Connection, incident_id: int, kind: Change, now: datetime) -> None:
@@ -74,12 +75,38 @@ def tell_digest(connection: Connection, sweep_run_id: int, now: datetime) -> Non
     )
 
 
-def messages(connection: Connection, *, state: str | None = None, limit: int = 50) -> list[dict[str, Any]]:
+def tell_trouble(
+    connection: Connection, *, key: str, title: str, text: str, now: datetime, sweep_run_id: int | None = None
+) -> None:
+    """Put into the outbox what the farm could not do, once.
+
+    Args:
+        connection: the transaction that found it.
+        key: what it is about, "schedule/nightly/2026-11-30T02:00": told once.
+        title: a line.
+        text: a few sentences.
+        now: the time.
+        sweep_run_id: of the run that it is about, if of any.
+    """
+    _put(
+        connection,
+        key=f"trouble/{key}"[:_MOST_KEY],
+        kind="trouble",
+        document=lambda: {"schema_version": SCHEMA_VERSION, "title": title, "text": text},
+        now=now,
+        sweep_run_id=sweep_run_id,
+    )
+
+
+def messages(
+    connection: Connection, *, state: str | None = None, ids: list[int] | None = None, limit: int = 50
+) -> list[dict[str, Any]]:
     """Messages, the newest first; of those that nobody addressed yet the channel is None.
 
     Args:
         connection: to read with.
         state: pending, sent or given_up; None: all.
+        ids: only these, however many; None: all.
         limit: how many.
     """
     columns = (
@@ -97,7 +124,8 @@ def messages(connection: Connection, *, state: str | None = None, limit: int = 5
     query = select(*columns).where(notifications.c.state != "addressed")
     if state is not None:
         query = query.where(notifications.c.state == state)
-    rows = connection.execute(query.order_by(notifications.c.id.desc()).limit(min(limit, _MOST)))
+    query = query.limit(min(limit, _MOST)) if ids is None else query.where(one_of(notifications.c.id, ids))
+    rows = connection.execute(query.order_by(notifications.c.id.desc()))
     return [{**row._mapping, "channel": row.channel or None} for row in rows]
 
 
@@ -130,7 +158,13 @@ def retry(connection: Connection, ids: list[int], now: datetime) -> list[int]:
 
 
 def _put(
-    connection: Connection, *, key: str, kind: str, document: Callable[[], dict[str, Any]], now: datetime, **about: int
+    connection: Connection,
+    *,
+    key: str,
+    kind: str,
+    document: Callable[[], dict[str, Any]],
+    now: datetime,
+    **about: int | None,
 ) -> None:
     told = select(notifications.c.id).where(notifications.c.channel == UNADDRESSED, notifications.c.key == key)
     if connection.execute(told).first() is not None:

@@ -104,7 +104,7 @@ def test_what_is_rolled_back_was_never_told(farm: Farm) -> None:
 def test_an_incident_may_be_resolved_and_reopened_again_and_each_time_is_told(farm: Farm) -> None:
     incident = _told(farm)
     for kind in ("resolved", "reopened", "resolved"):
-        _change(farm, incident, kind)  # type: ignore[arg-type]
+        _change(farm, incident, kind)
     assert [row.kind for row in farm.rows(notifications)] == [
         "incident.opened",
         "incident.resolved",
