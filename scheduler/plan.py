@@ -114,9 +114,18 @@ def plan(
 
 
 def draft(
-    request: Request, devices: Sequence[RegisteredDevice], descriptions: Sequence[Mapping[str, Any]] | None = None
+    request: Request,
+    devices: Sequence[RegisteredDevice],
+    descriptions: Sequence[Mapping[str, Any]] | None = None,
+    resolved: Sequence[tuple[Plugin, Resolved]] | None = None,
 ) -> Plan:
     """What `plan` makes before it refuses and orders anything: parts of a larger matrix are drafted one by one.
+
+    Args:
+        request: what is wanted.
+        devices: those that match.
+        descriptions: as for `plan`.
+        resolved: the request's models, where they are known already: files are read for it.
 
     Raises:
         UsageError: a name is unknown, or nobody can say what to run.
@@ -128,7 +137,8 @@ def draft(
     _check_options(request, [runtimes[name].load() for name in request.runtimes or runtimes])
     if not devices and request.runtimes is None:
         raise UsageError("for devices that have yet to come name what to run there: --runtime")
-    resolved = [resolve_model(request, name) for name in request.models]
+    if resolved is None:
+        resolved = [resolve_model(request, name) for name in request.models]
     _refuse_equal_names([item for _, item in resolved])
     identities = [item.identity for _, item in resolved]
     if request.calibration is not None:

@@ -259,7 +259,7 @@ def _wait_for_missing(connection: Connection, queued: Iterable[Return], *, who: 
     ids = [one.job_id for one in waiting]
     change_jobs(connection, ids, "queued", "blocked", who=who, why="its artifact must be made again", now=now)
     for key, run_id in {one.needs_key: one.sweep_run_id for one in waiting}.items():
-        _make_again(connection, str(key), run_id, who=who, now=now)
+        make_again(connection, str(key), run_id, who=who, now=now)
 
 
 def forget(connection: Connection, row: Row[Any], why: str, *, who: str, now: datetime) -> None:
@@ -270,9 +270,15 @@ def forget(connection: Connection, row: Row[Any], why: str, *, who: str, now: da
     change_jobs(connection, waiting, "queued", "blocked", who=who, why="its artifact must be made again", now=now)
 
 
-def _make_again(connection: Connection, key: str, run_id: int, *, who: str, now: datetime) -> None:
-    """Queue the conversion that made an artifact once more, with what it is made from, unless it is open already."""
-    maker = connection.execute(select(jobs).where(jobs.c.makes_key == key).order_by(jobs.c.id.desc()).limit(1)).one()
+def make_again(connection: Connection, key: str, run_id: int, *, who: str, now: datetime) -> None:
+    """Queue the conversion that made an artifact once more, with what it is made from, unless it is open already.
+
+    Raises:
+        UsageError: nothing here ever made it.
+    """
+    maker = connection.execute(select(jobs).where(jobs.c.makes_key == key).order_by(jobs.c.id.desc()).limit(1)).first()
+    if maker is None:
+        raise UsageError(f"nothing here ever made artifact {key[:12]}")
     if maker.state in OPEN_JOB:
         return
     state = "queued" if maker.needs_key is None or standing(connection, [maker.needs_key]) else "blocked"
@@ -283,9 +289,9 @@ def _make_again(connection: Connection, key: str, run_id: int, *, who: str, now:
     fresh |= {"queue_until": None, "created_at": now, "changed_at": now}
     fresh |= {"failure_cause": None, "failure_code": None, "failure_message": None}
     job_id = insert_row(connection, jobs, **fresh)
-    record(connection, "job", job_id, None, state, who=who, why="its artifact was damaged", now=now)
+    record(connection, "job", job_id, None, state, who=who, why="its artifact was damaged or dropped", now=now)
     if state == "blocked":
-        _make_again(connection, maker.needs_key, run_id, who=who, now=now)
+        make_again(connection, maker.needs_key, run_id, who=who, now=now)
 
 
 def fail_job(
@@ -314,7 +320,7 @@ def remake(connection: Connection, sha256: str, run_id: int, *, who: str, now: d
     for row in rows:
         forget(connection, row, "damaged", who=who, now=now)
     for row in rows:
-        _make_again(connection, row.key, run_id, who=who, now=now)
+        make_again(connection, row.key, run_id, who=who, now=now)
 
 
 def standing(connection: Connection, keys: Collection[str]) -> set[str]:
@@ -339,19 +345,30 @@ def cancel_job(connection: Connection, job_id: int, *, who: str, now: datetime) 
     return next(iter(live), None)
 
 
-def cancel_jobs(connection: Connection, ids: Collection[int], *, who: str, why: str, now: datetime) -> list[int]:
+def cancel_jobs(
+    connection: Connection, ids: Collection[int], *, who: str, why: str, now: datetime, code: str | None = None
+) -> list[int]:
     """Cancel those of these jobs that are open, and all that waits for what they make.
+
+    Args:
+        connection: inside a transaction that writes.
+        ids: of the jobs.
+        who: for the events.
+        why: for the events; with a code, for whoever reads the job, too.
+        now: the time.
+        code: what the farm cancelled them for; None: somebody wanted it.
 
     Returns the live attempts that must be ended.
     """
+    told: dict[str, Any] = {"failure_code": code, "failure_message": why} if code is not None else {}
     rows = connection.execute(
         select(jobs.c.id, jobs.c.state).where(one_of(jobs.c.id, ids), jobs.c.state.in_(OPEN_JOB)).with_for_update()
     ).all()
     for state in OPEN_JOB:
         mine = [row.id for row in rows if row.state == state]
-        change_jobs(connection, mine, state, "cancelled", who=who, why=why, now=now)
+        change_jobs(connection, mine, state, "cancelled", who=who, why=why, now=now, **told)
     waiting = _all_that_wait(connection, [row.id for row in rows])
-    change_jobs(connection, waiting, "blocked", "cancelled", who=who, why=why, now=now)
+    change_jobs(connection, waiting, "blocked", "cancelled", who=who, why=why, now=now, **told)
     running = [row.id for row in rows if row.state == "running"]
     live = connection.execute(
         select(attempts.c.id, attempts.c.state).where(IS_LIVE, one_of(attempts.c.job_id, running))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from device_registry.errors import UsageError
 from scheduler.targets import Spread
@@ -50,6 +50,8 @@ class Request:
     run_timeout_s: float | None = None
     #: Whether devices that are not there now count too.
     wait_for_device: bool = False
+    #: Of a run of a sweep: its file as it was read, and what else it was submitted with. None: of no sweep.
+    sweep: dict[str, Any] | None = None
 
     def check(self) -> None:
         """Refuse what no farm could do.

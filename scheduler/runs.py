@@ -42,6 +42,24 @@ from workers.processes import is_alive, this_process
 FOLLOW_S = 15.0
 
 
+class AlreadySubmittedError(UsageError):
+    """This due time of a schedule has its run already."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Origin:
+    """What a run of a sweep is one of: columns of its row."""
+
+    sweep: str
+    watched: bool = False
+    schedule: str | None = None
+    due_at: datetime | None = None
+    revision: str | None = None
+    build: dict[str, Any] | None = None
+    deadline_at: datetime | None = None
+    budget_s: float | None = None
+
+
 @dataclass(frozen=True)
 class Submitted:
     """What submitting did."""
@@ -62,6 +80,7 @@ def submit(
     this_host_id: int | None,
     now: datetime,
     follow: bool = True,
+    origin: Origin | None = None,
 ) -> Submitted:
     """Insert the jobs of a plan, or take up again what an interrupted run of the same request left.
 
@@ -74,8 +93,10 @@ def submit(
         this_host_id: this machine, where it is a host of the farm.
         now: the time.
         follow: whether somebody waits for the run, and it rests when nobody does; else it is worked on until done.
+        origin: the sweep that it is one of; None: none.
 
     Raises:
+        AlreadySubmittedError: its due time has a run already.
         UsageError: a file or code of this machine is to be converted, and it is no host of the farm.
     """
     following: dict[str, Any] = {}
@@ -89,16 +110,10 @@ def submit(
             record(connection, "run", left, None, "resumed", who=owner, why="the same request again", now=now)
             announce(connection)
             return Submitted(left, resumed=True, reused=0)
-    run_id = insert_row(
-        connection,
-        sweep_runs,
-        request=to_dict(request),
-        request_digest=made.digest,
-        unsupported=made.unsupported,
-        owner=owner,
-        created_at=now,
-        **following,
-    )
+    row: dict[str, Any] = {"request": to_dict(request), "request_digest": made.digest}
+    row |= {"unsupported": made.unsupported}
+    row |= {"owner": owner, "created_at": now, **following, **(vars(origin) if origin is not None else {})}
+    run_id = _insert_run(connection, row)
     record(connection, "run", run_id, None, "submitted", who=owner, why=None, now=now)
     keys = {item.variant.key for item in (*made.conversions, *made.spare_conversions)}
     standing = _standing(connection, store, keys, owner, now)
@@ -112,6 +127,16 @@ def submit(
     announce(connection)
     reused = sum(item.variant.key in standing for item in made.conversions)
     return Submitted(run_id, resumed=False, reused=reused)
+
+
+def _insert_run(connection: Connection, row: dict[str, Any]) -> int:
+    try:
+        with connection.begin_nested():
+            return insert_row(connection, sweep_runs, **row)
+    except IntegrityError as error:
+        if row.get("schedule") is None:
+            raise
+        raise AlreadySubmittedError from error
 
 
 def follow(connection: Connection, run_id: int, now: datetime) -> None:
@@ -354,4 +379,7 @@ def _title(item: PlannedMeasurement, request: Request) -> str:
     title += "".join(f", {name} {value}" for name, value in task.options.runtime_options.items())
     if request.threads != (1,):
         title += f", {task.options.threads} thread" + ("s" if task.options.threads != 1 else "")
+    if request.sweep is not None:  # which may have several of these
+        title += f", batch {task.options.batch}" if task.options.batch != 1 else ""
+        title += f", {task.options.mode}" if task.options.mode != "burst" else ""
     return title + (f", repeat {item.repeat_no + 1} of {request.repeats}" if request.repeats > 1 else "")
