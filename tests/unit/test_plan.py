@@ -214,6 +214,7 @@ CHANGES: dict[str, Any] = {
     "queue_timeout_s": 60.0,
     "run_timeout_s": 60.0,
     "wait_for_device": True,
+    "sweep": {"text": "name: nightly"},
 }
 
 
