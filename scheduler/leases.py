@@ -1,4 +1,4 @@
-"""There is one dispatcher at a time: a row says who, and until when."""
+"""There is one dispatcher at a time, and one process that does chores: a row says who, and until when."""
 
 from __future__ import annotations
 
@@ -21,11 +21,13 @@ from workers.processes import is_alive, this_process
 leases = table_of(Lease)
 
 DISPATCHER = "dispatcher"
+#: Who does what is due by time: `chores`.
+CHORES = "chores"
 #: A dispatcher that does not renew within this is replaced.
 LEASE_S = 20.0
 _RENEW: Final = (
     update(leases)
-    .where(leases.c.role == DISPATCHER, leases.c.holder == bindparam("mine"))
+    .where(leases.c.role == bindparam("its_role"), leases.c.holder == bindparam("mine"))
     .values(until=bindparam("new_until", type_=leases.c.until.type))
 )
 
@@ -35,15 +37,16 @@ class LeaseLostError(BenchfarmError):
 
 
 class DispatcherLease:
-    """This process's claim to the role; the holder's name differs for every claim."""
+    """This process's claim to a role; the holder's name differs for every claim."""
 
-    def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, monotonic: Callable[[], float] = time.monotonic, *, role: str = DISPATCHER) -> None:
         """Make a claim; nothing is taken yet.
 
         Args:
             monotonic: seconds that never jump.
+            role: the dispatcher's, or another that one process at a time has.
         """
-        self._monotonic = monotonic
+        self._monotonic, self._role = monotonic, role
         #: Whose claim was seen until when, and since when it says so.
         self._seen: tuple[str, datetime, float] | None = None
         self.holder = f"{os.getpid()}-{secrets.token_hex(6)}"
@@ -56,12 +59,12 @@ class DispatcherLease:
         Run out is also what nobody has renewed while we watched, whatever the wall clocks say.
         """
         until = now + timedelta(seconds=LEASE_S)
-        row = connection.execute(select(leases).where(leases.c.role == DISPATCHER)).first()
+        row = connection.execute(select(leases).where(leases.c.role == self._role)).first()
         values = {"holder": self.holder, "until": until, **self._values}
         if row is None:
             try:
                 with connection.begin_nested():
-                    connection.execute(insert(leases).values(role=DISPATCHER, **values))
+                    connection.execute(insert(leases).values(role=self._role, **values))
             except IntegrityError:
                 return False
             return True
@@ -72,7 +75,7 @@ class DispatcherLease:
         if row.until > now and not dead and not self._stands_still(row.holder, row.until):
             return False
         taken = connection.execute(
-            update(leases).where(leases.c.role == DISPATCHER, leases.c.holder == row.holder).values(**values)
+            update(leases).where(leases.c.role == self._role, leases.c.holder == row.holder).values(**values)
         )
         return taken.rowcount == 1
 
@@ -89,13 +92,13 @@ class DispatcherLease:
             LeaseLostError: somebody else has it.
         """
         until = now + timedelta(seconds=LEASE_S)
-        renewed = connection.execute(_RENEW, {"mine": self.holder, "new_until": until})
+        renewed = connection.execute(_RENEW, {"its_role": self._role, "mine": self.holder, "new_until": until})
         if renewed.rowcount != 1:
             raise LeaseLostError
 
     def release(self, connection: Connection) -> None:
         """Give it up, so that a waiting dispatcher takes it at once."""
-        connection.execute(leases.delete().where(leases.c.role == DISPATCHER, leases.c.holder == self.holder))
+        connection.execute(leases.delete().where(leases.c.role == self._role, leases.c.holder == self.holder))
 
 
 def leader(connection: Connection, now: datetime) -> Row[Any] | None:

@@ -32,7 +32,7 @@ class Schedule(SQLModel, table=True):
     timezone: str = Field(sa_type=String(100))
     #: once: one run makes up for all that were missed; skip: none does.
     missed: str = Field(sa_type=String(20))
-    #: What else its runs are submitted with: {"owner", "allow_code", "revision_of", ...}.
+    #: {"file": where it was read, "allow_code", "revision_of": the folder whose revision is asked, or null}.
     options: dict[str, Any] = Field(sa_type=JSON)
     paused: bool = Field(default=False)
     owner: str = Field(sa_type=String(200))
@@ -40,8 +40,7 @@ class Schedule(SQLModel, table=True):
     changed_at: datetime = Field(sa_type=UtcDateTime)
     #: NULL: paused, or never again.
     next_due_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
-    last_run_id: int | None = Field(default=None, sa_type=Integer, sa_column_args=reference("sweep_run.id"))
-    #: What became of the last due time where it made no run: overlap, missed, an error.
+    #: What is to know of its last due time: why it made no run, or what its run lacks.
     note: str | None = Field(default=None, sa_type=Text)
 
 

@@ -70,12 +70,7 @@ def _make_schedule() -> None:
         sa.Column("created_at", _TIME, nullable=False),
         sa.Column("changed_at", _TIME, nullable=False),
         sa.Column("next_due_at", _TIME, nullable=True),
-        sa.Column("last_run_id", sa.Integer(), nullable=True),
         sa.Column("note", sa.Text(), nullable=True),
-        sa.ForeignKeyConstraint(
-            ["last_run_id"],
-            ["sweep_run.id"],
-        ),
         sa.PrimaryKeyConstraint("id"),
         sa.UniqueConstraint("name"),
     )
