@@ -69,6 +69,8 @@ def retry(connection: Connection, job_ids: Sequence[int], *, who: str, now: date
             raise UsageError(f"job {row.id} is {row.state}: only failed and cancelled jobs are tried again")
         if row.canary:
             raise UsageError(f"job {row.id} is a probe of a quarantined device; benchfarm devices release ends that")
+        if row.trial_id is not None:
+            raise UsageError(f"job {row.id} belongs to trial {row.trial_id}, which makes again by itself what it lacks")
         made[int(row.id)] = _again(connection, row, who=who, now=now)
     announce(connection)
     return made

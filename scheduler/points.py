@@ -145,7 +145,8 @@ def _identity(device_id: int, payload: str, of_invocations: str | None) -> dict[
 
 
 @lru_cache(maxsize=65_536)
-def _series_key(device_id: int, payload: str, of_invocations: str | None) -> str:
+def series_key(device_id: int, payload: str, of_invocations: str | None) -> str:
+    """Key of the series of what a payload asks for on a device, and of the statistic that a tool prints."""
     return digest(_identity(device_id, payload, of_invocations))
 
 
@@ -174,7 +175,7 @@ def _task_identity(payload: str) -> dict[str, Any]:
 
 def _known(connection: Connection, told: Mapping[_Case, tuple[Report, Any]]) -> dict[_Case, _Known]:
     """The series of each case, made where there is none yet, and its point of the case's run."""
-    keys = {case: _series_key(*_parts(one)) for case, one in told.items()}
+    keys = {case: series_key(*_parts(one)) for case, one in told.items()}
     found: dict[tuple[str, int], _Known] = {}
     for run_id in sorted({case[0] for case in told}):
         wanted = {key for case, key in keys.items() if case[0] == run_id}
