@@ -1,16 +1,24 @@
-"""`benchfarm compare`: variants x devices, each against its baseline."""
+"""`benchfarm compare`: variants x devices, each against its baseline; or a candidate against its baseline."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 import typer
 
+from benchfarm.cli import gate as two
+from benchfarm.cli import requests
 from benchfarm.cli.output import Json, print_json
 from device_registry.errors import UsageError
 
 Models = Annotated[
-    list[str] | None, typer.Argument(metavar="[MODEL...]", help="Models that were measured. Default: all.")
+    list[str] | None,
+    typer.Argument(
+        metavar="[MODEL...]",
+        help="Models that were measured; default: all. With --gate: BASE CANDIDATE, two models, model files or "
+        "factories to measure. With or without: two of run:N and revision:REV, results that are stored.",
+    ),
 ]
 Device = Annotated[str, typer.Option(metavar="SELECTOR", help="Devices, for example kind=android. Default: all.")]
 Invalid = Annotated[
@@ -18,9 +26,17 @@ Invalid = Annotated[
 ]
 #: As in scheduler.cells, which a command line that only prints its help does without.
 Metric = Literal["latency", "p99", "energy", "memory", "size"]
+#: Options that have no meaning for two things, for only one of the matrix's, and of what --gate measures.
+_OF_MATRIX = ("baseline", "metric", "invalid", "csv")
+_OF_TWO = ("least_effect", "markdown", "junit")
+_OF_MEASURING = (
+    *("processes", "max_minutes", "base_path", "candidate_path", "busy", "batch", "threads", "option", "max_seconds"),
+    *("weights", "seed", "calibration", "allow_code", "wait_for_device", "priority", "owner", "executor"),
+)
 
 
 def compare(
+    context: typer.Context,
     models: Models = None,
     device: Device = "",
     runtime: Annotated[list[str] | None, typer.Option(help="Only this runtime; repeat for more.")] = None,
@@ -33,12 +49,108 @@ def compare(
     invalid: Invalid = False,
     json: Json = False,
     csv: Annotated[bool, typer.Option("--csv", help="Print one line per cell as CSV.")] = False,
+    gate: two.Wanted = False,
+    least_effect: two.LeastEffect = 2.0,
+    markdown: two.MarkdownFile = None,
+    junit: two.JunitFile = None,
+    processes: two.Processes = 30,
+    max_minutes: two.MostMinutes = None,
+    base_path: two.BasePath = None,
+    candidate_path: two.CandidatePath = None,
+    busy: two.Busy = "wait",
+    batch: requests.Batch = 1,
+    threads: requests.Threads = "1",
+    option: requests.Own = None,
+    max_seconds: requests.MaxSeconds = None,
+    weights: requests.Weights = "random",
+    seed: requests.Seed = 0,
+    calibration: requests.Calibration = None,
+    allow_code: requests.AllowCode = False,
+    wait_for_device: requests.WaitForDevice = False,
+    priority: requests.Priority = 0,
+    owner: requests.Owner = None,
+    executor: requests.Executor = "ray",
 ) -> None:
     """Compare what was measured last: variants x devices, with intervals, and faster, slower, same or inconclusive.
 
-    A cell without a valid value says whether it failed, is unsupported, is missing or was invalid. Exit codes: 0 done,
-    2 wrong usage or something named that cannot be.
+    A cell without a valid value says whether it failed, is unsupported, is missing or was invalid. With --gate a
+    candidate is measured now against a baseline, in turns on each device; where benchfarm up runs on this database, on
+    that farm's devices. Exit codes: 0 done (with --gate: the same or faster everywhere), 2 wrong usage or something
+    named that cannot be; with --gate also: 4 something is slower, less right or lost, 1 a job failed, 3 something is
+    inconclusive, 130 interrupted.
     """
+    names = models or []
+    if gate and len(names) != 2:
+        raise UsageError(f"--gate compares two: name BASE and CANDIDATE; these are {len(names)}")
+    stored = two.are_stored(names)
+    if gate or stored:
+        what = "--gate" if gate else "two stored results"
+        _refuse(context, _OF_MATRIX, f"has no meaning for {what}")
+        if stored:
+            _refuse(context, _OF_MEASURING, "is for what is measured now; these results are stored")
+        two.compare_two(
+            two.Options(
+                base=names[0],
+                candidate=names[1],
+                gate=gate,
+                device=device,
+                runtime=runtime,
+                recipe=recipe,
+                least_effect=least_effect,
+                markdown=markdown,
+                junit=junit,
+                json=json,
+                processes=processes,
+                max_minutes=max_minutes,
+                base_path=base_path,
+                candidate_path=candidate_path,
+                busy=busy,
+                batch=batch,
+                threads=threads,
+                option=option,
+                max_seconds=max_seconds,
+                weights=weights,
+                seed=seed,
+                calibration=calibration,
+                allow_code=allow_code,
+                wait_for_device=wait_for_device,
+                priority=priority,
+                owner=owner,
+                executor=executor,
+            )
+        )
+        return
+    _refuse(context, (*_OF_TWO, *_OF_MEASURING), "needs --gate: without, what was measured last is compared")
+    _compare_matrix(names, device, runtime, recipe, baseline, metric, invalid, json, csv)
+
+
+def _refuse(context: typer.Context, names: Sequence[str], why: str) -> None:
+    """Refuse options that would do nothing.
+
+    Raises:
+        UsageError: one is given.
+    """
+    for parameter in context.command.params:
+        if parameter.name in names and _is_given(context, parameter.name):
+            raise UsageError(f"{parameter.opts[0]} {why}")
+
+
+def _is_given(context: typer.Context, name: str) -> bool:
+    source = context.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
+
+
+def _compare_matrix(
+    models: list[str],
+    device: str,
+    runtime: list[str] | None,
+    recipe: list[str] | None,
+    baseline: str | None,
+    metric: Metric,
+    invalid: bool,
+    json: bool,
+    csv: bool,
+) -> None:
     from benchfarm.config import load_home
     from device_registry.database import reading
     from device_registry.tables import utc_now
@@ -49,7 +161,7 @@ def compare(
     if json and csv:
         raise UsageError("--json and --csv exclude each other")
     wanted = Wanted(
-        models=tuple(models or ()),
+        models=tuple(models),
         selector=device,
         runtimes=tuple(runtime or ()),
         recipes=tuple(recipe or ()),

@@ -73,11 +73,15 @@ class Evidence:
     noise_floor: float | None = None
     #: Whether the processes of the two sides took turns within the hour.
     alternated: bool = False
+    #: Whether time x clock tells the same as time; None: no clock is known, or nothing was told.
+    clock_agrees: bool | None = None
     #: Both sides are one artifact: nothing was measured, for nothing can differ.
     one_artifact: bool = False
     #: Why the case has no answer but this one: what failed, is lost or is missing.
     settled: tuple[Answer, str] | None = None
     trial: int | None = None
+    #: What it cost.
+    device_s: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,8 +124,11 @@ class Gate:
     least_effect: float
     cases: tuple[Case, ...]
     unpaired: tuple[Unpaired, ...] = ()
-    #: What it cost.
-    device_s: float = 0.0
+
+    @property
+    def device_s(self) -> float:
+        """What it cost."""
+        return sum(case.evidence.device_s for case in self.cases)
 
     @property
     def answer(self) -> GateAnswer:

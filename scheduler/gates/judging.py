@@ -89,7 +89,7 @@ def _case(one: Evidence, verdict: Verdict | None, adjusted_p: float | None, test
     assert verdict is not None
     assert one.baseline is not None
     assert one.candidate is not None
-    answer, why = _speed(verdict, adjusted_p, tested)
+    answer, why = _speed(verdict, adjusted_p, tested, one.clock_agrees)
     notes = _notes(one)
     if (lost := less_right(one.baseline, one.candidate)) is not None:
         notes = (f"speed: {answer}, {why}", *notes)
@@ -97,8 +97,13 @@ def _case(one: Evidence, verdict: Verdict | None, adjusted_p: float | None, test
     return Case(evidence=one, answer=answer, verdict=verdict, adjusted_p=adjusted_p, why=why, notes=notes)
 
 
-def _speed(verdict: Verdict, adjusted_p: float | None, tested: int) -> tuple[Answer, str]:
-    """The verdict, unless so small a p is to be expected of one in so many cases."""
+def _speed(verdict: Verdict, adjusted_p: float | None, tested: int, clock_agrees: bool | None) -> tuple[Answer, str]:
+    """The verdict, unless so small a p is to be expected of one in so many cases, or it was the clock that changed."""
+    if verdict.answer in ("faster", "slower") and clock_agrees is False:
+        return (
+            "inconclusive",
+            f"{verdict.answer} {verdict.why}; but not in clock cycles: the clock changed, not the work",
+        )
     if verdict.answer in ("faster", "slower") and adjusted_p is not None and adjusted_p >= FALSE_SHARE:
         luck = f"but of {tested} cases one may look so by luck (adjusted p {adjusted_p:.2g})"
         return "inconclusive", f"{verdict.answer} {verdict.why}; {luck}"
@@ -111,7 +116,9 @@ def _notes(one: Evidence) -> tuple[str, ...]:
         return ()
     for name, side in (("baseline", one.baseline), ("candidate", one.candidate)):
         if side.invalid:
-            notes.append(f"{name}: did not count: {', '.join(f'{n} {verdict}' for verdict, n in side.invalid.items())}")
+            notes.append(f"{name}, not counted: {', '.join(f'{n} {verdict}' for verdict, n in side.invalid.items())}")
+    if one.trial is not None and not one.alternated:
+        notes.append("the two sides did not take turns within the hour")
     if differing := differences(one.baseline.environment, one.candidate.environment):
         notes.append(f"environment differs: {'; '.join(differing)}")
     return tuple(notes)

@@ -8,7 +8,8 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, select
 
-from device_registry.database import table_of
+from device_registry.database import one_of, table_of
+from scheduler import queue
 from scheduler.comparisons import trial_rows
 from scheduler.gates.case import Answer, Evidence, Side
 from scheduler.gates.pairing import Pair
@@ -20,6 +21,7 @@ trials = table_of(Trial)
 
 #: Failures that say nothing of the model: other processes of the same trial may well have run.
 _OF_THE_PLACE = (Cause.INFRASTRUCTURE, Cause.DEVICE)
+_TOO_SOON = "not both sides have run"
 _SIDES = ("baseline", "candidate")
 
 
@@ -35,13 +37,8 @@ def read_evidence(connection: Connection, run_id: int | None, pairs: Sequence[Pa
     by_case, failed = ({}, {}) if run_id is None else _jobs(connection, run_id)
     mine = select(trials).where(trials.c.sweep_run_id == run_id)
     found = {} if run_id is None else {row.id: row for row in connection.execute(mine)}
-    return [_evidence(pair, _trial(pair, by_case, found), rows, failed) for pair in pairs]
-
-
-def device_seconds(connection: Connection, run_id: int) -> float:
-    """What the trials of a run cost."""
-    spent = connection.execute(select(trials.c.device_s).where(trials.c.sweep_run_id == run_id)).scalars()
-    return float(sum(spent))
+    unmade = _unmade(connection, {side.variant.key for pair in pairs for side in (pair.baseline, pair.candidate)})
+    return [_evidence(pair, _trial(pair, by_case, found), rows, failed, unmade) for pair in pairs]
 
 
 def _jobs(
@@ -58,6 +55,13 @@ def _jobs(
     return by_case, failed
 
 
+def _unmade(connection: Connection, keys: set[str]) -> dict[str, Row[Any]]:
+    """Artifacts that do not stand, to what became of the job that was to make them last."""
+    standing = queue.standing(connection, keys)
+    made = select(jobs).where(one_of(jobs.c.makes_key, keys - standing)).order_by(jobs.c.id)
+    return {row.makes_key: row for row in connection.execute(made)}
+
+
 def _trial(pair: Pair, by_case: Mapping[tuple[str, str], int], found: Mapping[int, Row[Any]]) -> Row[Any] | None:
     number = by_case.get(("candidate", pair.candidate.case_key))
     return found.get(number) if number is not None else None
@@ -68,20 +72,26 @@ def _evidence(
     trial: Row[Any] | None,
     rows: Mapping[tuple[int, str], Mapping[str, Any]],
     failed: Mapping[tuple[int, str], Sequence[Row[Any]]],
+    unmade: Mapping[str, Row[Any]],
 ) -> Evidence:
     if pair.one_artifact:
         return Evidence(what=pair.what, one_artifact=True, alternated=True)
-    if trial is None:
-        return Evidence(what=pair.what, settled=("missing", "no process of it was queued"))
     planned = {"baseline": pair.baseline, "candidate": pair.candidate}
+    if trial is None:
+        lacking = {name: [row] if (row := unmade.get(planned[name].variant.key)) else [] for name in _SIDES}
+        settled = _settled({}, lacking) or ("missing", "its time was up before it began")
+        return Evidence(what=pair.what, settled=settled)
     sides = {name: side_of(rows.get((trial.id, name)), planned[name].task.model, trial, name) for name in _SIDES}
     return Evidence(
         what=pair.what,
         baseline=sides["baseline"],
         candidate=sides["candidate"],
         alternated=not trial.not_alternated,
-        settled=_settled(trial, sides, {name: failed.get((trial.id, name), ()) for name in _SIDES}),
+        clock_agrees=trial.clock_agrees,
+        settled=_settled(sides, {name: failed.get((trial.id, name), ()) for name in _SIDES})
+        or (None if all(side.values_ms for side in sides.values()) else ("inconclusive", trial.why or _TOO_SOON)),
         trial=trial.id,
+        device_s=trial.device_s,
     )
 
 
@@ -91,9 +101,12 @@ def side_of(row: Mapping[str, Any] | None, model: str, trial: Row[Any], name: st
         return Side(model=model)
     fidelity = row["fidelity"] or {}
     verdicts = Counter(process["verdict"] for process in row["processes"])
+    # Of a trial that ended those that it counted: one that ran alone in its hour did not.
+    counted = [value for value, _ in getattr(trial, f"{name}_values")]
+    valid = [process["p50_ms"] for process in row["processes"] if process["verdict"] == "valid"]
     return Side(
         model=model,
-        values_ms=tuple(process["p50_ms"] for process in row["processes"] if process["verdict"] == "valid"),
+        values_ms=tuple(counted or valid),
         invalid={verdict: count for verdict, count in sorted(verdicts.items()) if verdict != "valid"},
         p50_ms=row["p50_ms"],
         p50_ci_ms=None if row["p50_ci_ms"] is None else (row["p50_ci_ms"][0], row["p50_ci_ms"][1]),
@@ -110,37 +123,39 @@ def side_of(row: Mapping[str, Any] | None, model: str, trial: Row[Any], name: st
     )
 
 
-def _settled(
-    trial: Row[Any], sides: Mapping[str, Side], failed: Mapping[str, Sequence[Row[Any]]]
-) -> tuple[Answer, str] | None:
-    """The answer where processes cannot be compared; None: they can, and the verdict answers."""
+def _settled(sides: Mapping[str, Side], failed: Mapping[str, Sequence[Row[Any]]]) -> tuple[Answer, str] | None:
+    """The answer where processes cannot be compared; None: nothing stands in the way, so far.
+
+    Args:
+        sides: what ran, if anything did.
+        failed: of each side the jobs that failed or were cancelled.
+    """
     unsupported = {name: row for name in _SIDES if (row := _first(failed[name], code=UNSUPPORTED)) is not None}
     if (lost := unsupported.get("candidate")) is not None and "baseline" not in unsupported:
         return "lost", f"unsupported, where the baseline runs: {lost.failure_message}"
     if unsupported:
         name, row = next(iter(unsupported.items()))
-        both = "both sides are" if len(unsupported) > 1 else f"the {name} is"
-        return "inconclusive", f"{both} unsupported: {row.failure_message}"
+        which = "both sides are" if len(unsupported) > 1 else f"the {name} is"
+        return "inconclusive", f"{which} unsupported: {row.failure_message}"
+    ran = {name: len(sides[name].values_ms) if name in sides else 0 for name in _SIDES}
     for name in reversed(_SIDES):
-        own = [row for row in failed[name] if row.state == "failed" and row.failure_cause not in _OF_THE_PLACE]
+        broken = [row for row in failed[name] if row.state == "failed"]
+        # Of others the place was to blame, and what ran elsewhere or later is as good.
+        own = [row for row in broken if row.failure_cause not in _OF_THE_PLACE or not ran[name]]
         if own:
-            of = f" ({len(own)} of {len(own) + len(sides[name].values_ms)} processes)" if sides[name].values_ms else ""
-            return "failed", f"the {name} failed: {own[0].failure_message}{of}"
-    if all(sides[name].values_ms for name in _SIDES):
-        return None
+            of = f" ({len(own)} of {len(own) + ran[name]} processes)" if ran[name] else ""
+            row = _first(own)
+            return "failed", f"the {name} failed: {row.failure_message if row is not None else ''}{of}"
     for name in reversed(_SIDES):
-        if not sides[name].values_ms:
-            if (row := _first(failed[name], state="failed")) is not None:
-                return "failed", f"the {name} failed: {row.failure_message}"
-            if sides[name].invalid:
-                how = ", ".join(f"{count} {verdict}" for verdict, count in sides[name].invalid.items())
-                return "inconclusive", f"no process of the {name} counts: {how}"
-    if any(row.state == "cancelled" for rows in failed.values() for row in rows):
-        return "inconclusive", "it was cancelled before both sides had run"
-    return "inconclusive", trial.why or "not both sides have run"
+        if name in sides and sides[name].invalid and not ran[name]:
+            how = ", ".join(f"{count} {verdict}" for verdict, count in sides[name].invalid.items())
+            return "inconclusive", f"no process of the {name} counts: {how}"
+    if not all(ran.values()) and any(row.state == "cancelled" for rows in failed.values() for row in rows):
+        return "inconclusive", "cancelled before both sides had run"
+    return None
 
 
-def _first(rows: Iterable[Row[Any]], *, code: str | None = None, state: str | None = None) -> Row[Any] | None:
+def _first(rows: Iterable[Row[Any]], *, code: str | None = None) -> Row[Any] | None:
     """The first failure of that kind; one of its own before one that it came by."""
-    found = [row for row in rows if code in (None, row.failure_code) and state in (None, row.state)]
+    found = [row for row in rows if row.state == "failed" and code in (None, row.failure_code)]
     return min(found, key=lambda row: row.failure_code == UPSTREAM, default=None)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple
 
-from sqlalchemy import Connection, Row, func, select
+from sqlalchemy import ColumnElement, Connection, Row, func, select
 
 from device_registry.database import one_of
 from device_registry.errors import UsageError
@@ -91,7 +91,7 @@ def stored_evidence(
     if baseline == candidate:
         raise UsageError(f"{baseline} would be compared with itself")
     chosen = matching_devices(connection, selector)
-    narrowed = [series.c.runtime.in_(runtimes)] if runtimes else []
+    narrowed: list[ColumnElement[bool]] = [series.c.runtime.in_(runtimes)] if runtimes else []
     narrowed += [series.c.recipe.in_(recipes)] if recipes else []
     narrowed += [one_of(series.c.device_id, set(chosen))] if chosen is not None else []
     before = _points(connection, baseline, narrowed)

@@ -1,0 +1,45 @@
+"""Text that others wrote (names, messages of a model's code), made harmless where it is shown."""
+
+from __future__ import annotations
+
+import unicodedata
+from typing import Final
+
+#: What stands for a character that must not be shown.
+_REPLACED: Final = "\ufffd"
+#: Everything that Markdown, GitHub's dialect of it or HTML gives a meaning.
+_MARKDOWN: Final = {ord(character): f"&#{ord(character)};" for character in "\\`*_{}[]<>|~&!$:\"'"}
+#: No @name calls anybody and no #12 links anywhere: a word joiner parts them, which nobody sees.
+_MARKDOWN[ord("@")] = "@&#8288;"
+_MARKDOWN[ord("#")] = "&#35;&#8288;"
+#: Inside <code> nobody is called and nothing links.
+_CODE: Final = {ord(character): f"&#{ord(character)};" for character in "\\`*_{}[]<>|~&$"}
+
+
+def visible(text: str) -> str:
+    """One line without what changes how other text is shown: controls, escapes, marks of direction, half characters."""
+    return "".join(_shown(character) for character in " ".join(text.split()))
+
+
+def markdown(text: str) -> str:
+    """A sentence in Markdown, in a table or not."""
+    return visible(text).translate(_MARKDOWN).replace("www.", "www&#46;")
+
+
+def markdown_code(text: str) -> str:
+    """A name in Markdown."""
+    return f"<code>{visible(text).translate(_CODE)}</code>"
+
+
+def xml_text(text: str) -> str:
+    """Text that XML 1.0 can hold, its line ends kept; quoting is for who writes the XML."""
+    return "".join(character if _is_xml(ord(character)) else _REPLACED for character in text)
+
+
+def _shown(character: str) -> str:
+    # Cc: controls; Cf: marks of direction and the like; Cs: halves of characters; Zl and Zp: line ends of another kind.
+    return _REPLACED if unicodedata.category(character) in ("Cc", "Cf", "Cs", "Zl", "Zp") else character
+
+
+def _is_xml(code: int) -> bool:
+    return code in (0x9, 0xA, 0xD) or 0x20 <= code <= 0xD7FF or 0xE000 <= code <= 0xFFFD or 0x10000 <= code <= 0x10FFFF
