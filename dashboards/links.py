@@ -7,6 +7,7 @@ from collections.abc import Mapping
 #: Of the dashboards, for their addresses.
 FLEET, DEVICE, MODEL = "benchfarm-fleet", "benchfarm-device", "benchfarm-model"
 RUN, HISTORY, OPERATIONS = "benchfarm-run", "benchfarm-history", "benchfarm-operations"
+REGRESSIONS = "benchfarm-regressions"
 #: Both data sources go along with every link.
 _SOURCES = "${prometheus:queryparam}&${postgresql:queryparam}"
 

@@ -107,7 +107,7 @@ def _digest_paragraphs(document: Document, cases: Document) -> Iterator[str]:
     if blind["unknown"]:
         yield (
             f"{blind['unknown']:,} series do not know their noise yet: benchfarm noise measures it, "
-            f"and says which cannot see {blind['change']:.0%}."
+            f"and says which cannot see {_percent(blind['change'])}."
         )
 
 
@@ -135,7 +135,9 @@ def _digest_sections(document: Document, links: Links) -> Iterator[Section]:
         lambda one: _series_line(one, f"{change_words(one['change'])} at first sight, {one['why']}", links),
     )
     sight = document["cannot_see"]["change"]
-    yield from listed(f"Cannot see {sight:.0%}", "cannot_see", lambda one: _series_line(one, _blind_words(one), links))
+    yield from listed(
+        f"Cannot see {_percent(sight)}", "cannot_see", lambda one: _series_line(one, _blind_words(one), links)
+    )
 
 
 def _failed_line(one: Document) -> Line:
@@ -149,8 +151,8 @@ def _missing_words(one: Document) -> str:
 
 def _blind_words(one: Document) -> str:
     least = one["least_visible_change"]
-    seen = "shows no change at all" if least is None else f"shows changes from {least:.1%} up"
-    return f"noise {one['noise']:.1%}, {seen}"
+    seen = "shows no change at all" if least is None else f"shows changes from {_percent(least)} up"
+    return f"noise {_percent(one['noise'])}, {seen}"
 
 
 def _incident_line(one: Document) -> str:
@@ -208,11 +210,15 @@ def change_words(change: float | None, interval: Sequence[float | None] | None =
     """A change of a time, 0.05: "5.0 % slower"; with its interval."""
     if change is None:
         return "changed by an unknown amount"
-    said = f"{significant(abs(change) * 100, 2)} % {'slower' if change > 0 else 'faster'}" if change else "unchanged"
+    said = f"{_percent(abs(change))} {'slower' if change > 0 else 'faster'}" if change else "unchanged"
     if interval is None or interval[0] is None or interval[1] is None:
         return said
     low, high = (f"{end * 100:+.1f}" for end in interval if end is not None)
     return f"{said} ({low} to {high} %)"
+
+
+def _percent(share: float) -> str:
+    return f"{significant(share * 100, 2)} %"
 
 
 def one_line(text: str, most: int = _MOST_CHARACTERS) -> str:

@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+from urllib.parse import parse_qs
 
 TOKEN = "glsa_0123456789"
 #: Status, body and headers of an answer that is given instead of the right one.
@@ -32,6 +33,7 @@ class FakeGrafana:
         self.folders: dict[str, str] = {}
         self.dashboards: dict[str, dict[str, Any]] = {}
         self.folder_of: dict[str, str] = {}
+        self.annotations: dict[int, dict[str, Any]] = {}
         #: Method and path of every request, in order, and what it sent as authorisation.
         self.requests: list[tuple[str, str]] = []
         self.authorisations: list[str | None] = []
@@ -73,11 +75,28 @@ class FakeGrafana:
         self.folder_of[uid] = body.get("folderUid", "")
         return _document({"id": number, "uid": uid, "status": "success", "version": version})
 
+    def annotate(self, method: str, number: str, query: str, body: Any) -> Answer:
+        """What /api/annotations does."""
+        if method == "GET":
+            wanted = set(parse_qs(query)["tags"])
+            found = [one | {"id": key} for key, one in self.annotations.items() if wanted <= set(one["tags"])]
+            return 200, json.dumps(found).encode(), {"Content-Type": "application/json"}
+        if method == "POST":
+            self.annotations[len(self.annotations) + 1] = body
+            return _document({"message": "Annotation added", "id": len(self.annotations)})
+        if int(number) not in self.annotations:
+            return saying(404, "Could not find annotation")
+        self.annotations[int(number)] = body
+        return _document({"message": "Annotation updated"})
+
     def answer(self, method: str, path: str, body: Any) -> Answer:
         """The right answer."""
+        path, _, query = path.partition("?")
         parts = path.removeprefix(f"{self.prefix}/api/").split("/")
         if not path.startswith(f"{self.prefix}/api/"):
             return 404, b"<html>not found</html>", {}
+        if parts[0] == "annotations":
+            return self.annotate(method, parts[-1], query, body)
         if method == "GET" and parts[0] == "folders":
             title = self.folders.get(parts[1])
             return saying(404, "folder not found") if title is None else _document({"uid": parts[1], "title": title})

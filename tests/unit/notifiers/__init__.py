@@ -1,0 +1,3 @@
+"""Channels against real HTTP servers on loopback."""
+
+from __future__ import annotations
