@@ -111,7 +111,11 @@ class EmbeddedFarm(Farm):
         dispatcher: Dispatcher | None = None
         carrier: Executor | None = None
         next_follow = next_observe = 0.0
-        following = False
+        following = goes_on = False
+
+        def may_claim(connection: Connection) -> bool:
+            return goes_on or not run_is_done(connection, run_id)  # what is waited for may belong to other runs by now
+
         try:
             while True:
                 if time.monotonic() >= next_follow:
@@ -130,7 +134,7 @@ class EmbeddedFarm(Farm):
                     time.sleep(_IDLE_S)
                 else:
                     try:
-                        changed = dispatcher.tick(may_claim=lambda connection: not run_is_done(connection, run_id))
+                        changed = dispatcher.tick(may_claim=may_claim)
                         # Who takes the role also takes the host, and ends our agent: it may be gone before we hear why.
                         if dispatcher.lost_hosts and self._holds(lease):
                             raise HostLostError("; ".join(dispatcher.lost_hosts.values()))
@@ -147,7 +151,8 @@ class EmbeddedFarm(Farm):
                         status = run_status(connection, run_id, utc_now())
                     observe(status)
                     next_observe = time.monotonic() + _OBSERVE_PERIOD_S
-                    if status.done and not more():
+                    goes_on = status.done and more()
+                    if status.done and not goes_on:
                         return
         finally:
             self._take_down(run_id, dispatcher, carrier, lease)
