@@ -238,6 +238,11 @@ def _notes(rows: Sequence[Row]) -> Iterable[RenderableType]:
         row = unsure[0]
         more = f" (and {len(unsure) - 1} more)" if len(unsure) > 1 else ""
         yield Text(f"{variant_label(row)} on {row['device_label']}{more}: {row['note']}", style="dim")
+    if blind := [row for row in rows if row["sees_5_percent"] is False]:
+        row = blind[0]
+        more = f" (and {len(blind) - 1} more)" if len(blind) > 1 else ""
+        noise = f"its processes scatter by {row['noise_floor']:.1%} by themselves"
+        yield Text(f"{variant_label(row)} on {row['device_label']}{more} cannot see 5 %: {noise}", style="dim")
 
 
 def _reasons(rows: Sequence[Row]) -> Iterable[RenderableType]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, NamedTuple
 
 from device_registry.errors import UsageError
 from device_registry.registry import label_of
@@ -39,6 +39,24 @@ class Measure:
     def position(self) -> int | None:
         """Where it stands in what a point keeps of each process; None: it is the same in every process."""
         return _KEPT.index(self.column) if self.column in _KEPT else None
+
+
+class Floor(NamedTuple):
+    """What A/A trials taught of a series."""
+
+    #: Relative noise between its processes.
+    noise: float
+    #: The smallest change that a comparison of 10 + 10 shows; None: none.
+    detectable: float | None
+
+
+#: The change that a series is expected to see; one that cannot says so.
+EXPECTED_CHANGE: Final = 0.05
+
+
+def sees(detectable: float | None, change: float = EXPECTED_CHANGE) -> bool:
+    """Whether a comparison of 10 + 10 shows a change of that size."""
+    return detectable is not None and detectable <= change
 
 
 _TIME = {"faster": "faster", "slower": "slower", "same": "same", "inconclusive": "inconclusive"}
@@ -112,6 +130,7 @@ def cells(
     wanted: Wanted,
     now: datetime,
     invalid: Sequence[Mapping[str, Any]] = (),
+    floors: Mapping[int, Floor] | None = None,
 ) -> list[Row]:
     """One row per cell of one model, with a value or the state that it is in instead. Pure.
 
@@ -123,7 +142,9 @@ def cells(
         wanted: what to compare.
         now: the time.
         invalid: what was measured last of cells that are invalid, alike.
+        floors: point to the noise floor of its series, where that was learnt.
     """
+    floors = floors or {}
     states = {cell_of(row): row for row in coverage}
     latest = _of_latest_protocol(latest)
     known = {cell_of(row) for row in latest}
@@ -139,7 +160,7 @@ def cells(
         if baseline_name is None and wanted.invalid:
             baseline_name = _unconverted(row, plain.values())
         baseline = None if baseline_name is None else plain.get(_plain_key(row, *baseline_name))
-        found.append(_valued_row(row, states.get(cell), baseline, processes, wanted.metric, now))
+        found.append(_valued_row(row, states.get(cell), baseline, processes, wanted.metric, now, floors))
     found += [_bare_row(row, wanted.metric, doubtful.get(cell)) for cell, row in states.items() if cell not in valued]
     found = [
         row
@@ -228,8 +249,10 @@ def _valued_row(
     processes: Mapping[int, Sequence[Sequence[Any]]],
     metric: str,
     now: datetime,
+    floors: Mapping[int, Floor],
 ) -> Row:
     measure = METRICS[metric]
+    floor = floors.get(row["point_id"]) if metric == "latency" else None
     age_s = (now - row["at"]).total_seconds()
     old = "stale" if age_s > STALE_AFTER.total_seconds() else "valid"
     value = row[measure.column]
@@ -247,7 +270,16 @@ def _valued_row(
         "invalid_value": None,
         "value_ci": _interval(row, processes, measure),
         **{name: row[name] for name in _AS_MEASURED},
-        **_compared(row, baseline, processes, metric),
+        **_compared(row, baseline, processes, metric, floors),
+        **_noise(floor),
+    }
+
+
+def _noise(floor: Floor | None) -> Row:
+    """What a cell tells of the noise of its series; None: it was not learnt."""
+    return {
+        "noise_floor": None if floor is None else floor.noise,
+        "sees_5_percent": None if floor is None else sees(floor.detectable),
     }
 
 
@@ -273,6 +305,7 @@ def _bare_row(row: Mapping[str, Any], metric: str, doubtful: Mapping[str, Any] |
         **_common(row),
         **nothing,
         **_COMPARED_WITH_NOTHING,
+        **_noise(None),
         "state": row["state"],
         "verdict": row["verdict"],
         "why": row["why"],
@@ -332,6 +365,7 @@ def _compared(
     baseline: Mapping[str, Any] | None,
     processes: Mapping[int, Sequence[Sequence[Any]]],
     metric: str,
+    floors: Mapping[int, Floor],
 ) -> Row:
     """The columns that say how a cell compares with its baseline."""
     if baseline is None or OUTPUTS_WRONG in (row["flags"] or ""):
@@ -347,9 +381,14 @@ def _compared(
     if measure.position is None:
         found = _ratio(baseline[measure.column], row[measure.column])
         return {**_COMPARED_WITH_NOTHING, "baseline": named, "speedup": found, "note": "exact: one size"}
+    pair = (baseline["point_id"], row["point_id"])
     told = compare(
         _values(processes.get(baseline["point_id"], ()), measure.position),
         _values(processes.get(row["point_id"], ()), measure.position),
+        # Of the time alone; the noisier of the two says what counts as the same.
+        noise_floor=max((floors[known].noise for known in pair if known in floors), default=None)
+        if metric == "latency"
+        else None,
         alternated=row["sweep_run_id"] == baseline["sweep_run_id"],
     )
     if told.ratio is None:

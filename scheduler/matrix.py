@@ -11,14 +11,17 @@ from typing import Any
 
 from sqlalchemy import Connection, func, select
 
-from device_registry.database import one_of
+from device_registry.database import one_of, table_of
 from device_registry.errors import UsageError
 from device_registry.registry import devices, hosts, label_of, list_devices
 from device_registry.selectors import parse_selector
-from scheduler.cells import CASE, COVERAGE, LATEST, Row, Wanted, cell_of, cells
+from scheduler.cells import CASE, COVERAGE, LATEST, Floor, Row, Wanted, cell_of, cells
 from scheduler.coverage import cells as cell_rows
 from scheduler.points import points, series
 from scheduler.views import view_of
+from scheduler.watch_tables import NoiseFloor
+
+noise_floors = table_of(NoiseFloor)
 
 
 def matrix_models(connection: Connection, models: Collection[str]) -> list[str]:
@@ -78,8 +81,9 @@ def matrix(connection: Connection, wanted: Wanted, now: datetime) -> Iterator[tu
         coverage = _read(connection, "coverage", COVERAGE, model, device_ids)
         baselines = _baselines(connection, model, device_ids) if wanted.baseline is None else {}
         invalid = _invalid(connection, model, device_ids)
-        processes = _processes(connection, [row["point_id"] for row in (*latest, *(invalid if wanted.invalid else ()))])
-        rows = cells(latest, coverage, baselines, processes, wanted, now, invalid)
+        shown = [row["point_id"] for row in (*latest, *(invalid if wanted.invalid else ()))]
+        processes, floors = _processes(connection, shown), _floors(connection, shown)
+        rows = cells(latest, coverage, baselines, processes, wanted, now, invalid, floors)
         for row in rows:
             if row["device_id"] in namesakes:
                 row["device_label"] = label_of(namesakes[row["device_id"]], {"simulated": row["simulated"]})
@@ -164,6 +168,16 @@ def _processes(connection: Connection, point_ids: Sequence[int]) -> dict[int, li
         row.id: json.loads(row.process_medians) if isinstance(row.process_medians, str) else row.process_medians or []
         for row in connection.execute(query)
     }
+
+
+def _floors(connection: Connection, point_ids: Sequence[int]) -> dict[int, Floor]:
+    """Noise floors of the series that points belong to, where they were learnt."""
+    query = (
+        select(points.c.id, noise_floors.c.noise, noise_floors.c.detectable)
+        .join(noise_floors, noise_floors.c.series_id == points.c.series_id)
+        .where(one_of(points.c.id, list(point_ids)))
+    )
+    return {row.id: Floor(row.noise, row.detectable) for row in connection.execute(query)}
 
 
 def _some(names: Sequence[str], most: int = 5) -> str:

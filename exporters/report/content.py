@@ -55,6 +55,9 @@ class _Tally:
     latest_run: int | None = None
     #: (processes that count) of each value.
     processes: Counter[int] = field(default_factory=Counter)
+    #: Values whose series' noise was learnt, and those of them that cannot see 5 %.
+    learnt: int = 0
+    blind: list[str] = field(default_factory=list)
 
 
 def content_of(connection: Connection, wanted: Wanted, run_id: int | None, now: datetime) -> Content:
@@ -116,6 +119,10 @@ def _count(tally: _Tally, model: str, rows: Sequence[Row]) -> None:
         tally.newest_s = min(row["age_s"], tally.newest_s if tally.newest_s is not None else row["age_s"])
         tally.oldest_s = max(row["age_s"], tally.oldest_s or 0.0)
         tally.processes[row["processes"]] += 1
+        tally.learnt += row["noise_floor"] is not None
+        if row["sees_5_percent"] is False:
+            where = f"{model}: {variant_label(row)} on {row['device_label']}"
+            tally.blind.append(f"{where} ({row['noise_floor']:.1%} noise)")
 
 
 def _headline(tally: _Tally) -> list[tuple[str, str]]:
@@ -212,6 +219,7 @@ def _measured(tally: _Tally) -> list[tuple[str, str]]:
         ),
         ("same", "the 99 % interval lies inside +-2 %, or twice the known noise floor of the series"),
         ("inconclusive", "everything else: more processes or less noise would tell"),
+        ("Cannot see 5 %", _blind(tally)),
         (
             "Order",
             (
@@ -221,6 +229,16 @@ def _measured(tally: _Tally) -> list[tuple[str, str]]:
         ),
         ("Simulated devices", "are marked, have matrices and pictures of their own, and are ranked with no real one"),
     ]
+
+
+def _blind(tally: _Tally) -> str:
+    """Which values stand guard in vain: a regression of 5 % would not show in them."""
+    values = sum(tally.processes.values())
+    if not tally.learnt:
+        return "not known: benchfarm noise learns what each series can see"
+    known = f"of {tally.learnt:,} whose noise was learnt"
+    unknown = f"; of {values - tally.learnt:,} it was not" if values > tally.learnt else ""
+    return f"{len(tally.blind):,} {known}{unknown}" + (f": {_some(tally.blind)}" if tally.blind else "")
 
 
 def _environment(connection: Connection, run_id: int) -> Facts | None:

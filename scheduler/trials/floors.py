@@ -18,9 +18,6 @@ from scheduler.watch_tables import NoiseFloor
 
 floors = table_of(NoiseFloor)
 
-#: The change that a series is expected to see; one that cannot says so.
-EXPECTED_CHANGE = 0.05
-
 
 def noise_floor_of(connection: Connection, series_ids: Collection[int]) -> dict[int, float]:
     """Relative noise between processes of those of these series whose noise was learnt."""
@@ -55,8 +52,3 @@ def keep_floor(
         shown = max(told.least_effect, shown * math.sqrt(min(told.processes) / ROUNDS[0]))
     row = {"noise": relative_noise(values), "detectable": shown, "processes": len(values), "trial_id": trial_id}
     insert_rows(connection, floors, [{"series_id": series_id, **row}], key=("series_id",), at=now)
-
-
-def sees(detectable: float | None, change: float = EXPECTED_CHANGE) -> bool:
-    """Whether a comparison of 10 + 10 shows a change of that size."""
-    return detectable is not None and detectable <= change
