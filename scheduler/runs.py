@@ -99,20 +99,16 @@ def submit(
         AlreadySubmittedError: its due time has a run already.
         UsageError: a file or code of this machine is to be converted, and it is no host of the farm.
     """
-    following: dict[str, Any] = {}
-    if follow:
-        me = this_process()
-        following = {"followed_until": now + timedelta(seconds=FOLLOW_S), "follower_host": machine_key()}
-        following |= {"follower_pid": me.pid, "follower_started": me.started}
-        if (left := _interrupted(connection, made.digest, now)) is not None:
-            connection.execute(update(sweep_runs).where(sweep_runs.c.id == left).values(**following))
-            resting.wake(connection, left)
-            record(connection, "run", left, None, "resumed", who=owner, why="the same request again", now=now)
-            announce(connection)
-            return Submitted(left, resumed=True, reused=0)
+    followed = following(now) if follow else {}
+    if follow and (left := _interrupted(connection, made.digest, now)) is not None:
+        connection.execute(update(sweep_runs).where(sweep_runs.c.id == left).values(**followed))
+        resting.wake(connection, left)
+        record(connection, "run", left, None, "resumed", who=owner, why="the same request again", now=now)
+        announce(connection)
+        return Submitted(left, resumed=True, reused=0)
     row: dict[str, Any] = {"request": to_dict(request), "request_digest": made.digest}
     row |= {"unsupported": made.unsupported}
-    row |= {"owner": owner, "created_at": now, **following, **(vars(origin) if origin is not None else {})}
+    row |= {"owner": owner, "created_at": now, **followed, **(vars(origin) if origin is not None else {})}
     run_id = _insert_run(connection, row)
     record(connection, "run", run_id, None, "submitted", who=owner, why=None, now=now)
     keys = {item.variant.key for item in (*made.conversions, *made.spare_conversions)}
@@ -137,6 +133,17 @@ def _insert_run(connection: Connection, row: dict[str, Any]) -> int:
         if row.get("schedule") is None:
             raise
         raise AlreadySubmittedError from error
+
+
+def following(now: datetime) -> dict[str, Any]:
+    """Columns of a run that this process waits for."""
+    me = this_process()
+    return {
+        "followed_until": now + timedelta(seconds=FOLLOW_S),
+        "follower_host": machine_key(),
+        "follower_pid": me.pid,
+        "follower_started": me.started,
+    }
 
 
 def follow(connection: Connection, run_id: int, now: datetime) -> None:
@@ -233,8 +240,14 @@ class Inserting:
             if item.variant.key not in self._standing:
                 self._conversion(item, number)
 
-    def measurements(self, wanted: Sequence[PlannedMeasurement], position: int) -> None:
-        """Insert measurements: movable ones the longest first, as placement wants them; pinned ones as they come."""
+    def measurements(self, wanted: Sequence[PlannedMeasurement], position: int, *, after: int = 0) -> None:
+        """Insert measurements: movable ones the longest first, as placement wants them; pinned ones as they come.
+
+        Args:
+            wanted: what to insert.
+            position: of the first.
+            after: number of the run's last job so far, where it has some already.
+        """
         rows = [self.measurement(item) for item in wanted]
         rows.sort(key=lambda row: -row["expected_s"] if row["device_id"] is None else 0.0)
         for number, row in enumerate(rows, start=position):
@@ -252,7 +265,9 @@ class Inserting:
             "after": jobs.c.state,
             "why": null(),
         }
-        mine = select(*columns.values()).where(jobs.c.sweep_run_id == self._run_id, jobs.c.kind == self._request.kind)
+        mine = select(*columns.values()).where(
+            jobs.c.sweep_run_id == self._run_id, jobs.c.kind == self._request.kind, jobs.c.id > after
+        )
         self._connection.execute(insert(events).from_select(list(columns), mine.order_by(jobs.c.id)))
 
     def _conversion(self, item: PlannedConversion, position: int) -> None:

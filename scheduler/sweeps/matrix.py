@@ -94,7 +94,7 @@ def matrix_of(
             _add(made, part)
     if not absent:  # else what lacks its device may be had another day
         _refuse(sweep, made, requests[0])
-    matrix = Matrix(made, replace(requests[0], sweep=kept(sweep, submission)), where, absent)
+    matrix = Matrix(made, replace(requests[0], sweep=kept(sweep, submission, made)), where, absent)
     _apply_rules(matrix, sweep, where)
     if not made.measurements:
         raise sweep.wrong(_why_nothing(matrix), "models")

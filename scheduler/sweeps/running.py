@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import getpass
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -75,8 +75,22 @@ class SweepSubmitted:
     absent: Sequence[Absent] = ()
 
 
-def prepare(farm: Farm, sweep: SweepFile, submission: Submission, now: datetime | None = None) -> Prepared:
+def prepare(
+    farm: Farm,
+    sweep: SweepFile,
+    submission: Submission,
+    now: datetime | None = None,
+    *,
+    without_cases: Collection[str] = (),
+) -> Prepared:
     """Plan a sweep on a farm; nothing is inserted.
+
+    Args:
+        farm: where it would run.
+        sweep: what is wanted.
+        submission: what does not stand in its file.
+        now: the time; default: the clock's.
+        without_cases: keys of cases that are no matter here.
 
     Raises:
         UsageError: something that it names cannot be.
@@ -85,6 +99,8 @@ def prepare(farm: Farm, sweep: SweepFile, submission: Submission, now: datetime 
     now = now or utc_now()
     ground = farm.ground()
     matrix = matrix_of(sweep, ground.fleet.devices, ground.descriptions, submission)
+    if without_cases:
+        matrix.plan = without(matrix.plan, without_cases)
     with reading(farm.engine) as connection:
         baseline = baseline_run(connection, sweep) if submission.schedule is None else None
         found = latest_points(
@@ -96,10 +112,10 @@ def prepare(farm: Farm, sweep: SweepFile, submission: Submission, now: datetime 
             now=now,
         )
         fresh = frozenset(key for key, point in found.items() if submission.fresh_only and point.stale is None)
-        wanted = _without(matrix.plan, fresh)
+        wanted = without(matrix.plan, fresh)
         times = case_times(connection, wanted.measurements)
         left_out = _beyond(sweep.budget_s, times, found) if submission.trim else ()
-        made = _without(wanted, {*left_out})
+        made = without(wanted, {*left_out})
         will_take = expected(connection, made, matrix.devices, _slots(ground))
     return Prepared(
         sweep=sweep,
@@ -203,7 +219,7 @@ def over_budget(prepared: Prepared) -> str:
     )
 
 
-def _without(made: Plan, cases: frozenset[str] | set[str]) -> Plan:
+def without(made: Plan, cases: Collection[str]) -> Plan:
     """A plan less some cases, and the conversions that only they need."""
     left = [item for item in made.measurements if item.case_key not in cases]
     part = replace(made, measurements=left, conversions=[*made.conversions])

@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 
 from device_registry.errors import UsageError
 from scheduler.interventions import known_run
-from scheduler.plan import resolve_model
+from scheduler.plan import Plan, resolve_model
 from scheduler.request import Request
 from scheduler.sweeps.file import SweepFile, is_path, located, read_sweep
 
@@ -86,7 +86,12 @@ def with_models(sweep: SweepFile, given: Sequence[str], folder: Path, *, allow_c
     return replace(sweep, models=tuple(dict.fromkeys(only or models.values())))
 
 
-def kept(sweep: SweepFile, submission: Submission) -> dict[str, Any]:
+def programs(made: Plan) -> list[str]:
+    """Keys of the canonical programs of a plan."""
+    return sorted({item.variant.key for item in made.conversions if item.variant.parent is None})
+
+
+def kept(sweep: SweepFile, submission: Submission, made: Plan) -> dict[str, Any]:
     """What a run keeps of its sweep."""
     return {
         "text": sweep.text,
@@ -94,6 +99,8 @@ def kept(sweep: SweepFile, submission: Submission) -> dict[str, Any]:
         "folder": str(sweep.folder),
         "models": list(sweep.models),
         "allow_code": submission.allow_code,
+        # By which is told whether a model is still the same when the run is taken up again.
+        "programs": programs(made),
     }
 
 
