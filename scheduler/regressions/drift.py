@@ -61,6 +61,7 @@ def _jumps(sums: RunningSums, values: Values, borders: Places, sloped: Places, s
         error,
         length[:-1] + length[1:] - 2 - before - after,
         widths * inflation,
+        np.minimum(length[:-1], length[1:]),
         sigma,
         z_limit(0),
     )

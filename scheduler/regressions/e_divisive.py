@@ -10,7 +10,6 @@ a near one. We look in windows of many widths, for a window of one width sees ch
 from __future__ import annotations
 
 import numpy as np
-from numpy.lib.stride_tricks import sliding_window_view
 
 from scheduler.regressions.running_sums import Places
 from scheduler.regressions.sigma import Values
@@ -18,9 +17,9 @@ from scheduler.regressions.sigma import Values
 #: Fewer values on a side are no level.
 LEAST_POINTS = 4
 #: Values in the windows before and after a place.
-_WIDTHS = (4, 6, 9, 14, 21, 30, 45, 68, 100, 150, 225)
+_WIDTHS = (4, 6, 10, 17, 30, 60, 130)
 #: Standard errors between two windows from which their border is a candidate. Lenient: candidates are judged later.
-_PROPOSED = 2.5
+_PROPOSED = 3.0
 #: What one more change must save, in squared standard deviations, when candidates are chosen from. Lenient likewise.
 _PRICE = 9.0
 
@@ -44,11 +43,20 @@ def _candidates(values: Values, sigma: float) -> Places:
         before, after = places - start, end - places
         gap = (sums[end] - sums[places]) / after - (sums[places] - sums[start]) / before
         score = np.abs(gap) * np.sqrt(before * after / (before + after)) / sigma
-        reach = width // 3
-        edge = np.zeros(reach)
-        best = sliding_window_view(np.concatenate([edge, score, edge]), 2 * reach + 1).max(axis=1)
-        chosen |= (score >= best) & (score >= _PROPOSED)
+        chosen |= (score >= _highest_near(score, width // 3)) & (score >= _PROPOSED)
     return places[chosen]
+
+
+def _highest_near(score: Values, reach: int) -> Values:
+    """The highest score within so many places on each side: windows of doubled length, each from two of the last."""
+    edge = np.zeros(reach)
+    best = np.concatenate([edge, score, edge])
+    covered, wanted = 1, 2 * reach + 1
+    while covered < wanted:
+        shift = min(covered, wanted - covered)
+        best = np.maximum(best[:-shift], best[shift:])
+        covered += shift
+    return best
 
 
 def _best_division(values: Values, places: Places, sigma: float) -> list[int]:

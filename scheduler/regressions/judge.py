@@ -21,8 +21,10 @@ _LEAST_EFFECT = 0.02
 #: ... and in quiet series from where they stand out of the noise by so many sigma, but never below 0.5 % ...
 _SURE_SIGMAS = 4.0
 _QUIET_EFFECT = 0.005
-#: ... and nowhere below one sigma. Levels near zero, of which no share means anything, have only this rule.
+#: ... and nowhere below one sigma, or two for a stretch of so many values: a bump of a few is seen less well than
+#: a lasting step. Levels near zero, where no share means anything, have this alone.
 _LEAST_SIGMAS = 1.0
+_SHORT = 8.0
 #: The sigma of the whole series counts like so many values: four alike points have no variance of their own to trust.
 _PRIOR = 8
 #: Correlation of neighbours is not believed above.
@@ -30,16 +32,20 @@ _MOST_CORRELATION = 0.9
 
 
 def judged(sums: RunningSums, values: Values, places: list[int], sigma: float) -> list[int]:
-    """The weakest change goes first, until all that are left are sure and large enough."""
+    """The weakest changes go first, until all that are left are sure and large enough.
+
+    Those go at once that are weaker than both of their neighbours: what one leaves behind does not touch another.
+    """
     borders = np.array([0, *places, len(values)], dtype=np.intp)
     while len(borders) > 2:
         means, _ = sums.level(borders[:-1], borders[1:])
         inflation = inflation_of(values - sums.offset - np.repeat(means, np.diff(borders)), len(borders) - 2)
         scores = _scores(sums, borders, sigma, inflation)
-        weakest = int(np.argmin(scores))
-        if scores[weakest] >= 1:
+        around = np.concatenate([[np.inf], scores, [np.inf]])
+        weak = (scores < 1) & (scores <= around[:-2]) & (scores < around[2:])
+        if not weak.any():
             break
-        borders = np.delete(borders, weakest + 1)
+        borders = np.delete(borders, np.flatnonzero(weak) + 1)
     return [int(place) for place in borders[1:-1]]
 
 
@@ -55,13 +61,21 @@ def _scores(sums: RunningSums, borders: Places, sigma: float, inflation: float) 
         error_before + error_after,
         end - start - 2,
         errors * inflation,
+        np.minimum(place - start, end - place),
         sigma,
         z_limit(sums.count),
     )
 
 
 def score(
-    gap: Values, level: Values, error: Values, freedom: Places, widths: Values, sigma: float, limit: float
+    gap: Values,
+    level: Values,
+    error: Values,
+    freedom: Places,
+    widths: Values,
+    shorter: Places,
+    sigma: float,
+    limit: float,
 ) -> Values:
     """How sure and how large a gap between two sides is, the lesser of both; 1 is enough.
 
@@ -71,6 +85,7 @@ def score(
         error: squared error about the sides.
         freedom: values without those that the sides took.
         widths: variance of the gap for a variance of one.
+        shorter: values on the side that has fewer.
         sigma: of the noise of the whole series.
         limit: normal deviate that is sure enough.
     """
@@ -78,7 +93,7 @@ def score(
     variance = (_PRIOR * sigma * sigma + error) / trusted
     noise = np.sqrt(variance)
     quiet = np.maximum(_QUIET_EFFECT * level, _SURE_SIGMAS * noise)
-    least = np.maximum(_LEAST_SIGMAS * noise, np.minimum(_LEAST_EFFECT * level, quiet))
+    least = np.maximum((_LEAST_SIGMAS + _SHORT / shorter) * noise, np.minimum(_LEAST_EFFECT * level, quiet))
     z = normal_deviate(gap / np.sqrt(variance * widths), trusted)
     return np.asarray(np.minimum(z / limit, gap / least), dtype=np.float64)
 
