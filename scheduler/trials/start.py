@@ -119,7 +119,11 @@ def start_trial(connection: Connection, wanted: Wanted, run_id: int | None = Non
         }
         for name, side in sides.items()
     }
-    _insert(connection, wanted.title, common, each, 0, min(wanted.processes, wanted.most), now)
+    stand = queue.standing(connection, {side.needs_key for side in sides.values()})
+    # While an artifact is still to be made, the side that has one would run ahead: one process of each says when both
+    # stand, and a step queues the rest.
+    first = min(wanted.processes, wanted.most) if all(side.needs_key in stand for side in sides.values()) else 1
+    _insert(connection, wanted.title, common, each, 0, first, now)
     return trial_id
 
 

@@ -233,7 +233,9 @@ def test_an_artifact_that_is_gone_is_made_again_first(farm: Farm, pair: tuple[in
     made = farm.jobs(jobs.c.sweep_run_id == trial(farm, trial_id).sweep_run_id, jobs.c.kind == "convert")
     assert [row.state for row in made] == ["queued"]
     work(farm)
-    assert trial(farm, trial_id).answer == "slower"
+    found = trial(farm, trial_id)
+    assert (found.answer, found.not_alternated) == ("slower", False)
+    assert started(farm, trial_id)[2:] == "ABBA" * 4 + "AB"
 
 
 def test_bytes_that_are_gone_are_made_again_meanwhile(farm: Farm, pair: tuple[int, int]) -> None:
