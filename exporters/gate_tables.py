@@ -39,7 +39,7 @@ def gate_view(gate: Gate, width: int = PIPE_WIDTH) -> RenderableType:
             [one.runtime, one.recipe, visible(one.device), f"{one.side}: {visible(one.why)}"] for one in gate.unpaired
         ]
         parts.append(simple_table("Not compared", ["runtime", "recipe", "device", "why"], rows[:_MOST_REASONS]))
-    parts.append(Text(f"gate {headline(gate)}", style="bold"))
+    parts.append(Text(f"answer: {headline(gate)}", style="bold"))
     parts.append(Text(how(gate), style="dim"))
     return Group(*parts)
 

@@ -36,7 +36,9 @@ def how(gate: Gate) -> str:
     least = f"changes under {100 * gate.least_effect:g} % count as none"
     if not gate.measured:
         return f"stored results, not measured in turns: what drifted between them counts as a difference; {least}"
-    ran = "" if gate.run is None else f"; run {gate.run}, {duration(gate.device_s)} of devices"
+    if gate.run is None:
+        return "both sides are the same artifacts throughout: nothing was measured, for nothing can differ"
+    ran = f"; run {gate.run}, {duration(gate.device_s)} of devices"
     return f"measured in turns (ABBA), each time in a fresh process; {least}{ran}"
 
 

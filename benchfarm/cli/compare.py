@@ -120,7 +120,8 @@ def compare(
             )
         )
         return
-    _refuse(context, (*_OF_TWO, *_OF_MEASURING), "needs --gate: without, what was measured last is compared")
+    _refuse(context, _OF_TWO, "needs --gate, or two stored results")
+    _refuse(context, _OF_MEASURING, "needs --gate: without, what was measured last is compared")
     _compare_matrix(names, device, runtime, recipe, baseline, metric, invalid, json, csv)
 
 

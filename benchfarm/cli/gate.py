@@ -205,7 +205,13 @@ def _measured(options: Options) -> Gate:
         except KeyboardInterrupt:
             progress.say(f"interrupted; the same command resumes run {submitted.run_id}")
             raise typer.Exit(130) from None
-    return read_gate(farm, submitted, asked, (options.base, options.candidate))
+    names = (_named(options.base, options.base_path), _named(options.candidate, options.candidate_path))
+    return read_gate(farm, submitted, asked, names)
+
+
+def _named(name: str, path: Path | None) -> str:
+    """A side as its reader knows it: factories of two checkouts have one name."""
+    return name if path is None else f"{name} in {path}"
 
 
 def _request(options: Options, name: str, path: Path | None, given_as: str) -> Request:

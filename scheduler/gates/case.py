@@ -102,9 +102,10 @@ class Case:
 
 @dataclass(frozen=True, kw_only=True)
 class Unpaired:
-    """What only one side has by its kind, so that there is nothing to compare: listed, and no part of the answer."""
+    """What a side cannot have, and the baseline never had: nothing to compare, so listed, and no part of the answer."""
 
-    side: Literal["baseline", "candidate"]
+    #: Who lacks it.
+    side: Literal["baseline", "candidate", "both"]
     runtime: str
     recipe: str
     device: str

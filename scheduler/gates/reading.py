@@ -150,8 +150,9 @@ def _settled(sides: Mapping[str, Side], failed: Mapping[str, Sequence[Row[Any]]]
         if name in sides and sides[name].invalid and not ran[name]:
             how = ", ".join(f"{count} {verdict}" for verdict, count in sides[name].invalid.items())
             return "inconclusive", f"no process of the {name} counts: {how}"
-    if not all(ran.values()) and any(row.state == "cancelled" for rows in failed.values() for row in rows):
-        return "inconclusive", "cancelled before both sides had run"
+    cancelled = [row for rows in failed.values() for row in rows if row.state == "cancelled"]
+    if cancelled and not all(ran.values()):
+        return "inconclusive", f"cancelled before both sides had run: {cancelled[0].failure_message or 'by a user'}"
     return None
 
 

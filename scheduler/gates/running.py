@@ -75,7 +75,10 @@ def submit_gate(farm: EmbeddedFarm, asked: Asked) -> SubmittedGate:
         left = _interrupted(connection, planned.digest, now)
         if left is not None:
             runs.follow(connection, left, now)
-        run_id = left if left is not None else _insert(connection, planned, asked, ground, owner, now)
+        run_id = left if left is not None else insert_gate(connection, planned, asked, ground, owner, now)
+        until = None if asked.most_s is None else now + timedelta(seconds=asked.most_s)
+        mine = update(sweep_runs).where(sweep_runs.c.id == run_id)
+        connection.execute(mine.values(purpose=PURPOSE, deadline_at=until))
     farm.stands_on(ground, run_id)
     return SubmittedGate(planned, run_id, resumed=left is not None)
 
@@ -101,7 +104,7 @@ def wait_for_gate(
         with writing(farm.engine) as connection:
             enforce_budgets(connection, utc_now())
             if not is_late(connection):
-                _start_trials(connection, submitted, asked, utc_now())
+                start_trials(connection, submitted, asked, utc_now())
             step_trials(connection, utc_now())
             return _is_open(connection, run_id)
 
@@ -163,20 +166,20 @@ def _interrupted(connection: Connection, digest: str, now: datetime) -> int | No
     return next((int(row.id) for row in rows if runs.is_abandoned(row, now)), None)
 
 
-def _insert(connection: Connection, planned: GatePlan, asked: Asked, ground: Ground, owner: str, now: datetime) -> int:
+def insert_gate(
+    connection: Connection, planned: GatePlan, asked: Asked, ground: Ground, owner: str, now: datetime
+) -> int:
+    """Insert the run of a gate with its conversions; returns its number."""
     request, host_id = asked.candidate, ground.fleet.this_host_id
     both = replace(request, models=(*asked.baseline.models, *asked.candidate.models))
     submitted = runs.submit(
         connection, planned.conversions, both, ground.store, owner=owner, this_host_id=host_id, now=now
     )
-    until = None if asked.most_s is None else now + timedelta(seconds=asked.most_s)
-    mine = update(sweep_runs).where(sweep_runs.c.id == submitted.sweep_run_id)
-    connection.execute(mine.values(purpose=PURPOSE, deadline_at=until))
     return submitted.sweep_run_id
 
 
-def _start_trials(connection: Connection, submitted: SubmittedGate, asked: Asked, now: datetime) -> None:
-    """Start the trials of a gate's run, those of pairs whose artifacts stand, unless they were started before."""
+def start_trials(connection: Connection, submitted: SubmittedGate, asked: Asked, now: datetime) -> None:
+    """Start the trials of a gate's run once nothing is left to convert: of those pairs whose artifacts stand."""
     run_id, pairs = submitted.run_id, submitted.planned.measured
     assert run_id is not None
     begun = exists().where(trials.c.sweep_run_id == run_id)
