@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Row, select
 from device_registry.database import one_of, table_of
 from scheduler import queue
 from scheduler.comparisons import trial_rows
-from scheduler.gates.case import Answer, Evidence, Side
+from scheduler.gates.case import Answer, Evidence, Side, Unpaired
 from scheduler.gates.pairing import Pair
 from scheduler.states import jobs
 from scheduler.watch_tables import Trial
@@ -25,8 +25,10 @@ _TOO_SOON = "not both sides have run"
 _SIDES = ("baseline", "candidate")
 
 
-def read_evidence(connection: Connection, run_id: int | None, pairs: Sequence[Pair]) -> list[Evidence]:
-    """What is known of each pair; of a run that is not done, so far.
+def read_evidence(
+    connection: Connection, run_id: int | None, pairs: Sequence[Pair]
+) -> tuple[list[Evidence], list[Unpaired]]:
+    """What is known of each pair; of a run that is not done, so far. Apart what turned out to be unsupported.
 
     Args:
         connection: to read from.
@@ -38,7 +40,8 @@ def read_evidence(connection: Connection, run_id: int | None, pairs: Sequence[Pa
     mine = select(trials).where(trials.c.sweep_run_id == run_id)
     found = {} if run_id is None else {row.id: row for row in connection.execute(mine)}
     unmade = _unmade(connection, {side.variant.key for pair in pairs for side in (pair.baseline, pair.candidate)})
-    return [_evidence(pair, _trial(pair, by_case, found), rows, failed, unmade) for pair in pairs]
+    told = [_evidence(pair, _trial(pair, by_case, found), rows, failed, unmade) for pair in pairs]
+    return [one for one in told if isinstance(one, Evidence)], [one for one in told if isinstance(one, Unpaired)]
 
 
 def _jobs(
@@ -73,14 +76,19 @@ def _evidence(
     rows: Mapping[tuple[int, str], Mapping[str, Any]],
     failed: Mapping[tuple[int, str], Sequence[Row[Any]]],
     unmade: Mapping[str, Row[Any]],
-) -> Evidence:
+) -> Evidence | Unpaired:
     if pair.one_artifact:
         return Evidence(what=pair.what, one_artifact=True, alternated=True)
     planned = {"baseline": pair.baseline, "candidate": pair.candidate}
     if trial is None:
         lacking = {name: [row] if (row := unmade.get(planned[name].variant.key)) else [] for name in _SIDES}
+        if (unpaired := _unpaired(pair, lacking)) is not None:
+            return unpaired
         settled = _settled({}, lacking) or ("missing", "its time was up before it began")
         return Evidence(what=pair.what, settled=settled)
+    broken = {name: failed.get((trial.id, name), ()) for name in _SIDES}
+    if (unpaired := _unpaired(pair, broken)) is not None:
+        return unpaired
     sides = {name: side_of(rows.get((trial.id, name)), planned[name].task.model, trial, name) for name in _SIDES}
     return Evidence(
         what=pair.what,
@@ -88,7 +96,7 @@ def _evidence(
         candidate=sides["candidate"],
         alternated=not trial.not_alternated,
         clock_agrees=trial.clock_agrees,
-        settled=_settled(sides, {name: failed.get((trial.id, name), ()) for name in _SIDES})
+        settled=_settled(sides, broken)
         or (None if all(side.values_ms for side in sides.values()) else ("inconclusive", trial.why or _TOO_SOON)),
         trial=trial.id,
         device_s=trial.device_s,
@@ -123,6 +131,21 @@ def side_of(row: Mapping[str, Any] | None, model: str, trial: Row[Any], name: st
     )
 
 
+def _unpaired(pair: Pair, failed: Mapping[str, Sequence[Row[Any]]]) -> Unpaired | None:
+    """A case that is unsupported, and not only since the candidate; None: it is another."""
+    baseline, candidate = (_first(failed[name], code=UNSUPPORTED) for name in _SIDES)
+    if baseline is None:
+        return None
+    what = pair.what
+    return Unpaired(
+        side="baseline" if candidate is None else "both",
+        runtime=what.runtime,
+        recipe=what.recipe,
+        device=what.device,
+        why=f"unsupported: {baseline.failure_message}",
+    )
+
+
 def _settled(sides: Mapping[str, Side], failed: Mapping[str, Sequence[Row[Any]]]) -> tuple[Answer, str] | None:
     """The answer where processes cannot be compared; None: nothing stands in the way, so far.
 
@@ -130,13 +153,8 @@ def _settled(sides: Mapping[str, Side], failed: Mapping[str, Sequence[Row[Any]]]
         sides: what ran, if anything did.
         failed: of each side the jobs that failed or were cancelled.
     """
-    unsupported = {name: row for name in _SIDES if (row := _first(failed[name], code=UNSUPPORTED)) is not None}
-    if (lost := unsupported.get("candidate")) is not None and "baseline" not in unsupported:
+    if (lost := _first(failed["candidate"], code=UNSUPPORTED)) is not None:
         return "lost", f"unsupported, where the baseline runs: {lost.failure_message}"
-    if unsupported:
-        name, row = next(iter(unsupported.items()))
-        which = "both sides are" if len(unsupported) > 1 else f"the {name} is"
-        return "inconclusive", f"{which} unsupported: {row.failure_message}"
     ran = {name: len(sides[name].values_ms) if name in sides else 0 for name in _SIDES}
     for name in reversed(_SIDES):
         broken = [row for row in failed[name] if row.state == "failed"]

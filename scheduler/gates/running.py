@@ -134,7 +134,7 @@ def read_gate(farm: EmbeddedFarm, submitted: SubmittedGate, asked: Asked, names:
     """
     planned = submitted.planned
     with reading(farm.engine) as connection:
-        evidence = read_evidence(connection, submitted.run_id, planned.pairs)
+        evidence, unsupported = read_evidence(connection, submitted.run_id, planned.pairs)
     return Gate(
         baseline=names[0],
         candidate=names[1],
@@ -142,7 +142,7 @@ def read_gate(farm: EmbeddedFarm, submitted: SubmittedGate, asked: Asked, names:
         run=submitted.run_id,
         least_effect=asked.least_effect,
         cases=judged(evidence, least_effect=asked.least_effect),
-        unpaired=planned.unpaired,
+        unpaired=(*planned.unpaired, *unsupported),
     )
 
 
