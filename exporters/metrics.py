@@ -202,6 +202,36 @@ RESULT_LATENCY = _gauge(
 RESULT_ENERGY = _gauge("result_energy_joules", "Energy of one inference; absent where it cannot be had.", *CASE)
 RESULT_TEMPERATURE = _gauge("result_temperature_celsius", "The hottest reading during the measurement.", *CASE)
 
+# What is watched.
+INCIDENTS = _gauge(
+    "incidents_open",
+    "Confirmed regressions that are not resolved.",
+    Label("cause", "what is suspected", ("code", "environment", "device", "clock", "unknown")),
+    Label("state", "acknowledged: somebody looks at it", ("open", "acknowledged")),
+)
+CELLS_MISSING = _gauge(
+    "sweep_cells_missing",
+    "Cells of a schedule's matrix without a fresh valid point within its period.",
+    Label("schedule", "name of the schedule"),
+)
+SERIES_SIGHT = _gauge(
+    "watched_series",
+    "Series whose latest valid point was screened, by whether they can show a change of 5 %.",
+    _SIMULATED,
+    Label("sight", "blind: too noisy; unknown: nobody measured their noise", ("sighted", "blind", "unknown")),
+)
+NOTIFICATIONS = _gauge(
+    "notifications",
+    "Messages that did not arrive yet; given_up: for a day, shown for another.",
+    Label("channel", "of notifications.toml; `none`: not addressed yet"),
+    Label("state", "what becomes of them", ("pending", "given_up")),
+)
+NOTIFICATION_OLDEST = _gauge(
+    "notification_oldest_seconds",
+    "How long ago the oldest message that waits was made; absent where none does.",
+    NOTIFICATIONS.labels[0],
+)
+
 # The exporter.
 SCRAPE_SUCCESS = _gauge(
     "exporter_scrape_success", "1: what is shown is the farm now; 0: the database is slow, away or being migrated."
@@ -235,6 +265,11 @@ FARM: Final = (
     HOST_DISK_FREE,
     DEVICES,
     COVERAGE,
+    INCIDENTS,
+    CELLS_MISSING,
+    SERIES_SIGHT,
+    NOTIFICATIONS,
+    NOTIFICATION_OLDEST,
     ATTEMPTS,
     REQUEUES,
     RESULTS,

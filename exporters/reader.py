@@ -17,7 +17,7 @@ from sqlalchemy.engine import make_url
 from device_registry.database import open_engine, reading
 from device_registry.errors import BenchfarmError
 from device_registry.tables import utc_now
-from exporters import snapshot
+from exporters import snapshot, watch_snapshot
 from exporters.budget import DEFAULT_SERIES, size_of, within
 from exporters.events import EventCounts
 from exporters.families import Family, Filling, Rows
@@ -113,6 +113,9 @@ class FarmReader:
             _Part(lambda c, f, _: snapshot.read_sizes(c, f, home)),
             _Part(lambda c, f, _: snapshot.read_results(c, f, self._fleet.known), every_s=300.0),
             _Part(lambda c, f, _: snapshot.read_coverage(c, f), every_s=300.0),
+            _Part(lambda c, f, _: watch_snapshot.read_incidents(c, f)),
+            _Part(watch_snapshot.read_notifications),
+            _Part(lambda c, f, _: watch_snapshot.read_sight(c, f), every_s=300.0),
         )
 
     def read(self) -> Snapshot:

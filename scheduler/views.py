@@ -28,6 +28,7 @@ from scheduler.farm_views import COVERAGE, DEVICE_AVAILABILITY, JOB_OUTCOME, TEL
 from scheduler.view import AVAILABILITY_DAYS as AVAILABILITY_DAYS
 from scheduler.view import STALE_DAYS as STALE_DAYS
 from scheduler.view import WORDS, View
+from scheduler.watch_views import REGRESSION, SERIES_NOISE
 
 #: In the order in which they are made: a view may read those before it.
 VIEWS: tuple[View, ...] = (
@@ -40,6 +41,8 @@ VIEWS: tuple[View, ...] = (
     POINT_HISTORY,
     TELEMETRY_READING,
     JOB_OUTCOME,
+    REGRESSION,
+    SERIES_NOISE,
 )
 #: Names that earlier revisions had.
 _RETIRED: tuple[str, ...] = ()

@@ -15,7 +15,6 @@ from scheduler.notifications.told import (
     MOST_LISTED,
     NAMING,
     SCHEMA_VERSION,
-    SIGHT,
     incident_series,
     incidents,
     iso,
@@ -28,7 +27,10 @@ from scheduler.notifications.told import (
 from scheduler.points import points, series
 from scheduler.queue import sweep_runs
 from scheduler.states import OPEN_JOB, jobs
+from scheduler.watch_views import SIGHT
 
+#: Share of false ones among the changes of a run that is put up with (Benjamini-Hochberg).
+_FALSE_SHARE = 0.05
 _USERS = (jobs.c.kind == "measure", jobs.c.canary.is_(False), jobs.c.side.is_(None))
 
 
@@ -165,7 +167,7 @@ def _suspects(*columns: Any) -> Select[Any]:
 
 def _trials(connection: Connection, run: Row[Any], answer: ColumnElement[bool]) -> dict[str, Any]:
     """Suspects of a run whose trial had this answer, after all trials of it were looked at together."""
-    sure = or_(trials.c.adjusted_p.is_(None), trials.c.adjusted_p <= SIGHT)
+    sure = or_(trials.c.adjusted_p.is_(None), trials.c.adjusted_p <= _FALSE_SHARE)
     query = _suspects(trials.c.ratio, trials.c.ratio_low, trials.c.ratio_high, trials.c.adjusted_p)
     rows = connection.execute(
         query.where(screenings.c.sweep_run_id == run.id, answer, sure).order_by(series.c.id)

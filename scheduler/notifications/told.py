@@ -21,8 +21,6 @@ trials = table_of(Trial)
 SCHEMA_VERSION: Final = 1
 #: Entries of a list; how many there are is told beside it.
 MOST_LISTED: Final = 20
-#: A change that every series should be able to show.
-SIGHT: Final = 0.05
 
 #: Columns that name a series, from `series` and `device`.
 NAMING: Final = (
