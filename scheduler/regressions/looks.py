@@ -1,0 +1,122 @@
+"""The first look at a new point, and the look at the whole history: is a step suspected, and since when. Pure."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from scheduler.regressions.levels import Borders, HistoryPoint, Level, began_at, level_of
+from scheduler.regressions.screen import LEAST_POINTS, Screened, screen
+
+Outcome = Literal["steady", "slower", "faster", "new_epoch", "few", "invalid"]
+
+#: An artifact that is so many points old may still have brought the step: it was not suspicious enough by itself.
+_RECENT = 8
+#: A step that the history shows may lie so many points beside where it seems to.
+NEAR = 4
+_NOTHING = Screened("few", None, None, None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Suspicion:
+    """A step that a trial should decide on."""
+
+    #: Last point at the old level, whose artifact is measured against that of the newest point.
+    baseline: HistoryPoint
+    #: First point of the new level.
+    step: HistoryPoint
+
+
+@dataclass(frozen=True, kw_only=True)
+class Look:
+    """What the first look shows."""
+
+    outcome: Outcome
+    screened: Screened = _NOTHING
+    #: First point of the segment that it was compared with.
+    segment: HistoryPoint | None = None
+    suspicion: Suspicion | None = None
+
+
+def first_look(history: Sequence[HistoryPoint], borders: Borders, noise_floor: float | None) -> Look:
+    """Look at the last point of a history.
+
+    In a new environment the point itself is the bridge where its artifact is that of the level; another artifact is
+    always measured beside it.
+
+    Args:
+        history: in order of time; its last point is the new one.
+        borders: explained steps (`levels.level_of`).
+        noise_floor: relative noise that A/A runs taught; None where it is not known.
+    """
+    point = history[-1]
+    if not point.valid:
+        return Look(outcome="invalid")
+    level = level_of(history[:-1], borders)
+    screened = screen(level.values, point.value, noise_floor=noise_floor)
+    if screened.outcome == "few":
+        return Look(outcome="few")
+    last = level.points[-1]
+    suspicious = screened.outcome != "steady"
+    if last.environment != point.environment:
+        bridge = suspicious or not same_artifact(last, point)
+        return Look(
+            outcome="new_epoch",
+            screened=screened,
+            segment=level.points[0],
+            suspicion=Suspicion(baseline=last, step=point) if bridge else None,
+        )
+    return Look(
+        outcome=screened.outcome,
+        screened=screened,
+        segment=level.points[0],
+        suspicion=_since_when(level, point) if suspicious else None,
+    )
+
+
+def _since_when(level: Level, point: HistoryPoint) -> Suspicion:
+    """Where the step that a point shows began, and the last artifact before it that is another one."""
+    back = began_at(level, point.value)
+    last = len(level.points) - 1 - back
+    step = (*level.points, point)[last + 1]
+    return Suspicion(baseline=_another(level.points[: last + 1], point, _RECENT), step=step)
+
+
+def history_look(history: Sequence[HistoryPoint], borders: Borders, known: Collection[int]) -> Suspicion | None:
+    """Look at a whole history: a step to a slower level that nothing explains, and that was not looked into yet.
+
+    Args:
+        history: in order of time; nothing is suspected unless its last point is valid.
+        borders: explained steps.
+        known: first points of steps that were looked into.
+    """
+    if not history or not history[-1].valid:
+        return None
+    level = level_of(history, borders)
+    if level.before is None or len(level.points) < LEAST_POINTS or step_of(level) <= 0:
+        return None
+    numbers = {point.id: number for number, point in enumerate(history)}
+    at = numbers[level.points[0].id]
+    if any(abs(numbers[one] - at) <= NEAR for one in known if one in numbers):
+        return None
+    baseline = _another(level.before.points, history[-1], NEAR)
+    return Suspicion(baseline=baseline, step=level.points[0])
+
+
+def step_of(level: Level) -> float:
+    """By what a level differs from the one before: 0.05 is 5 % slower; 0 where there is none before."""
+    if level.before is None:
+        return 0.0
+    return statistics.median(level.values) / statistics.median(level.before.values) - 1
+
+
+def same_artifact(one: HistoryPoint, other: HistoryPoint) -> bool:
+    """Whether two points measured the same bytes."""
+    return one.artifact is not None and one.artifact == other.artifact
+
+
+def _another(level: Sequence[HistoryPoint], point: HistoryPoint, recent: int) -> HistoryPoint:
+    """The last of a level's points with another artifact than a point, if it is recent; else simply the last."""
+    return next((one for one in reversed(level[-recent:]) if not same_artifact(one, point)), level[-1])

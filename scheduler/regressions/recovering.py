@@ -1,0 +1,150 @@
+"""Incidents whose series are back at their old level are closed by the farm, with the revision that mended them."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+from sqlalchemy import Connection, Row, select, update
+
+from device_registry.database import one_of
+from scheduler.notifications.outbox import tell_incident
+from scheduler.points import points
+from scheduler.queue import sweep_runs
+from scheduler.regressions.incidents import FARM, IS_UNRESOLVED, incident_series, incidents
+from scheduler.regressions.levels import Borders, HistoryPoint, level_of
+from scheduler.regressions.looks import step_of
+from scheduler.regressions.screen import LEAST_POINTS
+from scheduler.regressions.series_history import borders_of, histories, screenings, up_to
+from scheduler.regressions.sigma import spread_sigma
+from scheduler.states import record
+from scheduler.verdicts import LEAST_EFFECT
+
+
+def recover(connection: Connection, run: Row[Any], now: datetime) -> None:
+    """Close what the points of a run show to be back.
+
+    Args:
+        connection: inside a transaction that writes; the run's screenings are concluded.
+        run: its row.
+        now: the time.
+    """
+    own = screenings.alias("own")
+    rows = connection.execute(
+        select(
+            incident_series,
+            own.c.point_id,
+            own.c.confirmed,
+            own.c.step_point_id,
+            own.c.conclusion,
+        )
+        .join(incidents, incidents.c.id == incident_series.c.incident_id)
+        .join(own, own.c.series_id == incident_series.c.series_id)
+        .where(
+            IS_UNRESOLVED,
+            incident_series.c.recovered_point_id.is_(None),
+            own.c.sweep_run_id == run.id,
+            own.c.point_id.is_not(None),
+            own.c.outcome != "invalid",
+            # Of this run is what broke it, not what mended it.
+            incidents.c.sweep_run_id != run.id,
+        )
+        .order_by(incident_series.c.id)
+    ).all()
+    ids = {row.series_id for row in rows}
+    known, borders = histories(connection, ids), borders_of(connection, ids)
+    touched = set()
+    for row in rows:
+        history = up_to(known[row.series_id], row.point_id)
+        mended = row.confirmed if row.conclusion == "confirmed" else None
+        point = back_since(
+            history, borders[row.series_id], row.candidate_point_id, row.change, mended, row.step_point_id
+        )
+        if point is not None:
+            connection.execute(
+                update(incident_series).where(incident_series.c.id == row.id).values(recovered_point_id=point.id)
+            )
+            touched.add(row.incident_id)
+    for incident_id in sorted(touched):
+        _close_if_back(connection, incident_id, now)
+
+
+def back_since(
+    history: Sequence[HistoryPoint],
+    borders: Borders,
+    step_id: int,
+    change: float,
+    mended: float | None,
+    mended_id: int | None,
+) -> HistoryPoint | None:
+    """The first point since which a series is back at the level that it had before a step; None: it is not. Pure.
+
+    A change back must itself be believed, by a trial or by the history; then the new level must lie within 2 % of the
+    old one, or the noise of its points, but less than half of the step away.
+
+    Args:
+        history: in order of time, up to now.
+        borders: explained steps.
+        step_id: the first point after the step.
+        change: the step's size.
+        mended: what a trial of now confirmed of the last point, at `mended_id`; None: nothing.
+        mended_id: the first point after that.
+    """
+    numbers = {point.id: number for number, point in enumerate(history)}
+    if (start := numbers.get(step_id)) is None:
+        return None
+    old = level_of(history[:start], borders)
+    if not old.values:
+        return None
+    was = statistics.median(old.values)
+    noise = spread_sigma(np.array(old.values)) / was
+    within = min(max(LEAST_EFFECT, noise), abs(change) / 2)
+    at = numbers.get(mended_id, -1) if mended_id is not None else -1
+    # Both sizes are of trials, better than one point.
+    if mended is not None and mended < 0 and at > start and (1 + change) * (1 + mended) - 1 <= within:
+        return history[at]
+    since = [numbers[one] for one, factor in borders.items() if factor < 1 and numbers.get(one, -1) > start]
+    level = level_of(history, borders)
+    if step_of(level) < 0 and numbers[level.points[0].id] > start:
+        since.append(numbers[level.points[0].id])
+    if not since:
+        return None
+    new = [point for point in history[max(since) :] if point.valid]
+    if len(new) < LEAST_POINTS:
+        return None
+    is_back = statistics.median(point.value for point in new) <= was * (1 + within)
+    return new[0] if is_back else None
+
+
+def _close_if_back(connection: Connection, incident_id: int, now: datetime) -> None:
+    members = connection.execute(
+        select(incident_series.c.recovered_point_id).where(incident_series.c.incident_id == incident_id)
+    ).scalars()
+    back = list(members)
+    if None in back:
+        return
+    query = (
+        select(sweep_runs.c.id, sweep_runs.c.revision)
+        .join(points, points.c.sweep_run_id == sweep_runs.c.id)
+        .where(one_of(points.c.id, back))
+        .order_by(sweep_runs.c.id.desc())
+        .limit(1)
+    )
+    run = connection.execute(query).one()
+    since = f"run {run.id}" + (f", revision {run.revision}" if run.revision is not None else "")
+    why = f"back at the old level since {since}"
+    before = connection.execute(
+        select(incidents.c.state, incidents.c.note)
+        .where(incidents.c.id == incident_id, IS_UNRESOLVED)
+        .with_for_update()
+    ).one_or_none()
+    if before is None:
+        return
+    note = why if before.note is None else f"{before.note}\n{why}"
+    values = {"state": "resolved", "resolved_by": FARM, "resolved_at": now, "changed_at": now, "note": note}
+    connection.execute(update(incidents).where(incidents.c.id == incident_id).values(**values))
+    record(connection, "incident", incident_id, before.state, "resolved", who=FARM, why=why, now=now)
+    tell_incident(connection, incident_id, "resolved", now)
