@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import unicodedata
 from typing import Final
 
 #: What stands for a character that must not be shown.
@@ -37,8 +36,8 @@ def xml_text(text: str) -> str:
 
 
 def _shown(character: str) -> str:
-    # Cc: controls; Cf: marks of direction and the like; Cs: halves of characters; Zl and Zp: line ends of another kind.
-    return _REPLACED if unicodedata.category(character) in ("Cc", "Cf", "Cs", "Zl", "Zp") else character
+    # What Python calls printable: no controls, no marks of direction, no halves of characters, no odd line ends.
+    return character if character.isprintable() else _REPLACED
 
 
 def _is_xml(code: int) -> bool:

@@ -127,5 +127,5 @@ def _notes(one: Evidence) -> tuple[str, ...]:
 def differences(before: Mapping[str, str], after: Mapping[str, str]) -> list[str]:
     """What differs between two environments, in words."""
     names = [name for name in sorted({*before, *after}) if before.get(name) != after.get(name)]
-    told = [f"{name} {before.get(name, 'absent')} -> {after.get(name, 'absent')}" for name in names[:_MOST_DIFFERENCES]]
+    told = [f"{name} {before.get(name, 'absent')} → {after.get(name, 'absent')}" for name in names[:_MOST_DIFFERENCES]]
     return told + ([f"and {len(names) - len(told)} more"] if len(names) > len(told) else [])
