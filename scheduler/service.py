@@ -6,11 +6,14 @@ import gc
 import logging
 import threading
 import time
+from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from device_registry.database import passes, writing
 from device_registry.tables import utc_now
+from scheduler.chores import Chores, chores_of
 from scheduler.dispatcher import ATTEMPT_LEASE_S, Dispatcher
 from scheduler.executors.ray_cluster import ClusterRayExecutor, connect
 from scheduler.farm import Farm
@@ -38,7 +41,15 @@ def collect_seldom() -> None:
 class Service:
     """What `benchfarm up` runs. Ending it disturbs no running job: agents outlive it, and a successor polls them."""
 
-    def __init__(self, home: Home, address: str, token: Path, *, telemetry_days: int = DEFAULT_DAYS) -> None:
+    def __init__(
+        self,
+        home: Home,
+        address: str,
+        token: Path,
+        *,
+        telemetry_days: int = DEFAULT_DAYS,
+        deliver: Callable[[datetime], object] | None = None,
+    ) -> None:
         """Open the farm and connect to its head.
 
         Args:
@@ -46,6 +57,7 @@ class Service:
             address: of the head.
             token: file of the farm's token.
             telemetry_days: how long readings and logs are kept; 0: for ever.
+            deliver: sends what the farm has to tell; called every few seconds while this process leads.
 
         Raises:
             BenchfarmError: the data directory, the database, the store or the head cannot be used.
@@ -54,6 +66,7 @@ class Service:
         self._marker = self._farm.store.mark()
         self._address = address
         self._telemetry_days = telemetry_days
+        self._deliver = deliver
         self._ray: Any = connect(address, token)
 
     def run(self, stop: threading.Event) -> None:
@@ -72,7 +85,9 @@ class Service:
             dispatcher = Dispatcher(self._farm.engine, executor, lease, store_marker=self._marker)
             log.info("dispatching", extra={"action": "leading"})
             try:
-                with Retention(self._farm.engine, self._farm.store, self._telemetry_days).kept():
+                chores = Chores(self._farm.engine, chores_of(self._farm, self._deliver))
+                retention = Retention(self._farm.engine, self._farm.store, self._telemetry_days)
+                with retention.kept(), chores.kept():
                     self._lead(dispatcher, away, stop)
             except LeaseLostError:
                 log.warning("another dispatcher took over", extra={"action": "lease_lost"})

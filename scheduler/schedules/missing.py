@@ -1,0 +1,191 @@
+"""Cells that a schedule watches and that nobody measured lately: silence is never "fine".
+
+What a schedule watches is what its latest runs have held, so a device that is away, and of which the last run holds
+nothing, is missing as well. A cell is fresh with a valid result since the schedule was due last or, while that run is
+at work (or about to be made), since the time before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from math import ceil
+from typing import Any, Final
+
+from sqlalchemy import Connection, Row, func, select
+
+from device_registry.database import one_of
+from device_registry.errors import UsageError
+from device_registry.registry import devices
+from scheduler.conversions import digest
+from scheduler.ingest import results
+from scheduler.notifications.outbox import tell_trouble
+from scheduler.queue import sweep_runs
+from scheduler.schedules.cron import Cron
+from scheduler.schedules.schedule import ENTITY, cron_of, open_run, schedule_of, schedules
+from scheduler.schedules.turns import GRACE
+from scheduler.states import jobs
+from workers.errors import UNSUPPORTED
+
+#: Runs that tell what a schedule watches.
+_RUNS: Final = 30
+#: Cells that a message names.
+_MOST_NAMED: Final = 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class MissingCell:
+    """A cell of a schedule without a fresh valid point."""
+
+    #: `job.case_key`: the case and the place where it is measured.
+    case_key: str
+    #: "net on litert int8-static, pixel-3"; the device is None where any of several would do.
+    title: str
+    device_id: int | None
+    device: str | None
+    #: When a run of the schedule last measured it so that it counts; None: never, as far as they are looked at.
+    last_valid_at: datetime | None
+    #: Why its last job came to nothing, or why there was none.
+    why: str
+
+
+def missing_cells(connection: Connection, schedule: str, now: datetime) -> list[MissingCell]:
+    """Cells of a schedule without a fresh valid point, by title; of one that is paused, none is expected.
+
+    Args:
+        connection: to read with.
+        schedule: its name.
+        now: the time.
+
+    Raises:
+        UsageError: there is no such schedule, or its cron cannot be read.
+    """
+    row = schedule_of(connection, schedule)
+    if row.paused:
+        return []
+    runs = connection.execute(
+        select(sweep_runs.c.id, sweep_runs.c.due_at, sweep_runs.c.created_at, sweep_runs.c.budget_s)
+        .where(sweep_runs.c.schedule == schedule, sweep_runs.c.created_at >= row.changed_at)
+        .order_by(sweep_runs.c.id.desc())
+        .limit(_RUNS)
+    ).all()
+    since = _since(connection, row, runs, cron_of(row), now)
+    if since is None:
+        return []
+    watched = {run.id: _cases(connection, run.id) for run in runs}
+    fresh = _valid(connection, [run.id for run in runs], since)
+    missing = set().union(*watched.values()) - fresh - _spared(connection, runs, watched)
+    return _described(connection, missing, [run.id for run in runs])
+
+
+def tell_missing(connection: Connection, now: datetime) -> int:
+    """Tell which cells went missing, of all schedules, once for each set of them; returns how many there are.
+
+    Args:
+        connection: inside a transaction that writes.
+        now: the time.
+    """
+    count = 0
+    for name in list(connection.execute(select(schedules.c.name)).scalars()):
+        try:
+            found = missing_cells(connection, name, now)
+        except UsageError:
+            continue  # of a cron that cannot be read `due` tells
+        if not found:
+            continue
+        count += len(found)
+        named = "; ".join(f"{cell.title}: {cell.why}" for cell in found[:_MOST_NAMED])
+        more = f"; and {len(found) - _MOST_NAMED} more" if len(found) > _MOST_NAMED else ""
+        cells = f"{len(found)} cell{'s' * (len(found) != 1)} without a fresh valid point"
+        tell_trouble(
+            connection,
+            # What is fresh again and goes missing once more was valid at another time.
+            key=f"{ENTITY}/{name[:80]}/missing/{digest([[cell.case_key, str(cell.last_valid_at)] for cell in found])}",
+            title=f"Schedule {name}: {cells}",
+            text=f"{named}{more}. See benchfarm schedule show {name}",
+            now=now,
+        )
+    return count
+
+
+def _since(connection: Connection, row: Row[Any], runs: Sequence[Any], cron: Cron, now: datetime) -> datetime | None:
+    """From when on a valid point is fresh; None: none can be expected yet."""
+    last = cron.latest(row.changed_at, now)
+    if last is None:
+        return None
+    made = any(run.due_at is not None and run.due_at >= last for run in runs)
+    if open_run(connection, row.name) is None and (made or now - last > GRACE):
+        return last
+    return cron.latest(row.changed_at, last - timedelta(seconds=1))
+
+
+_CASES: Final = (jobs.c.kind == "measure", jobs.c.canary.is_(False), jobs.c.side.is_(None))
+
+
+def _cases(connection: Connection, run_id: int) -> set[str]:
+    """Cells of a run, without those that turned out to be unsupported."""
+    cannot = func.coalesce(jobs.c.failure_code, "") == UNSUPPORTED
+    query = select(jobs.c.case_key).where(jobs.c.sweep_run_id == run_id, *_CASES, ~cannot).distinct()
+    return {key for key in connection.execute(query).scalars() if key is not None}
+
+
+def _valid(connection: Connection, run_ids: Collection[int], since: datetime | None = None) -> set[str]:
+    query = select(results.c.case_key).where(
+        one_of(results.c.sweep_run_id, run_ids), results.c.verdict == "valid", results.c.stale.is_(False)
+    )
+    if since is not None:
+        query = query.where(results.c.created_at >= since)
+    return set(connection.execute(query.distinct()).scalars())
+
+
+def _spared(connection: Connection, runs: Sequence[Any], watched: dict[int, set[str]]) -> set[str]:
+    """Cells that the last run left out for its budget, and whose turn was not so long ago that they should have had it.
+
+    A budget measures some of them a night, the oldest first: as many runs as that takes, and one more, are theirs.
+    """
+    if not runs or runs[0].budget_s is None or not (last := watched[runs[0].id]):
+        return set()
+    every = set().union(*watched.values())
+    turns = runs[: ceil(len(every) / len(last)) + 1]
+    return (every - last) & _valid(connection, [run.id for run in turns])
+
+
+def _described(connection: Connection, keys: set[str], run_ids: list[int]) -> list[MissingCell]:
+    if not keys:
+        return []
+    of_them = (one_of(jobs.c.sweep_run_id, run_ids), one_of(jobs.c.case_key, keys), *_CASES)
+    latest = select(func.max(jobs.c.id)).where(*of_them).group_by(jobs.c.case_key)
+    columns = [jobs.c[name] for name in ("case_key", "title", "device_id", "sweep_run_id", "state", "failure_message")]
+    query = (
+        select(*columns, devices.c.name, devices.c.presence, devices.c.admin)
+        .join_from(jobs, devices, devices.c.id == jobs.c.device_id, isouter=True)
+        .where(jobs.c.id.in_(latest))
+    )
+    valid = (one_of(results.c.sweep_run_id, run_ids), one_of(results.c.case_key, keys), results.c.verdict == "valid")
+    last = select(results.c.case_key, func.max(results.c.created_at)).where(*valid).group_by(results.c.case_key)
+    when: dict[str, datetime] = {row[0]: row[1] for row in connection.execute(last)}
+    found = [
+        MissingCell(
+            case_key=job.case_key,
+            title=job.title.partition(", repeat ")[0],
+            device_id=job.device_id,
+            device=job.name,
+            last_valid_at=when.get(job.case_key),
+            why=_why(job, run_ids[0]),
+        )
+        for job in connection.execute(query)
+    ]
+    return sorted(found, key=lambda cell: (cell.title, cell.case_key))
+
+
+def _why(job: Any, last_run_id: int) -> str:
+    if job.sweep_run_id != last_run_id:
+        if job.presence is not None and job.presence != "online":
+            return f"{job.name} is {job.presence}: run {last_run_id} has no job for it"
+        if job.admin is not None and job.admin != "enabled":
+            return f"{job.name} is {job.admin}: run {last_run_id} has no job for it"
+        return f"run {last_run_id} has no job for it"
+    if job.failure_message:
+        return str(job.failure_message)
+    return "its results are not valid" if job.state == "succeeded" else f"its job is {job.state}"
