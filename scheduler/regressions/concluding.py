@@ -16,7 +16,7 @@ from scheduler.queue import sweep_runs
 from scheduler.regressions.attribution import LASTING_NIGHTS, Test, believed, read_rows, sure, together
 from scheduler.regressions.environments import CONVERSION, Made, difference, made_by
 from scheduler.regressions.grouping import Finding, Steady, group, with_lone_units
-from scheduler.regressions.incidents import incident_series, open_or_join
+from scheduler.regressions.incidents import IS_UNRESOLVED, incident_series, incidents, open_or_join
 from scheduler.regressions.recovering import recover
 from scheduler.regressions.series_history import SeriesFacts, facts_of, screenings
 from scheduler.states import record
@@ -75,7 +75,7 @@ def conclude(connection: Connection, run: Row[Any], now: datetime) -> None:
             findings += _confirm(connection, row, held, facts[row.series_id])
         elif row.conclusion is None:
             _conclude(connection, row, *_nothing(read_rows(row.tests), row.id in holding))
-    judged = with_lone_units(findings, _steady(rows, facts))
+    judged = with_lone_units(findings, _steady(connection, rows, facts))
     for members in group(judged):
         open_or_join(connection, members, facts, run, now)
     recover(connection, run, now)
@@ -234,7 +234,15 @@ def _conclude(connection: Connection, row: Row[Any], conclusion: str, why: str, 
     )
 
 
-def _steady(rows: Sequence[Row[Any]], facts: Mapping[int, SeriesFacts]) -> list[Steady]:
+def _steady(connection: Connection, rows: Sequence[Row[Any]], facts: Mapping[int, SeriesFacts]) -> list[Steady]:
+    """Series that were found well; not those that are steady at the level of an incident that is not resolved."""
+    ids = [row.series_id for row in rows]
+    query = (
+        select(incident_series.c.series_id)
+        .join(incidents, incidents.c.id == incident_series.c.incident_id)
+        .where(IS_UNRESOLVED, one_of(incident_series.c.series_id, ids))
+    )
+    slower = set(connection.execute(query).scalars())
     return [
         Steady(
             device_id=facts[row.series_id].device_id,
@@ -244,7 +252,11 @@ def _steady(rows: Sequence[Row[Any]], facts: Mapping[int, SeriesFacts]) -> list[
             noise=row.noise,
         )
         for row in rows
-        if row.conclusion == "steady" and row.trial_id is None and row.effect is not None and row.noise is not None
+        if row.conclusion == "steady"
+        and row.trial_id is None
+        and row.series_id not in slower
+        and row.effect is not None
+        and row.noise is not None
     ]
 
 

@@ -69,7 +69,8 @@ def with_lone_units(findings: Sequence[Finding], steady: Iterable[Steady]) -> li
         others = {
             one.device_id
             for one in calm.get(key, ())
-            if one.device_id != finding.device_id and one.change + _WOULD_SHOW * one.noise < finding.change
+            if one.device_id != finding.device_id
+            and one.change + max(_WOULD_SHOW * one.noise, finding.change / 2) < finding.change
         }
         alone = finding.device_class is not None and len(units[key]) == 1
         if finding.cause == "code" and alone and others:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from scheduler.regressions.levels import Borders, HistoryPoint, Level, began_at, level_of
-from scheduler.regressions.screen import LEAST_POINTS, Screened, screen
+from scheduler.regressions.screen import LEAST_CHANGE, LEAST_POINTS, Screened, screen
 
 Outcome = Literal["steady", "slower", "faster", "new_epoch", "few", "invalid"]
 
@@ -95,7 +95,7 @@ def history_look(history: Sequence[HistoryPoint], borders: Borders, known: Colle
     if not history or not history[-1].valid:
         return None
     level = level_of(history, borders)
-    if level.before is None or len(level.points) < LEAST_POINTS or step_of(level) <= 0:
+    if level.before is None or len(level.points) < LEAST_POINTS or step_of(level) < LEAST_CHANGE:
         return None
     numbers = {point.id: number for number, point in enumerate(history)}
     at = numbers[level.points[0].id]
