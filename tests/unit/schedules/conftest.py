@@ -14,6 +14,7 @@ from device_registry.registry import record_hello
 from scheduler.farm import Farm
 from scheduler.home import Home
 from tests.unit.scheduler.conftest import databases as databases
+from tests.unit.scheduler.conftest import make_farm as make_farm
 from tests.unit.scheduler.conftest import postgres_databases as postgres_databases
 from tests.unit.scheduler.conftest import sqlite_databases as sqlite_databases
 from tests.unit.scheduler.databases import Databases
