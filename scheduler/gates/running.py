@@ -78,7 +78,7 @@ def submit_gate(farm: EmbeddedFarm, asked: Asked) -> SubmittedGate:
         run_id = left if left is not None else insert_gate(connection, planned, asked, ground, owner, now)
         until = None if asked.most_s is None else now + timedelta(seconds=asked.most_s)
         mine = update(sweep_runs).where(sweep_runs.c.id == run_id)
-        connection.execute(mine.values(purpose=PURPOSE, deadline_at=until))
+        connection.execute(mine.values(deadline_at=until))
     farm.stands_on(ground, run_id)
     return SubmittedGate(planned, run_id, resumed=left is not None)
 
@@ -175,6 +175,8 @@ def insert_gate(
     submitted = runs.submit(
         connection, planned.conversions, both, ground.store, owner=owner, this_host_id=host_id, now=now
     )
+    mine = update(sweep_runs).where(sweep_runs.c.id == submitted.sweep_run_id)
+    connection.execute(mine.values(purpose=PURPOSE))
     return submitted.sweep_run_id
 
 
