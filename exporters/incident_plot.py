@@ -66,7 +66,9 @@ def _history(axes: Any, row: Row) -> None:
         axes.annotate(
             said,
             (bad["at"], 1),
+            xytext=(3, -3),
             xycoords=("data", "axes fraction"),
+            textcoords="offset points",
             fontsize=7,
             va="top",
             rotation=90,

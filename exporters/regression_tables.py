@@ -118,7 +118,7 @@ def _series_cells(row: Row) -> list[str]:
         _point(row["baseline"]),
         _point(row["candidate"]),
         change_text(row["change"], row["change_interval"]),
-        _p(trial["p"] if trial is not None else None),
+        _p(row["p"]),
         row["found_by"] + (f", trial {trial['id']}" if trial is not None else ""),
         _run(row["baseline"]),
         _run(row["candidate"]),
@@ -155,7 +155,7 @@ def _doubts(row: Row) -> list[str]:
 
 def _environment(changed: Row) -> RenderableType:
     if not changed:
-        return Text("environment: no difference between the two points is known", style="dim")
+        return Text("environment: the two points tell no difference", style="dim")
     rows = [[name, str(before or NONE), str(after or NONE)] for name, (before, after) in sorted(changed.items())]
     return simple_table("Environment: what differs", ["what", "before", "after"], rows)
 

@@ -13,8 +13,9 @@ from device_registry.registry import label_of
 from scheduler.notifications.incident import incident_summary
 from scheduler.points import points
 from scheduler.queue import sweep_runs
+from scheduler.regressions.attribution import Test, read_rows
 from scheduler.regressions.incidents import incident_series, incidents
-from scheduler.regressions.series_history import facts_of, histories, valid_processes
+from scheduler.regressions.series_history import facts_of, histories, screenings, valid_processes
 from scheduler.states import events
 from scheduler.trials import noise_floor_of, trials
 
@@ -92,8 +93,16 @@ def _series(connection: Connection, members: Sequence[Row[Any]], cause: str) -> 
     )
     named = {one.baseline_point_id for one in members} | {one.candidate_point_id for one in members}
     named |= {one.recovered_point_id for one in members if one.recovered_point_id is not None}
-    shown = {point.id for history in known.values() for point in history}
-    told = _points(connection, named | shown)
+    told = _points(connection, named | {point.id for history in known.values() for point in history})
+    shown = {
+        (row.series_id, row.trial_id): read_rows(row.tests)
+        for row in connection.execute(
+            select(screenings.c.series_id, screenings.c.trial_id, screenings.c.tests)
+            .where(one_of(screenings.c.trial_id, [one.trial_id for one in members if one.trial_id is not None]))
+            .order_by(screenings.c.id)
+        )
+        if row.tests
+    }
     tried = {
         row.id: row
         for row in connection.execute(
@@ -122,6 +131,7 @@ def _series(connection: Connection, members: Sequence[Row[Any]], cause: str) -> 
                 "change": one.change,
                 "change_interval": None if one.change_low is None else [one.change_low, one.change_high],
                 "noise_floor": floors.get(one.series_id),
+                "p": _p(shown.get((one.series_id, one.trial_id), ()), cause),
                 "trial": _trial(trial),
                 "baseline": told.get(one.baseline_point_id),
                 "candidate": told.get(one.candidate_point_id),
@@ -132,6 +142,12 @@ def _series(connection: Connection, members: Sequence[Row[Any]], cause: str) -> 
             }
         )
     return made
+
+
+def _p(tests: Sequence[Test], cause: str) -> float | None:
+    """Of the test that an incident of this cause rests on."""
+    slower = [test for test in tests if test.answer == "slower"]
+    return next((test.p for test in slower if test.cause == cause), slower[0].p if slower else None)
 
 
 def _points(connection: Connection, ids: set[int]) -> dict[int | None, dict[str, Any]]:
