@@ -129,7 +129,7 @@ class Screening(SQLModel, table=True):
     found_by: str | None = Field(default=None, sa_type=String(20))
     #: What was scheduled for it.
     trial_id: int | None = Field(default=None, sa_type=Integer, sa_column_args=reference("trial.id"))
-    #: What the trial shows, as `attribution.Test`s; NULL until it ended.
+    #: What the trial shows, as `attribution.Shown`s; NULL until it ended.
     tests: list[Any] | None = Field(default=None, sa_type=JSON(none_as_null=True))
     #: When the history up to this point was looked at.
     looked_at: datetime | None = Field(default=None, sa_type=UtcDateTime)

@@ -46,7 +46,7 @@ class Evidence:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Test:
+class Shown:
     """One thing that a trial tests, and its outcome; changes are new / old - 1."""
 
     kind: Kind
@@ -59,7 +59,7 @@ class Test:
     why: str
 
 
-def tests_of(evidence: Evidence) -> list[Test]:
+def shown_by(evidence: Evidence) -> list[Shown]:
     """What a trial that ended shows: of the artifacts, and of the unit since the baseline's own time.
 
     The two are apart: a slower artifact on a unit that is as it was is the code's; an artifact that takes longer than
@@ -78,13 +78,13 @@ def tests_of(evidence: Evidence) -> list[Test]:
     return found
 
 
-def history_test(change: float, why: str) -> Test:
+def history_test(change: float, why: str) -> Shown:
     """What the history alone shows, where no trial could be made."""
     answer = "slower" if change > 0 else "faster"
-    return Test(kind="history", answer=answer, change=change, low=None, high=None, p=None, cause="unknown", why=why)
+    return Shown(kind="history", answer=answer, change=change, low=None, high=None, p=None, cause="unknown", why=why)
 
 
-def sure(tests: Sequence[Test]) -> list[bool]:
+def sure(tests: Sequence[Shown]) -> list[bool]:
     """Which of the tests of one run hold when all are looked at together (Benjamini-Hochberg at 5 %)."""
     tested = [number for number, test in enumerate(tests) if test.p is not None]
     adjusted = benjamini_hochberg([p for test in tests if (p := test.p) is not None])
@@ -92,7 +92,7 @@ def sure(tests: Sequence[Test]) -> list[bool]:
     return [test.answer in ("slower", "faster") and holds.get(number, True) for number, test in enumerate(tests)]
 
 
-def believed(tests: Sequence[Test], *, history: bool, epoch: bool, lasting: Sequence[Sequence[Test]]) -> list[Test]:
+def believed(tests: Sequence[Shown], *, history: bool, epoch: bool, lasting: Sequence[Sequence[Shown]]) -> list[Shown]:
     """Those of the tests of one series that are told at once; the rest waits for later nights.
 
     Two artifacts in turns share their hour. A unit is compared with its own past, and what lasts a night (a warm room,
@@ -106,21 +106,21 @@ def believed(tests: Sequence[Test], *, history: bool, epoch: bool, lasting: Sequ
         lasting: tests of the series of the runs before, the latest first.
     """
 
-    def lasts(test: Test) -> bool:
+    def lasts(test: Shown) -> bool:
         before = [any(one.kind == "unit" and one.answer == test.answer for one in night) for night in lasting]
         return len(before) >= LASTING_NIGHTS - 1 and all(before[: LASTING_NIGHTS - 1])
 
     return [test for test in tests if test.kind != "unit" or history or epoch or lasts(test)]
 
 
-def as_rows(tests: Sequence[Test]) -> list[dict[str, Any]]:
+def as_rows(tests: Sequence[Shown]) -> list[dict[str, Any]]:
     """As they are stored."""
     return [asdict(test) for test in tests]
 
 
-def read_rows(rows: Sequence[dict[str, Any]]) -> list[Test]:
+def read_rows(rows: Sequence[dict[str, Any]]) -> list[Shown]:
     """As they were stored."""
-    return [Test(**row) for row in rows]
+    return [Shown(**row) for row in rows]
 
 
 def _of_artifacts(evidence: Evidence) -> tuple[Cause, str]:
@@ -143,9 +143,9 @@ def _of_unit(evidence: Evidence) -> tuple[Cause, str]:
     return "device", "the same artifact in the same environment takes another time on this unit than it did"
 
 
-def _test(kind: Kind, verdict: Verdict, cause: Cause, why: str) -> Test:
+def _test(kind: Kind, verdict: Verdict, cause: Cause, why: str) -> Shown:
     low, high = verdict.interval or (None, None)
-    return Test(
+    return Shown(
         kind=kind,
         answer=verdict.answer,
         change=change_of(verdict.ratio),

@@ -13,7 +13,7 @@ from device_registry.database import one_of
 from scheduler.notifications.outbox import tell_digest
 from scheduler.points import points
 from scheduler.queue import sweep_runs
-from scheduler.regressions.attribution import LASTING_NIGHTS, Test, believed, read_rows, sure, together
+from scheduler.regressions.attribution import LASTING_NIGHTS, Shown, believed, read_rows, sure, together
 from scheduler.regressions.environments import CONVERSION, Made, difference, made_by
 from scheduler.regressions.grouping import Finding, Steady, group, with_lone_units
 from scheduler.regressions.incidents import IS_UNRESOLVED, incident_series, incidents, open_or_join
@@ -53,7 +53,7 @@ def conclude(connection: Connection, run: Row[Any], now: datetime) -> None:
     ).all()
     facts = facts_of(connection, {row.series_id for row in rows})
     tested = [(row, test) for row in rows for test in read_rows(row.tests or [])]
-    holding: dict[int, list[Test]] = {}
+    holding: dict[int, list[Shown]] = {}
     for (row, test), holds in zip(tested, sure([test for _, test in tested]), strict=True):
         if holds:
             holding.setdefault(row.id, []).append(test)
@@ -90,7 +90,7 @@ def _place(facts: SeriesFacts) -> Any:
 
 
 def _felt_by_most(
-    rows: Sequence[Row[Any]], holding: Mapping[int, Sequence[Test]], facts: Mapping[int, SeriesFacts]
+    rows: Sequence[Row[Any]], holding: Mapping[int, Sequence[Shown]], facts: Mapping[int, SeriesFacts]
 ) -> set[Any]:
     """Classes of units in a new environment most of whose series changed with it. Of one or two, each speaks alone."""
     all_of: Counter[Any] = Counter()
@@ -103,7 +103,7 @@ def _felt_by_most(
     return {place for place, count in all_of.items() if count < _FEW or 2 * moved[place] >= count}
 
 
-def _tests_before(connection: Connection, run: Row[Any], series_ids: Sequence[int]) -> dict[int, list[list[Test]]]:
+def _tests_before(connection: Connection, run: Row[Any], series_ids: Sequence[int]) -> dict[int, list[list[Shown]]]:
     """What the trials of the runs before showed of these series, those of the latest first."""
     number = func.row_number().over(partition_by=screenings.c.series_id, order_by=screenings.c.sweep_run_id.desc())
     last = (
@@ -115,7 +115,7 @@ def _tests_before(connection: Connection, run: Row[Any], series_ids: Sequence[in
         )
         .subquery()
     )
-    found: dict[int, list[list[Test]]] = {}
+    found: dict[int, list[list[Shown]]] = {}
     for row in connection.execute(
         select(last).where(last.c.number < LASTING_NIGHTS).order_by(last.c.series_id, last.c.number)
     ):
@@ -123,7 +123,7 @@ def _tests_before(connection: Connection, run: Row[Any], series_ids: Sequence[in
     return found
 
 
-def _nothing(tests: Sequence[Test], held: bool) -> tuple[str, str]:
+def _nothing(tests: Sequence[Shown], held: bool) -> tuple[str, str]:
     """What a trial came to that confirms nothing; `held`: it showed a change that is not believed yet."""
     if held:
         return "passing", "the unit itself was off its old level: one night is a spell, the third in a row is told"
@@ -134,7 +134,7 @@ def _nothing(tests: Sequence[Test], held: bool) -> tuple[str, str]:
     return "passing", "in the trial it was back at its old level: a passing spell"
 
 
-def _confirm(connection: Connection, row: Row[Any], held: Sequence[Test], facts: SeriesFacts) -> list[Finding]:
+def _confirm(connection: Connection, row: Row[Any], held: Sequence[Shown], facts: SeriesFacts) -> list[Finding]:
     """Note what is confirmed of a series; returns what became slower and no incident covers yet."""
     baseline_id, step_id = row.baseline_point_id, row.step_point_id
     trial = None

@@ -13,7 +13,7 @@ from device_registry.registry import label_of
 from scheduler.notifications.incident import incident_summary
 from scheduler.points import points
 from scheduler.queue import sweep_runs
-from scheduler.regressions.attribution import Test, read_rows
+from scheduler.regressions.attribution import Shown, read_rows
 from scheduler.regressions.incidents import incident_series, incidents
 from scheduler.regressions.series_history import facts_of, histories, screenings, valid_processes
 from scheduler.states import events
@@ -144,7 +144,7 @@ def _series(connection: Connection, members: Sequence[Row[Any]], cause: str) -> 
     return made
 
 
-def _p(tests: Sequence[Test], cause: str) -> float | None:
+def _p(tests: Sequence[Shown], cause: str) -> float | None:
     """Of the test that an incident of this cause rests on."""
     slower = [test for test in tests if test.answer == "slower"]
     return next((test.p for test in slower if test.cause == cause), slower[0].p if slower else None)

@@ -12,7 +12,7 @@ from sqlalchemy import Connection, Row, or_, select, update
 from device_registry.database import one_of
 from scheduler.points import points
 from scheduler.queue import sweep_runs
-from scheduler.regressions.attribution import Evidence, Test, as_rows, history_test, tests_of
+from scheduler.regressions.attribution import Evidence, Shown, as_rows, history_test, shown_by
 from scheduler.regressions.environments import Made, difference, made_by
 from scheduler.regressions.levels import HistoryPoint, Level, level_of
 from scheduler.regressions.looks import same_artifact, step_of
@@ -27,7 +27,7 @@ _MOST_AT_ONCE = 16
 _MOST_THEN = 8
 
 
-def test_trials(connection: Connection, run_id: int, now: datetime) -> int:
+def judge_trials(connection: Connection, run_id: int, now: datetime) -> int:
     """Say what the trials of a run show that ended; returns how many were looked at.
 
     Args:
@@ -74,7 +74,7 @@ def _left(row: Row[Any], history: Sequence[HistoryPoint], borders: Mapping[int, 
 
 def _tests(
     connection: Connection, trial: Row[Any], level: Level, step: float | None, history: Sequence[HistoryPoint]
-) -> list[Test]:
+) -> list[Shown]:
     point_ids = [trial.baseline_point_id, trial.candidate_point_id]
     template = template_jobs(connection, point_ids)
     baseline, candidate = (
@@ -88,7 +88,7 @@ def _tests(
     environment = difference(baseline.environment, candidate.environment)
     conversion = difference(baseline.conversion, candidate.conversion)
     then, same = _then(connection, trial.baseline_point_id, level, whole=bool(environment))
-    return tests_of(
+    return shown_by(
         Evidence(
             answer=None if alike else _verdict(trial),
             then=then,

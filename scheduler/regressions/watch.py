@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Row, select, text
 from scheduler.queue import sweep_runs
 from scheduler.regressions.concluding import conclude, waits_for_trials
 from scheduler.regressions.screening import is_screened, look_back, note_missing, screen_points
-from scheduler.regressions.trying import test_trials
+from scheduler.regressions.trying import judge_trials
 from scheduler.status import run_is_done
 
 #: Literal, for the index run_to_screen (see `states.IS_LIVE`).
@@ -50,7 +50,7 @@ def _runs(connection: Connection) -> list[Row[Any]]:
 
 def _step(connection: Connection, run: Row[Any], now: datetime) -> int:
     """What is due of one run: the first of these that there is."""
-    if (done := screen_points(connection, run.id, now)) or (done := test_trials(connection, run.id, now)):
+    if (done := screen_points(connection, run.id, now)) or (done := judge_trials(connection, run.id, now)):
         return done
     if not run_is_done(connection, run.id):
         return 0
