@@ -261,7 +261,7 @@ def submit_and_wait(request: Request, executor: Literal["ray", "local"]) -> tupl
             progress.say(f"resuming run {submitted.sweep_run_id}, which was interrupted")
         elif submitted.reused:
             progress.say(f"{submitted.reused} artifacts stand already")
-        signal.signal(signal.SIGTERM, _interrupt)
+        signal.signal(signal.SIGTERM, interrupt)
         try:
             farm.work(submitted.sweep_run_id, executor, progress.observe, progress.say)
         except KeyboardInterrupt:
@@ -280,7 +280,7 @@ def wait_for_run(farm: Farm, run_id: int, timeout_s: float | None = None) -> Run
     from exporters.progress import RunProgress
 
     with RunProgress() as progress:
-        signal.signal(signal.SIGTERM, _interrupt)
+        signal.signal(signal.SIGTERM, interrupt)
         try:
             return farm.wait(run_id, timeout_s=timeout_s, observe=progress.observe, say=progress.say)
         except KeyboardInterrupt:
@@ -295,7 +295,7 @@ def wait_for_jobs(farm: Farm, job_ids: list[int], timeout_s: float | None) -> di
         WaitTimeoutError: one is not done in time.
         typer.Exit: interrupted (130).
     """
-    signal.signal(signal.SIGTERM, _interrupt)
+    signal.signal(signal.SIGTERM, interrupt)
     try:
         return farm.wait_for_jobs(
             job_ids, timeout_s=timeout_s, observe=lambda job, state: typer.echo(f"job {job} {state}", err=True)
@@ -304,7 +304,8 @@ def wait_for_jobs(farm: Farm, job_ids: list[int], timeout_s: float | None) -> di
         raise typer.Exit(130) from None
 
 
-def _interrupt(_signal: int, _frame: FrameType | None) -> None:
+def interrupt(_signal: int, _frame: FrameType | None) -> None:
+    """A signal handler that ends a wait as Ctrl-C does."""
     raise KeyboardInterrupt
 
 

@@ -53,6 +53,13 @@ class Prepared:
         return sum(time.device_s for time in self.times.values())
 
     @property
+    def left_out_names(self) -> list[str]:
+        """What the budget has no room for, as people read it."""
+        cases = self.matrix.cases
+        titles = [(cases[key].task, cases[key].where) for key in self.left_out]
+        return [f"{task.model} on {task.runtime} {task.recipe}, {where or 'any device'}" for task, where in titles]
+
+    @property
     def within_budget(self) -> bool:
         """Whether all that is not fresh fits the budget."""
         return self.sweep.budget_s is None or self.wanted_s <= self.sweep.budget_s
