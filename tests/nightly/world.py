@@ -146,9 +146,11 @@ class World:
     def __post_init__(self) -> None:
         self.start = datetime.fromisoformat(FIRST_NIGHT)
         self.unit_of = {unit.key: unit for unit in self.units}
-        self._luck = random.Random(self.seed)
+        #: A sequence for each thing that scatters: what happens elsewhere, and in which order, changes none.
+        self._luck: dict[str, random.Random] = {}
         self._last: dict[str, float] = {}
         self._nights: dict[tuple[str, int], float] = {}
+        self._seen: dict[str, int] = {}
 
     def night_of(self, now: datetime) -> int:
         """Which night it is."""
@@ -205,18 +207,24 @@ class World:
         return Seen(p50_ms=p50_ms, os=self.os_of(unit, night), clock_mhz=clock, throttled=throttled)
 
     def _of_night(self, what: str, night: int, noise: Noise) -> float:
-        if (known := self._nights.get((what, night))) is None:
-            known = self._nights[what, night] = self._draw(what, noise.of_nights, noise.kind)
-        return known
+        if (what, night) not in self._nights:
+            # Nights that nobody saw pass, too.
+            done = self._seen.get(what, -1)
+            for passed in range(done + 1, night + 1):
+                self._nights[what, passed] = self._draw(what, noise.of_nights, noise.kind)
+            self._seen[what] = night
+        return self._nights[what, night]
 
     def _draw(self, what: str, sigma: float, kind: str) -> float:
         """The next value of a sequence of its own."""
-        value = self._luck.gauss(0, 1)
+        if (luck := self._luck.get(what)) is None:
+            luck = self._luck[what] = random.Random(f"{self.seed} {what}")
+        value = luck.gauss(0, 1)
         if kind == "spiky":
             rest = math.sqrt(1 - _CORRELATION**2)
             self._last[what] = value = _CORRELATION * self._last.get(what, 0.0) + rest * value
-            if self._luck.random() < _SPIKES:
-                value += self._luck.uniform(*_SPIKE_SIGMAS)
+            if luck.random() < _SPIKES:
+                value += luck.uniform(*_SPIKE_SIGMAS)
         return sigma * value
 
     def _nominal_ms(self, unit: Unit, model: str, recipe: str) -> float:
