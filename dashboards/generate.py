@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from dashboards import device, fleet, history, model, operations, run
+from dashboards import device, fleet, history, model, operations, regressions, run
 from dashboards.board import Board, document
 
 
 def boards() -> list[Board]:
     """Every dashboard."""
-    return [fleet.board(), device.board(), model.board(), run.board(), history.board(), operations.board()]
+    return [
+        fleet.board(),
+        device.board(),
+        model.board(),
+        run.board(),
+        history.board(),
+        regressions.board(),
+        operations.board(),
+    ]
 
 
 def generate() -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Series over time: every point with its interval, and where the environment changed."""
+"""Series over time: every point with its interval, where the environment changed, and what regressed."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from dashboards import links, variables
 from dashboards.board import Annotation, Board, Row
 from dashboards.cases import DEVICE, VARIANT, VARIANT_OF, VARIANTS, model_to_recipe
 from dashboards.charts import series_panel
-from dashboards.panels import table_panel
+from dashboards.panels import stat_panel, table_panel
 from dashboards.queries import Sql
-from dashboards.style import BLUE, COLOURS, SIMULATED, Column
+from dashboards.style import BLUE, COLOURS, GREEN, ORANGE, RED, SIMULATED, Column, thresholds
 
 _PICKED = f"{VARIANTS} AND {variables.picked('device')}"
 _SERIES = "series_id = NULLIF(${series:sqlstring}, '')::bigint"
@@ -52,7 +52,16 @@ def board() -> Board:
                 SELECT at AS time, 'new environment: ' || device || ' ' || {VARIANT} AS text, 'epoch' AS tags
                 FROM point_history WHERE {_PICKED} AND new_epoch AND $__timeFilter(at) ORDER BY at LIMIT 200
                 """,
-            )
+            ),
+            Annotation(
+                "Incident",
+                RED,
+                f"""
+                SELECT began_at AS time, coalesce(resolved_at, now()) AS timeend,
+                'incident ' || incident_id || ': ' || title AS text, cause AS tags
+                FROM regression WHERE {_PICKED} AND $__timeFilter(began_at) ORDER BY began_at LIMIT 200
+                """,
+            ),
         ],
         since="now-90d",
         refresh="",
@@ -104,7 +113,36 @@ def _one() -> Row:
                     "^from$": {**band, "custom.hideFrom": {"legend": True, "tooltip": False, "viz": False}},
                     "^to$": {**band, "custom.fillBelowTo": "from", "custom.fillOpacity": 25},
                 },
-            )
+            ),
+            stat_panel(
+                "Smallest change that it can show",
+                Sql(f"SELECT least_visible_change FROM series_noise WHERE {_SERIES}"),
+                about="Of ten processes a side; more than 5 %: its silence means nothing (view series_noise, of A/A "
+                "trials).",
+                empty="none, or its noise is not known: benchfarm noise measures it",
+                unit="percentunit",
+                decimals=1,
+                steps=thresholds((None, GREEN), (0.05, ORANGE)),
+                width=8,
+            ),
+            stat_panel(
+                "Noise between its processes",
+                Sql(f"SELECT noise FROM series_noise WHERE {_SERIES}"),
+                about="Relative robust sigma (view series_noise, of A/A trials).",
+                empty="not known: benchfarm noise measures it",
+                unit="percentunit",
+                decimals=1,
+                width=8,
+            ),
+            stat_panel(
+                "Its incidents that are not resolved",
+                Sql(f"SELECT count(DISTINCT incident_id) FROM regression WHERE {_SERIES} AND state <> 'resolved'"),
+                about="Confirmed regressions of this series (view regression).",
+                empty="pick a series",
+                steps=thresholds((None, GREEN), (1, RED)),
+                links=[links.all_of(links.REGRESSIONS, "Regressions")],
+                width=8,
+            ),
         ],
     )
 

@@ -41,6 +41,11 @@ def label_link(
     return _link(dashboard, title, parts, keep, None)
 
 
+def all_of(dashboard: str, title: str) -> dict[str, object]:
+    """A link to a dashboard with nothing picked there."""
+    return _link(dashboard, title, [], (), None)
+
+
 def _link(
     dashboard: str, title: str, parts: list[str], keep: tuple[str, ...], over: tuple[str, str] | None
 ) -> dict[str, object]:

@@ -11,8 +11,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy import func, insert, select, update
+
 from device_registry.capabilities import DeviceDescription, HostDescription
-from device_registry.database import reading, writing
+from device_registry.database import insert_row, reading, writing
 from device_registry.registry import list_devices
 from device_registry.tables import utc_now
 from scheduler import runs
@@ -23,7 +25,11 @@ from scheduler.executors.scripted import Outcome, ScriptedExecutor, ScriptedHost
 from scheduler.farm import Farm
 from scheduler.home import Home
 from scheduler.leases import DispatcherLease
+from scheduler.notifications.outbox import tell_incident
+from scheduler.notifications.told import incident_series, incidents, noise_floors, trials
 from scheduler.plan import Request
+from scheduler.points import points, series
+from scheduler.queue import sweep_runs
 from scheduler.status import run_is_done
 from tests.unit.scheduler.builders import BROKEN, CRASHED, INT8, ONNX, TORCH, plan_of
 from workers.agent import HostAgent
@@ -182,8 +188,9 @@ class LiveFarm:
         self._come_and_go()
 
     def end(self) -> None:
-        """Run what fails; something waits in the queue for ever."""
+        """Run what fails; something regressed, and somebody is to be told; something waits in the queue for ever."""
         self._fail()
+        self._regress()
         self._wait_in_vain()
 
     def _work(self, driver: str) -> None:
@@ -233,6 +240,56 @@ class LiveFarm:
 
         self.host.play = play
         self._finish(self._submit(plan_of(gpus[:1], TORCH, INT8, model="other", salt="fail")))
+
+    def _regress(self) -> None:
+        """An incident of the last two points of the GPUs' series, two noise floors, a message that waits."""
+        with writing(self.farm.engine) as connection:
+            connection.execute(update(sweep_runs).values(watched=True))
+            about = {
+                "cause": "code",
+                "cause_why": "the bridge did not move",
+                "title": "net is slower",
+                "environment": {},
+            }
+            now, last = utc_now(), connection.execute(select(func.max(points.c.sweep_run_id))).scalar_one()
+            times = {"opened_at": now, "changed_at": now}
+            incident = insert_row(
+                connection, incidents, state="open", sweep="nightly", sweep_run_id=last, change=0.08, **about, **times
+            )
+            trial = insert_row(
+                connection,
+                trials,
+                purpose="noise",
+                sweep_run_id=last,
+                device_id=self._devices()[0].id,
+                title="net",
+                baseline_key="a",
+                candidate_key="a",
+                state="done",
+                wanted=10,
+                created_at=now,
+            )
+            query = select(series.c.id).where(series.c.runtime != "sim").order_by(series.c.id)
+            for number, series_id in enumerate(connection.execute(query).scalars().all()):
+                ids = connection.execute(
+                    select(points.c.id).where(points.c.series_id == series_id).order_by(points.c.id)
+                ).scalars()
+                before, *_, after = ids
+                if number > 2:
+                    break
+                connection.execute(
+                    insert(incident_series).values(
+                        incident_id=incident,
+                        series_id=series_id,
+                        found_by="trial",
+                        baseline_point_id=before,
+                        candidate_point_id=after,
+                        change=0.08,
+                    )
+                )
+                floor = {"noise": 0.03, "detectable": 0.07 if number else 0.02, "processes": 20, "trial_id": trial}
+                connection.execute(insert(noise_floors).values(series_id=series_id, at=now, **floor))
+            tell_incident(connection, incident, "opened", now)
 
     def _wait_in_vain(self) -> None:
         """A job waits for a device that went away."""

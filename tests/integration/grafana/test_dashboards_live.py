@@ -71,6 +71,8 @@ def asker(postgres: PostgresServer, tmp_path_factory: pytest.TempPathFactory) ->
             _until(farm, prometheus, "sum(benchfarm_device_reconnects_total) > 0")
             farm.end()
             _until(farm, prometheus, "sum(benchfarm_queue_oldest_seconds) > 0")
+            _until(farm, prometheus, "sum(benchfarm_incidents_open) > 0")
+            _until(farm, prometheus, 'sum(benchfarm_watched_series{sight="blind"}) > 0')
             connection = psycopg.connect(
                 host=str(postgres.folder), port=postgres.port, user="dashboards_reader", dbname="dashboards"
             )

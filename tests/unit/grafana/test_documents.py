@@ -82,6 +82,7 @@ def test_only_what_changed_is_written(tmp_path: Path) -> None:
 
 def test_there_is_one_for_each_purpose() -> None:
     wanted = {links.FLEET, links.DEVICE, links.MODEL, links.RUN, links.HISTORY, links.OPERATIONS}
+    wanted |= {links.REGRESSIONS}
     assert set(BOARDS) == wanted
     assert {f"{uid}.json" for uid in wanted} == set(texts())
 
