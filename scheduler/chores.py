@@ -23,6 +23,7 @@ from device_registry.errors import BenchfarmError
 from device_registry.tables import utc_now
 from scheduler.farm import Farm
 from scheduler.leases import CHORES, DispatcherLease, LeaseLostError
+from scheduler.regressions.noise import due_noise
 from scheduler.regressions.watch import watch_step
 from scheduler.schedules.due import Held, run_due
 from scheduler.schedules.missing import tell_missing
@@ -38,6 +39,8 @@ _EVERY_S = 2.0
 _SOON_S = 0.2
 #: What changes slowly and costs a look at many rows.
 _SELDOM_S = 60.0
+#: A floor is learnt once a month.
+_NOISE_S = 600.0
 
 #: Does what is due; returns something true where there may be more to do at once.
 Step = Callable[[Held, datetime], object]
@@ -78,6 +81,7 @@ def chores_of(farm: Farm, deliver: Callable[[datetime], object] | None = None) -
         Chore("trials", alone(step_trials)),
         Chore("watch", alone(watch_step)),
         Chore("missing cells", alone(tell_missing), _SELDOM_S),
+        Chore("noise", alone(due_noise), _NOISE_S),
     ]
     return made if deliver is None else [*made, Chore("delivery", lambda _held, now: deliver(now))]
 
