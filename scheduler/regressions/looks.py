@@ -72,16 +72,19 @@ def first_look(history: Sequence[HistoryPoint], borders: Borders, noise_floor: f
         outcome=screened.outcome,
         screened=screened,
         segment=level.points[0],
-        suspicion=_since_when(level, point) if suspicious else None,
+        suspicion=_since_when(level, point, borders) if suspicious else None,
     )
 
 
-def _since_when(level: Level, point: HistoryPoint) -> Suspicion:
-    """Where the step that a point shows began, and the last artifact before it that is another one."""
-    back = began_at(level, point.value)
-    last = len(level.points) - 1 - back
+def _since_when(level: Level, point: HistoryPoint, borders: Borders) -> Suspicion:
+    """Where the step that a point shows began, and the last artifact before it that is another one.
+
+    Never before a step that is explained: it would be told again.
+    """
+    explained = max((number for number, one in enumerate(level.points) if one.id in borders), default=0)
+    last = max(len(level.points) - 1 - began_at(level, point.value), explained)
     step = (*level.points, point)[last + 1]
-    return Suspicion(baseline=_another(level.points[: last + 1], point, _RECENT), step=step)
+    return Suspicion(baseline=_another(level.points[explained : last + 1], point, _RECENT), step=step)
 
 
 def history_look(history: Sequence[HistoryPoint], borders: Borders, known: Collection[int]) -> Suspicion | None:

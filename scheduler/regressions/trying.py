@@ -112,7 +112,11 @@ def _then(connection: Connection, baseline_id: int, level: Level, *, whole: bool
     number = next((at for at, point in enumerate(level.points) if point.id == baseline_id), None)
     if number is None:  # what is explained changed meanwhile: its own processes, as they were
         return valid_processes(connection, [baseline_id]).get(baseline_id, []), True
-    upto = list(zip(level.points[: number + 1], level.factors[: number + 1], strict=True))
+    # What is explained since the baseline's own point is no part of how it was.
+    upto = [
+        (point, factor / level.factors[number])
+        for point, factor in zip(level.points[: number + 1], level.factors[: number + 1], strict=True)
+    ]
     own = [one for one in upto if same_artifact(one[0], level.points[number]) or one[0].id == baseline_id]
     kept = valid_processes(connection, [point.id for point, _ in upto[-_MOST_THEN:] + own[-_MOST_THEN:]])
 

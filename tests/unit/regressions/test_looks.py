@@ -85,3 +85,10 @@ def test_the_history_suspects_a_step_once() -> None:
     assert history_look(history([*QUIET, *(0.9 * value for value in QUIET)]), {}, ()) is None
     assert history_look(history([*QUIET, *(1.01 * value for value in QUIET)]), {}, ()) is None
     assert history_look([*points, *history([None], first=17)], {}, ()) is None
+
+
+def test_a_suspicion_never_reaches_back_over_a_step_that_is_explained() -> None:
+    points = history([*QUIET, 0.9, 1.0], artifacts="aaaaaaaaaabc")
+    look = first_look(points, {11: 0.9}, None)
+    assert look.suspicion is not None
+    assert (look.suspicion.baseline.id, look.suspicion.step.id) == (11, 12)
