@@ -58,8 +58,8 @@ class SeriesNoise:
     @property
     def title(self) -> str:
         """What people read of it."""
-        return " ".join(
-            part for part in (f"{self.model} on {self.runtime} {self.recipe},", self.device, self.options) if part
+        return ", ".join(
+            part for part in (f"{self.model} on {self.runtime} {self.recipe}", self.device, self.options) if part
         )
 
     @property
