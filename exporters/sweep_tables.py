@@ -81,7 +81,7 @@ def _sentences(found: Mapping[str, Any]) -> list[str]:
     if (more := len(found["absent"]) - 10) > 0:
         lines.append(f"and {_count(more, 'more device')} that take no work now")
     if found["fresh"]:
-        lines.append(f"fresh, and not measured again: {found['fresh']}; --all measures them")
+        lines.append(f"fresh or lately found unsupported, and not measured again: {found['fresh']}; --all measures them")
     made = found["conversions"] - found["conversions_to_make"]
     lines.append(f"conversions: {found['conversions_to_make']} to make, {made} stand already")
     lines += [f"device time on {device}: about {_minutes(minutes)}" for device, minutes in _some(found)]
@@ -136,7 +136,7 @@ def _cell(cell: Mapping[str, Any]) -> list[str]:
 
 def _change(cell: Mapping[str, Any]) -> str:
     incident = f"incident {cell['incident']}" if cell["incident"] is not None else ""
-    if cell["screening"] in (None, "steady", "few"):
+    if cell["screening"] in (None, "steady", "few", "invalid", "missing"):  # the verdict and the state say those
         return incident or NONE
     change = "" if cell["change"] is None else f" {cell['change']:+.1%}"
     return f"{str(cell['screening']).replace('_', ' ')}{change}" + (f", {incident}" if incident else "")

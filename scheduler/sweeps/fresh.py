@@ -13,11 +13,12 @@ from sqlalchemy import Connection, Row, select
 from device_registry.database import one_of
 from device_registry.registry import RegisteredDevice
 from scheduler.cases import case_of
+from scheduler.coverage import cells
 from scheduler.ingest import results
 from scheduler.plan import PlannedMeasurement
 from scheduler.points import points, series
 from scheduler.queue import artifacts, sweep_runs
-from scheduler.states import portions
+from scheduler.states import jobs, portions
 from scheduler.sweeps.matrix import Matrix
 from workers.contract import PROTOCOL_VERSION
 
@@ -75,6 +76,29 @@ def latest_points(
             if before is None or (before.stale is not None and stale is None):
                 found[key] = LatestPoint(row.id, row.sweep_run_id, row.device_id, row.value, row.at, stale)
     return found
+
+
+def known_unsupported(connection: Connection, matrix: Matrix, *, stale_after_s: float, now: datetime) -> frozenset[str]:
+    """Cases that a run has lately found unsupported on each of their devices, with the artifact that they have now.
+
+    It would find the same again.
+    """
+    cases = matrix.cases
+    wanted = {key: case_of(item.task).key for key, item in cases.items()}
+    query = (
+        select(cells.c.device_id, cells.c.case_key, jobs.c.needs_key)
+        .join(jobs, jobs.c.id == cells.c.job_id)
+        .where(cells.c.state == "unsupported", cells.c.at > now - timedelta(seconds=stale_after_s))
+        .where(one_of(cells.c.device_id, "devices"))
+    )
+    devices = {device.id for found in matrix.devices.values() for device in found}
+    known = {tuple(row) for row in connection.execute(query, {"devices": devices})}
+    return frozenset(
+        key
+        for key, item in cases.items()
+        if matrix.devices[key]
+        and all((device.id, wanted[key], item.variant.key) in known for device in matrix.devices[key])
+    )
 
 
 def _points(

@@ -14,6 +14,7 @@ from scheduler.queue import sweep_runs
 from scheduler.records import superseded
 from scheduler.states import OPEN_JOB, jobs, portions
 from scheduler.sweeps.budgets import used_s
+from workers.errors import UNSUPPORTED
 
 _TOLD = ("id", "sweep", "schedule", "due_at", "revision", "build", "owner", "watched", "created_at", "screened_at")
 
@@ -59,7 +60,7 @@ def sweep_run_row(connection: Connection, run_id: int) -> Any:
 
 
 def _counts(connection: Connection, run_ids: Collection[int]) -> dict[int, dict[str, int]]:
-    """Jobs of runs by state, without those that were tried again."""
+    """Jobs of runs by state, without those that were tried again; what cannot be had is no failure."""
     found: dict[int, dict[str, int]] = {}
     for portion in portions(run_ids):
         grouped = (
@@ -69,7 +70,12 @@ def _counts(connection: Connection, run_ids: Collection[int]) -> dict[int, dict[
         )
         for run_id, state, count in connection.execute(grouped):
             found.setdefault(run_id, {})[state] = int(count)
+        cannot = grouped.where(jobs.c.state == "failed", jobs.c.failure_code == UNSUPPORTED)
+        for run_id, _, count in connection.execute(cannot):
+            found[run_id]["failed"] -= int(count)
+            found[run_id]["unsupported"] = int(count)
         again = grouped.where(jobs.c.state.in_(("failed", "cancelled")), superseded())
+        again = again.where(func.coalesce(jobs.c.failure_code, "") != UNSUPPORTED)
         for run_id, state, count in connection.execute(again):
             found[run_id][state] -= int(count)
     return found

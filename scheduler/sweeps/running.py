@@ -20,7 +20,7 @@ from scheduler.runs import Origin
 from scheduler.sweeps.baselines import baseline_run
 from scheduler.sweeps.expected import CaseTime, Expected, case_times, expected
 from scheduler.sweeps.file import SweepFile
-from scheduler.sweeps.fresh import LatestPoint, latest_points
+from scheduler.sweeps.fresh import LatestPoint, known_unsupported, latest_points
 from scheduler.sweeps.matrix import Absent, Matrix, matrix_of, prune
 from scheduler.sweeps.submission import Submission
 
@@ -118,7 +118,10 @@ def prepare(
             build=submission.build,
             now=now,
         )
-        fresh = frozenset(key for key, point in found.items() if submission.fresh_only and point.stale is None)
+        fresh: frozenset[str] = frozenset()
+        if submission.fresh_only:
+            fresh = known_unsupported(connection, matrix, stale_after_s=sweep.stale_after_s, now=now)
+            fresh |= {key for key, point in found.items() if point.stale is None}
         wanted = without(matrix.plan, fresh)
         times = case_times(connection, wanted.measurements)
         left_out = _beyond(sweep.budget_s, times, found) if submission.trim else ()
