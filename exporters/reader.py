@@ -115,6 +115,7 @@ class FarmReader:
             _Part(lambda c, f, _: snapshot.read_coverage(c, f), every_s=300.0),
             _Part(lambda c, f, _: watch_snapshot.read_incidents(c, f)),
             _Part(watch_snapshot.read_notifications),
+            _Part(lambda c, f, _: watch_snapshot.read_missing(c, f)),
             _Part(lambda c, f, _: watch_snapshot.read_sight(c, f), every_s=300.0),
         )
 

@@ -12,6 +12,7 @@ from exporters.families import Filling
 from exporters.metrics import NONE
 from scheduler.notifications.outbox import notifications
 from scheduler.notifications.told import incidents
+from scheduler.schedules.schedule import schedules
 from scheduler.views import view_of
 
 #: A message that was given up is shown for so long after.
@@ -43,6 +44,13 @@ def read_notifications(connection: Connection, filling: Filling, now: datetime) 
     lately = notifications.c.give_up_at > now - _GIVEN_UP_SHOWN
     for row in connection.execute(query.where(_GIVEN_UP, lately).group_by(channel)):
         filling.put(metrics.NOTIFICATIONS, row.messages, row.channel or NONE, "given_up")
+
+
+def read_missing(connection: Connection, filling: Filling) -> None:
+    """Missing cells of each schedule, as the service counted them last; a paused one watches nothing."""
+    query = select(schedules.c.name, schedules.c.missing).where(~schedules.c.paused)
+    for row in connection.execute(query):
+        filling.put(metrics.CELLS_MISSING, row.missing, row.name)
 
 
 def read_sight(connection: Connection, filling: Filling) -> None:

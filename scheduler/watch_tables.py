@@ -40,6 +40,8 @@ class Schedule(SQLModel, table=True):
     changed_at: datetime = Field(sa_type=UtcDateTime)
     #: NULL: paused, or never again.
     next_due_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    #: Cells without a fresh valid point, when somebody last looked; NULL: nobody did yet.
+    missing: int | None = Field(default=None)
     #: What is to know of its last due time: why it made no run, or what its run lacks.
     note: str | None = Field(default=None, sa_type=Text)
 

@@ -127,12 +127,12 @@ def _digest_sections(document: Document, links: Links) -> Iterator[Section]:
     yield from listed("Improved", "improved", changed)
     yield from listed("Recovered", "recovered", incident)
     yield from listed("Failed", "failed", _failed_line)
-    yield from listed("Missing", "missing", lambda one: _series_line(one, _missing_words(one), links))
+    yield from listed("Missing", "missing", lambda one: _series_line(one, _state_words(one), links))
     yield from listed("Still open from earlier runs", "still_open", incident)
     yield from listed(
         "Suspects without an answer",
         "undecided",
-        lambda one: _series_line(one, f"{change_words(one['change'])} at first sight, {one['why']}", links),
+        lambda one: _series_line(one, f"{change_words(one['change'])} at first sight, {_state_words(one)}", links),
     )
     sight = document["cannot_see"]["change"]
     yield from listed(
@@ -145,7 +145,7 @@ def _failed_line(one: Document) -> Line:
     return Line(text=one_line(f"{one['what']}{many}: {one['why'] or one['code'] or 'no reason'} (job {one['job']})"))
 
 
-def _missing_words(one: Document) -> str:
+def _state_words(one: Document) -> str:
     return f"{one['state']}: {one['why']}" if one["why"] else str(one["state"])
 
 

@@ -29,8 +29,6 @@ from scheduler.queue import sweep_runs
 from scheduler.states import OPEN_JOB, jobs
 from scheduler.watch_views import SIGHT
 
-#: Share of false ones among the changes of a run that is put up with (Benjamini-Hochberg).
-_FALSE_SHARE = 0.05
 _USERS = (jobs.c.kind == "measure", jobs.c.canary.is_(False), jobs.c.side.is_(None))
 
 
@@ -58,7 +56,7 @@ def digest_document(connection: Connection, sweep_run_id: int, now: datetime) ->
         "regressed": _opened(connection, run),
         "recovered": _recovered(connection, run),
         "still_open": _still_open(connection, run),
-        "improved": _trials(connection, run, trials.c.answer == "faster"),
+        "improved": _improved(connection, run),
         "undecided": _undecided(connection, run),
         "failed": _failed(connection, run),
         "missing": some([]) if before is None else _missing(connection, run, before),
@@ -102,10 +100,6 @@ def _run_before(connection: Connection, run: Row[Any]) -> Row[Any] | None:
 
 
 def _points(run: Row[Any]) -> Select[Any]:
-    """The points of a run. Those of a watched one are known by their screenings; no index has points by run."""
-    if run.watched and run.screened_at is not None:
-        query = select(points).join(screenings, screenings.c.point_id == points.c.id)
-        return query.where(screenings.c.sweep_run_id == run.id)
     return select(points).where(points.c.sweep_run_id == run.id)
 
 
@@ -154,30 +148,41 @@ def _still_open(connection: Connection, run: Row[Any]) -> dict[str, Any]:
     return some(summaries(connection.execute(query.order_by(incidents.c.change.desc())).all()))
 
 
-def _suspects(*columns: Any) -> Select[Any]:
-    """What was screened with what was made of it, by series."""
-    return (
-        select(*NAMING, *columns)
+def _screened(connection: Connection, run: Row[Any], which: ColumnElement[bool]) -> list[Any]:
+    """What was screened in a run and became this, with the trial that was made of it, by series."""
+    query = (
+        select(
+            *NAMING,
+            screenings.c.effect,
+            screenings.c.confirmed,
+            screenings.c.conclusion,
+            screenings.c.why,
+            trials.c.ratio_low,
+            trials.c.ratio_high,
+        )
         .select_from(screenings)
         .join(series, series.c.id == screenings.c.series_id)
         .join(devices, devices.c.id == series.c.device_id)
         .outerjoin(trials, trials.c.id == screenings.c.trial_id)
+        .where(screenings.c.sweep_run_id == run.id, which)
     )
+    return list(connection.execute(query.order_by(screenings.c.confirmed, series.c.id)).all())
 
 
-def _trials(connection: Connection, run: Row[Any], answer: ColumnElement[bool]) -> dict[str, Any]:
-    """Suspects of a run whose trial had this answer, after all trials of it were looked at together."""
-    sure = or_(trials.c.adjusted_p.is_(None), trials.c.adjusted_p <= _FALSE_SHARE)
-    query = _suspects(trials.c.ratio, trials.c.ratio_low, trials.c.ratio_high, trials.c.adjusted_p)
-    rows = connection.execute(
-        query.where(screenings.c.sweep_run_id == run.id, answer, sure).order_by(series.c.id)
-    ).all()
+def _improved(connection: Connection, run: Row[Any]) -> dict[str, Any]:
+    """Series whose level is believed to be lower, the largest changes first, but those that recovered."""
+    back = (
+        select(incident_series.c.series_id)
+        .join(points, points.c.id == incident_series.c.recovered_point_id)
+        .where(points.c.sweep_run_id == run.id)
+    )
+    rows = _screened(connection, run, and_(screenings.c.confirmed < 0, screenings.c.series_id.not_in(back)))
     return some(
         [
             {
                 **named(row),
-                "change": _change(row.ratio),
-                # A speed-up's ends are a change's, the other way round.
+                "change": row.confirmed,
+                # Ends of a speed-up are those of the change, the other way round.
                 "change_interval": None if row.ratio_low is None else [_change(row.ratio_high), _change(row.ratio_low)],
             }
             for row in rows
@@ -186,19 +191,16 @@ def _trials(connection: Connection, run: Row[Any], answer: ColumnElement[bool]) 
 
 
 def _undecided(connection: Connection, run: Row[Any]) -> dict[str, Any]:
-    """Suspects that no trial told anything of: none was made, it runs still, it came to nothing, or to no answer."""
-    why = case(
-        (trials.c.id.is_(None), "no trial"),
-        (trials.c.state != "done", trials.c.state),
-        else_="inconclusive",
-    ).label("why")
-    query = _suspects(screenings.c.effect, why).where(
-        screenings.c.sweep_run_id == run.id,
-        screenings.c.outcome.in_(("slower", "faster")),
-        or_(trials.c.id.is_(None), trials.c.state != "done", trials.c.answer == "inconclusive"),
+    """Suspects that nothing was concluded of, or that no trial told anything of."""
+    suspected = screenings.c.outcome.in_(("slower", "faster"))
+    open_ = and_(suspected, screenings.c.conclusion.is_(None))
+    rows = _screened(connection, run, or_(open_, screenings.c.conclusion.in_(("inconclusive", "unconfirmed", "void"))))
+    return some(
+        [
+            {**named(row), "change": row.effect, "state": row.conclusion or "not concluded yet", "why": row.why}
+            for row in rows
+        ]
     )
-    rows = connection.execute(query.order_by(series.c.id)).all()
-    return some([{**named(row), "change": row.effect, "why": row.why} for row in rows])
 
 
 def _failed(connection: Connection, run: Row[Any]) -> dict[str, Any]:

@@ -70,6 +70,7 @@ def _make_schedule() -> None:
         sa.Column("created_at", _TIME, nullable=False),
         sa.Column("changed_at", _TIME, nullable=False),
         sa.Column("next_due_at", _TIME, nullable=True),
+        sa.Column("missing", sa.Integer(), nullable=True),
         sa.Column("note", sa.Text(), nullable=True),
         sa.PrimaryKeyConstraint("id"),
         sa.UniqueConstraint("name"),

@@ -36,7 +36,7 @@ def test_a_night_with_everything_is_told_in_order_and_says_what_is_not_listed() 
         recovered=some(incident(id=11)),
         failed=some(failed, count=30),
         missing=some(series(state="not measured", why=None)),
-        undecided=some(series(why="inconclusive")),
+        undecided=some(series(state="inconclusive", why=None)),
         cannot_see={**some(series(noise=0.03, least_visible_change=0.071)), "change": 0.05, "unknown": 4},
         unsupported={"count": 5},
     )

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import insert, select, update
+from sqlalchemy import delete, insert, select, update
 
 from device_registry.database import insert_row, table_of, writing
+from scheduler.coverage import cells
 from scheduler.points import points
 from scheduler.queue import sweep_runs
-from scheduler.states import jobs
 from scheduler.watch_tables import Incident, IncidentSeries, NoiseFloor, Screening, Trial
 from tests.unit.scheduler.builders import Farm, plan_of
 
-incidents, incident_series = table_of(Incident), table_of(IncidentSeries)
+incidents, incident_series, screenings = table_of(Incident), table_of(IncidentSeries), table_of(Screening)
 
 
 def watched_run(
@@ -27,7 +27,7 @@ def watched_run(
         for row in connection.execute(select(points).where(points.c.sweep_run_id == run_id)).all():
             outcome = "steady" if row.verdict == "valid" else "invalid"
             screened = {"point_id": row.id, "series_id": row.series_id, "sweep_run_id": run_id, "at": farm.clock()}
-            connection.execute(insert(table_of(Screening)).values(**screened, outcome=outcome))
+            connection.execute(insert(screenings).values(**screened, outcome=outcome))
     return run_id
 
 
@@ -75,37 +75,38 @@ def open_incident(farm: Farm, before: int, after: int, *, change: float = 0.08, 
     return incident_id
 
 
-def judged_trial(farm: Farm, run_id: int, point: Any, **columns: Any) -> int:
-    """A trial of a point that is done, and the screening that asked for it."""
-    row = {
-        "purpose": "confirmation",
+def conclude(farm: Farm, point: Any, outcome: str, conclusion: str | None, **columns: Any) -> None:
+    """What became of the look at a point."""
+    screened = update(screenings).where(screenings.c.point_id == point.id)
+    with writing(farm.engine) as connection:
+        connection.execute(screened.values(outcome=outcome, conclusion=conclusion, **columns))
+
+
+def learn_noise(farm: Farm, run_id: int, series_id: int, noise: float, detectable: float | None) -> None:
+    """The noise floor of a series, of a trial that is done."""
+    now = farm.clock()
+    trial = {
+        "purpose": "noise",
         "sweep_run_id": run_id,
         "device_id": farm.devices()[0].id,
-        "series_id": point.series_id,
         "title": "net",
         "baseline_key": "a",
-        "candidate_key": "b",
+        "candidate_key": "a",
         "state": "done",
         "wanted": 10,
-        "created_at": farm.clock(),
-        **columns,
+        "created_at": now,
     }
     with writing(farm.engine) as connection:
-        trial_id = insert_row(connection, table_of(Trial), **row)
-        outcome = "faster" if columns.get("answer") == "faster" else "slower"
-        screened = update(table_of(Screening)).where(table_of(Screening).c.point_id == point.id)
-        connection.execute(screened.values(trial_id=trial_id, outcome=outcome, effect=0.1))
-    return trial_id
+        trial_id = insert_row(connection, table_of(Trial), **trial)
+        row = {"series_id": series_id, "noise": noise, "detectable": detectable, "processes": 10, "trial_id": trial_id}
+        connection.execute(insert(table_of(NoiseFloor)).values(**row, at=now))
 
 
-def learn_noise(farm: Farm, trial_id: int, series_id: int, noise: float, detectable: float | None) -> None:
-    """The noise floor of a series."""
-    row = {"series_id": series_id, "noise": noise, "detectable": detectable, "processes": 10, "trial_id": trial_id}
+def forget_points(farm: Farm, run_id: int, series_id: int) -> None:
+    """A run yielded no number of a series."""
     with writing(farm.engine) as connection:
-        connection.execute(insert(table_of(NoiseFloor)).values(**row, at=farm.clock()))
-
-
-def fail_jobs(farm: Farm, run_id: int) -> None:
-    """Nothing of a run came to anything."""
-    with writing(farm.engine) as connection:
-        connection.execute(update(jobs).where(jobs.c.sweep_run_id == run_id).values(state="failed"))
+        which = (points.c.sweep_run_id == run_id, points.c.series_id == series_id)
+        [point] = connection.execute(select(points.c.id).where(*which)).scalars()
+        connection.execute(delete(screenings).where(screenings.c.point_id == point))
+        connection.execute(delete(points).where(points.c.id == point))
+        connection.execute(update(cells).where(cells.c.series_id == series_id).values(sweep_run_id=run_id - 1))
