@@ -38,6 +38,8 @@ class Evidence:
     step: float | None = None
     #: Time x clock tells another thing than time.
     clock_differs: bool = False
+    #: MHz of the unit before the step and in the trial; None: it tells none.
+    clocks: tuple[float, float] | None = None
     #: Names of what changed in the run environment and in the conversion's, between the two points.
     environment: Sequence[str] = ()
     conversion: Sequence[str] = ()
@@ -73,8 +75,8 @@ def shown_by(evidence: Evidence) -> list[Shown]:
     if evidence.step is not None:  # four points of the history showed it: this only asks whether it is still so
         least = max(LEAST_EFFECT, min(least, abs(evidence.step) / 2))
     if min(len(evidence.then), len(evidence.now)) >= LEAST_PROCESSES:
-        cause, why = _of_unit(evidence)
-        found.append(_test("unit", compare(evidence.then, evidence.now, least_effect=least), cause, why))
+        verdict = compare(evidence.then, evidence.now, least_effect=least)
+        found.append(_test("unit", verdict, *_of_unit(evidence, change_of(verdict.ratio))))
     return found
 
 
@@ -135,7 +137,12 @@ def _of_artifacts(evidence: Evidence) -> tuple[Cause, str]:
     return "code", f"the two artifacts, measured in turns on one unit, differ{also}"
 
 
-def _of_unit(evidence: Evidence) -> tuple[Cause, str]:
+def _of_unit(evidence: Evidence, change: float | None) -> tuple[Cause, str]:
+    if evidence.clocks is not None and change is not None:
+        then, now = evidence.clocks
+        left = (1 + change) * now / then - 1  # in clock cycles
+        if abs(change) >= LEAST_EFFECT and abs(left) < max(LEAST_EFFECT / 2, abs(change) / 3):
+            return "clock", f"the unit's clock was {then:.0f} MHz and is {now:.0f} MHz: in cycles nothing changed"
     if evidence.environment:
         return "environment", f"the same artifact takes another time since {', '.join(evidence.environment)} changed"
     if not evidence.same_artifact_then:

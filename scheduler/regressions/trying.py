@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 from sqlalchemy import Connection, Row, or_, select, update
 
 from device_registry.database import one_of
+from scheduler.ingest import results
 from scheduler.points import points
 from scheduler.queue import sweep_runs
 from scheduler.regressions.attribution import Evidence, Shown, as_rows, history_test, shown_by
@@ -18,7 +20,9 @@ from scheduler.regressions.levels import HistoryPoint, Level, level_of
 from scheduler.regressions.looks import same_artifact, step_of
 from scheduler.regressions.series_history import borders_of, histories, screenings, up_to, valid_processes
 from scheduler.regressions.sigma import spread_sigma
+from scheduler.states import attempts
 from scheduler.trials import template_jobs, trials
+from scheduler.trials.processes import TIMED, clocks_of
 from scheduler.verdicts import LEAST_PROCESSES, Verdict
 
 #: Trials that one step looks at: each is compared with its past, some milliseconds each.
@@ -97,6 +101,7 @@ def _tests(
             noise=spread_sigma(values) / abs(float(np.median(values))) if len(values) else 0.0,
             step=step,
             clock_differs=trial.clock_agrees is False,
+            clocks=_clocks(connection, trial, level),
             environment=[_changed(*one) for one in environment.items()],
             conversion=[_changed(*one) for one in conversion.items()],
             other_model=_other_model(connection, trial, baseline, candidate),
@@ -126,6 +131,28 @@ def _then(connection: Connection, baseline_id: int, level: Level, *, whole: bool
     if not whole and len(mine := processes(own)) >= LEAST_PROCESSES:
         return mine, True
     return processes(upto), False
+
+
+def _clocks(connection: Connection, trial: Row[Any], level: Level) -> tuple[float, float] | None:
+    """Median clock of a unit at its level and in a trial; None where either is not known."""
+    now = [clock for _, clock in (*trial.baseline_values, *trial.candidate_values) if clock]
+    if not now:
+        return None
+    query = (
+        select(*TIMED)
+        .join(attempts, attempts.c.id == results.c.attempt_id)
+        .where(
+            one_of(results.c.sweep_run_id, [point.run_id for point in level.points[-_MOST_THEN:]]),
+            one_of(
+                results.c.artifact_sha256, {point.artifact for point in level.points[-_MOST_THEN:] if point.artifact}
+            ),
+            results.c.device_id == trial.device_id,
+            results.c.verdict == "valid",
+            results.c.stale.is_(False),
+        )
+    )
+    then = clocks_of(connection, connection.execute(query).all()).values()
+    return (statistics.median(then), statistics.median(now)) if then else None
 
 
 def _same_bytes(history: Sequence[HistoryPoint], *point_ids: int) -> bool:

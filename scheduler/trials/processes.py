@@ -19,6 +19,16 @@ from scheduler.trials.turns import Process, Side
 
 #: Before any job there is.
 _NEVER: Final = datetime.min.replace(tzinfo=UTC)
+_MEASURED = results.c.document["result"]["measurement"]
+#: Of attempts and their results: what `clocks_of` needs of each.
+TIMED: Final = (
+    results.c.attempt_id,
+    attempts.c.started_at,
+    attempts.c.clock_offset_s,
+    _MEASURED["timed_from"].as_float().label("timed_from"),
+    _MEASURED["timed_to"].as_float().label("timed_to"),
+    _MEASURED["runtime"]["compute_unit"].as_string().label("compute_unit"),
+)
 SIDES: Final[tuple[Side, ...]] = ("baseline", "candidate")
 
 
@@ -115,7 +125,7 @@ def ran_of(connection: Connection, trial_ids: Collection[int]) -> dict[int, Ran]
         .where(one_of(jobs.c.trial_id, trial_ids), results.c.stale.is_(False))
         .order_by(attempts.c.started_at, attempts.c.id)
     ).all()
-    clocks = _clocks(connection, told)
+    clocks = clocks_of(connection, told)
     for one in told:
         mine = found[one.trial_id]
         if one.verdict != "valid":
@@ -127,7 +137,7 @@ def ran_of(connection: Connection, trial_ids: Collection[int]) -> dict[int, Ran]
     return found
 
 
-def _clocks(connection: Connection, ran: Sequence[Any]) -> dict[int, float]:
+def clocks_of(connection: Connection, ran: Sequence[Any]) -> dict[int, float]:
     """Mean clock of what each attempt ran on while it was timed, MHz; without those whose devices tell none."""
     known = {
         channel.id: channel.domain

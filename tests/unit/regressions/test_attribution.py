@@ -105,3 +105,8 @@ def test_tests_are_stored_and_read_back() -> None:
     tests = list(shown(now=SLOW).values())
     assert read_rows(as_rows(tests)) == tests
     assert together([0.1, 0.1]) == pytest.approx(0.21)
+
+
+def test_a_unit_whose_clock_explains_it_is_the_clocks() -> None:
+    assert shown(now=SLOW, clocks=(2000.0, 1818.0))["unit"].cause == "clock"
+    assert shown(now=SLOW, clocks=(2000.0, 1990.0))["unit"].cause == "device"
