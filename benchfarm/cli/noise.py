@@ -29,6 +29,8 @@ Models = Annotated[list[str] | None, typer.Option("--model", help="Only series o
 Processes = Annotated[int, typer.Option(min=5, max=30, help="Fresh processes on each side.")]
 #: Trials that are running are looked at so often.
 _STEP_S = 2.0
+#: Series that one transaction begins: no other writer waits for long.
+_MOST_AT_ONCE = 50
 #: A table of more is read by nobody.
 _MOST_ROWS = 60
 
@@ -106,12 +108,19 @@ def _learn(
             step_trials(connection, utc_now())
 
     with RunProgress() as progress:
-        with writing(farm.engine) as connection:
+        with reading(farm.engine) as connection:
             left = running_noise(connection, ids)
             fresh = [one for one in wanted if one.series_id not in left]
             expected_s = sum(cost_s(connection, fresh, processes).values())
-            begun = learn(connection, fresh, owner=getpass.getuser(), processes=processes, priority=0, now=utc_now())
-            runs = sorted({*left.values(), *running_noise(connection, list(begun)).values()})
+        begun: dict[int, int] = {}
+        own_run: int | None = None
+        for first in range(0, len(fresh), _MOST_AT_ONCE):
+            some = fresh[first : first + _MOST_AT_ONCE]
+            with writing(farm.engine) as connection:
+                owner, now = getpass.getuser(), utc_now()
+                begun |= learn(connection, some, owner=owner, processes=processes, priority=0, run_id=own_run, now=now)
+                own_run = next(iter(running_noise(connection, list(begun)).values()), None)
+        runs = {*left.values(), *([own_run] if own_run is not None else [])}
         if left:
             progress.say(f"{len(left)} series are being learnt already: going on with them")
         if begun:
@@ -132,11 +141,16 @@ def _learn(
 
         signal.signal(signal.SIGTERM, _interrupt)
         try:
-            for run_id in runs:
-                farm.stands_on(ground, run_id)
-                farm.work(run_id, executor, observe, progress.say, more)
+            for run_id in sorted(runs):
+                if not ground.of_the_farm:
+                    farm.work(run_id, executor, observe, progress.say, more)
+                    continue
+                farm.wait(run_id, observe=observe, say=progress.say)
+                while more():
+                    time.sleep(_STEP_S)
         except KeyboardInterrupt:
-            progress.say("interrupted; the same command goes on")
+            goes_on = "the farm goes on; --show tells" if ground.of_the_farm else "the same command goes on"
+            progress.say(f"interrupted; {goes_on}")
             raise typer.Exit(130) from None
     lost = [one for one in wanted if one.series_id not in begun and one.series_id not in left]
     void = [

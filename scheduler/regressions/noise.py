@@ -97,6 +97,7 @@ def learn(
     owner: str,
     processes: int = ROUNDS[0],
     priority: int | None = None,
+    run_id: int | None = None,
     now: datetime,
 ) -> dict[int, int]:
     """Begin A/A trials of series, in one run; returns series to trial, without those that are being learnt already.
@@ -110,6 +111,7 @@ def learn(
         owner: whose device time it is.
         processes: on each side.
         priority: of the jobs; None: users go first.
+        run_id: the run; None: a new one.
         now: the time.
     """
     busy = set(_learning(connection))
@@ -118,7 +120,7 @@ def learn(
     left = [one for one in left if one.point_id in made_of]
     if not left:
         return {}
-    run_id = start_run(connection, "noise", owner=owner, now=now)
+    run_id = start_run(connection, "noise", owner=owner, now=now) if run_id is None else run_id
     begun = {}
     for one in left:
         job_id = made_of[one.point_id]

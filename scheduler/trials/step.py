@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final, Literal
 
-from sqlalchemy import Connection, Row, select, text, update
+from sqlalchemy import Connection, Row, bindparam, select, text, update
 
 from device_registry.database import one_of
 from device_registry.health import FARM
@@ -25,6 +25,7 @@ from workers.statistics import benjamini_hochberg
 
 #: Literal, for the index running_trial (see `states.IS_LIVE`).
 _IS_RUNNING: Final = text("trial.state = 'running'")
+_ADJUSTING: Final = update(trials).where(trials.c.id == bindparam("one")).values(adjusted_p=bindparam("by"))
 #: Trials that one step ends or gives more: its transaction must be short.
 _MOST_AT_ONCE = 50
 #: A side of which so many processes failed and none ran is not tried on.
@@ -225,6 +226,6 @@ def _adjust(connection: Connection, run_id: int) -> None:
         .where(trials.c.sweep_run_id == run_id, trials.c.purpose != "noise", trials.c.p.is_not(None))
         .order_by(trials.c.id)
     ).all()
-    for row, adjusted in zip(rows, benjamini_hochberg([row.p for row in rows]), strict=True):
-        if row.adjusted_p != adjusted:
-            connection.execute(update(trials).where(trials.c.id == row.id).values(adjusted_p=adjusted))
+    adjusted = zip(rows, benjamini_hochberg([row.p for row in rows]), strict=True)
+    if changed := [{"one": row.id, "by": p} for row, p in adjusted if row.adjusted_p != p]:
+        connection.execute(_ADJUSTING, changed)
