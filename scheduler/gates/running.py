@@ -16,14 +16,14 @@ from device_registry.tables import utc_now
 from scheduler import queue, runs
 from scheduler.embedded import EmbeddedFarm, ExecutorName
 from scheduler.farm import Ground, chosen_devices
+from scheduler.gates import judging
 from scheduler.gates.case import Gate
-from scheduler.gates.judging import judged
 from scheduler.gates.pairing import GatePlan, Pair, gate_plan
 from scheduler.gates.reading import read_evidence, trials
 from scheduler.plan import plan
 from scheduler.queue import sweep_runs
 from scheduler.request import Request
-from scheduler.states import OPEN_JOB, jobs
+from scheduler.states import OPEN_JOB, jobs, record
 from scheduler.status import RunStatus
 from scheduler.sweeps.budgets import enforce_budgets
 from scheduler.trials import Template, Wanted, start_trial, step_trials
@@ -105,6 +105,8 @@ def wait_for_gate(
             enforce_budgets(connection, utc_now())
             if not is_late(connection):
                 start_trials(connection, submitted, asked, utc_now())
+                step_trials(connection, utc_now())
+                measure_on(connection, run_id, now=utc_now())
             step_trials(connection, utc_now())
             return _is_open(connection, run_id)
 
@@ -141,7 +143,7 @@ def read_gate(farm: EmbeddedFarm, submitted: SubmittedGate, asked: Asked, names:
         measured=True,
         run=submitted.run_id,
         least_effect=asked.least_effect,
-        cases=judged(evidence, least_effect=asked.least_effect),
+        cases=judging.judged(evidence, least_effect=asked.least_effect),
         unpaired=(*planned.unpaired, *unsupported),
     )
 
@@ -196,6 +198,25 @@ def start_trials(connection: Connection, submitted: SubmittedGate, asked: Asked,
     inserting.expect([], [side for pair in ready for side in (pair.baseline, pair.candidate)])
     for pair in ready:
         start_trial(connection, _trial(inserting, pair, asked, owner), run_id, now=now)
+
+
+def measure_on(connection: Connection, run_id: int, *, now: datetime) -> int:
+    """Have trials go on whose answer might be luck among so many, once all are done; returns how many."""
+    if _is_open(connection, run_id):
+        return 0
+    rows = connection.execute(
+        select(trials.c.id, trials.c.wanted, trials.c.most, trials.c.adjusted_p)
+        .where(trials.c.sweep_run_id == run_id, trials.c.state == "done", trials.c.answer.in_(("faster", "slower")))
+        .where(trials.c.adjusted_p >= judging.FALSE_SHARE, trials.c.wanted < trials.c.most)
+        .with_for_update()
+    ).all()
+    for row in rows:
+        wanted = min(row.most, next((number for number in ROUNDS if number > row.wanted), row.most))
+        again = update(trials).where(trials.c.id == row.id).values(state="running", wanted=wanted, ended_at=None)
+        connection.execute(again)
+        why = f"{wanted} + {wanted}: after adjustment for all cases of the gate p is {row.adjusted_p:.2g}"
+        record(connection, "trial", row.id, "done", "running", who=PURPOSE, why=why, now=now)
+    return len(rows)
 
 
 def _trial(inserting: runs.Inserting, pair: Pair, asked: Asked, owner: str) -> Wanted:

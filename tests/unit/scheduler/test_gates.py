@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,11 +13,12 @@ from device_registry.database import reading, writing
 from device_registry.errors import UsageError
 from scheduler.executors.scripted import Outcome, Succeed
 from scheduler.farm import Fleet, Ground
+from scheduler.gates import judging
 from scheduler.gates.case import Case, Evidence, Unpaired
 from scheduler.gates.judging import judged
 from scheduler.gates.pairing import gate_plan
 from scheduler.gates.reading import read_evidence
-from scheduler.gates.running import Asked, SubmittedGate, insert_gate, start_trials
+from scheduler.gates.running import Asked, SubmittedGate, insert_gate, measure_on, start_trials
 from scheduler.gates.stored import Reference, reference_of, stored_evidence
 from scheduler.queue import sweep_runs
 from scheduler.request import Request
@@ -48,6 +50,8 @@ def work(farm: Farm, gate: SubmittedGate, asked: Asked = ASKED, rounds: int = 30
         farm.tick(5)
         with writing(farm.engine) as connection:
             start_trials(connection, gate, asked, farm.clock())
+            step_trials(connection, farm.clock())
+            measure_on(connection, gate.run_id or 0, now=farm.clock())
             step_trials(connection, farm.clock())
         open_jobs = [row for row in farm.jobs() if row.state in ("blocked", "queued", "running")]
         if not open_jobs and not farm.rows(trials, trials.c.state == "running"):
@@ -93,6 +97,16 @@ def test_a_slower_candidate_is_named_and_its_processes_took_turns(farm: Farm) ->
     assert all(row.id < first for row in farm.jobs(jobs.c.kind == "convert"))
     assert farm.run_row(gate.run_id or 0).purpose == "gate"
     assert farm.points() == []  # a gate's results are nobody's history
+
+
+def test_what_might_be_luck_among_many_is_measured_on(farm: Farm, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Ten against ten show 1e-5 at best: as if there were very many cases.
+    monkeypatch.setattr(judging, "FALSE_SHARE", 1e-6)
+    asked = replace(ASKED, most=30)
+    play(farm, base=near(10.0), head=near(10.6))
+    [case], _ = work(farm, begin(farm, ONNX, asked=asked), asked)
+    assert case.verdict is not None
+    assert (case.answer, case.verdict.processes) == ("slower", (20, 20))
 
 
 def test_the_same_is_the_same_and_artifacts_are_used_again(farm: Farm) -> None:
