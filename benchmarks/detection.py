@@ -285,10 +285,10 @@ def main() -> int:
     few = asked.quick
     figures = []
     with nullcontext() if asked.without_otava else installed() as otava:
-        figures += detector_figures(otava, 60 if few else 2000, 10 if few else 800)
+        figures += detector_figures(otava, 60 if few else 1200, 10 if few else 400)
         figures += all_kinds_figures(otava, (20, 60, 200) if few else (20, 40, 60, 100, 200, 400, 1000), 1)
-    figures += confirmation_figures(20 if few else 1000)
-    figures += nightly_figures(5 if few else 150, 20 if few else 60, 20 if few else 600)
+    figures += confirmation_figures(20 if few else 600)
+    figures += nightly_figures(5 if few else 100, 20 if few else 60, 20 if few else 400)
     figures += speed_figures(6 if few else 30)
     # A month's A/A run of each series, 10 + 10, by the night.
     noise_minutes = 1000 * 2 * ROUNDS[0] * PROCESS_S / 60 / 30

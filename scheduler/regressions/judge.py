@@ -21,10 +21,10 @@ _LEAST_EFFECT = 0.02
 #: ... and in quiet series from where they stand out of the noise by so many sigma, but never below 0.5 % ...
 _SURE_SIGMAS = 4.0
 _QUIET_EFFECT = 0.005
-#: ... and nowhere below one sigma, or two for a stretch of so many values: a bump of a few is seen less well than
-#: a lasting step. Levels near zero, where no share means anything, have this alone.
-_LEAST_SIGMAS = 1.0
-_SHORT = 8.0
+#: ... and nowhere below so many sigma, and so many more over the length of the shorter stretch: a lasting step of one
+#: sigma is seen, a bump of a few points is not. Levels near zero, where no share means anything, have this alone.
+_LEAST_SIGMAS = 0.7
+_SHORT = 10.0
 #: The sigma of the whole series counts like so many values: four alike points have no variance of their own to trust.
 _PRIOR = 8
 #: Correlation of neighbours is not believed above.
