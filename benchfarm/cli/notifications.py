@@ -89,16 +89,13 @@ def retry(
     """
     from device_registry.database import reading, writing
     from device_registry.tables import utc_now
-    from exporters.notifiers.deliver import deliver_now
-    from scheduler.leases import is_led
+    from exporters.notifiers.deliver import deliver_unless_up
     from scheduler.notifications import outbox
 
     farm, now = _farm(), utc_now()
     with writing(farm.engine) as connection:
         again = outbox.retry(connection, list(dict.fromkeys(messages or [])), now)
-        led = is_led(connection, now)
-    if again and not led:
-        deliver_now(farm.engine, farm.home, now)
+    here = bool(again) and deliver_unless_up(farm.engine, farm.home, now)
     with reading(farm.engine) as connection:
         found = outbox.messages(connection, ids=again)
     if json:
@@ -107,7 +104,7 @@ def retry(
         typer.echo("no message failed")
     for row in [] if json else found:
         typer.echo(f"message {row['id']} for {row['channel']}: {row['state']}{_because(row)}")
-    if not led and any(row["state"] != "sent" for row in found):
+    if here and any(row["state"] != "sent" for row in found):
         raise typer.Exit(1)
 
 

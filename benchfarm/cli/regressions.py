@@ -201,12 +201,14 @@ def _work(farm: EmbeddedFarm, run_id: int, executor: Literal["ray", "local"]) ->
 def _change(incident: int, after: str, note: str | None, json: bool) -> None:
     from device_registry.database import reading, writing
     from device_registry.tables import utc_now
+    from exporters.notifiers.deliver import deliver_unless_up
     from scheduler.regressions.incidents import change_state
     from scheduler.regressions.records import incident_record
 
     farm = _farm()
     with writing(farm.engine) as connection:
         change_state(connection, incident, after, who=getpass.getuser(), note=note, now=utc_now())
+    deliver_unless_up(farm.engine, farm.home, utc_now())
     if json:
         with reading(farm.engine) as connection:
             found: dict[str, Any] = incident_record(connection, incident)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from benchfarm.cli import requests
+from benchfarm.cli import notifications, requests
 from benchfarm.cli.output import MOST, Json, print_json
 from device_registry.errors import UsageError
 
@@ -216,6 +216,9 @@ def show_run(number: Run, json: Json = False) -> None:
     _show_run(Farm(load_home()), number, json, outcome=False)
 
 
+app.command(name="digest")(notifications.digest)
+
+
 @app.command(name="list")
 def list_them(
     sweep: Annotated[str | None, typer.Option(metavar="NAME", help="Only runs of this sweep.")] = None,
@@ -336,6 +339,8 @@ def _work(farm: Farm | EmbeddedFarm, run_id: int, executor: Any, *, here: bool) 
     Raises:
         typer.Exit: interrupted (130).
     """
+    from device_registry.tables import utc_now
+    from exporters.notifiers.deliver import deliver_unless_up
     from exporters.progress import RunProgress
     from scheduler.embedded import EmbeddedFarm
     from scheduler.status import RunStatus
@@ -358,6 +363,7 @@ def _work(farm: Farm | EmbeddedFarm, run_id: int, executor: Any, *, here: bool) 
         except KeyboardInterrupt:
             progress.say(f"interrupted; go on with: benchfarm sweep resume {run_id}")
             raise typer.Exit(130) from None
+    deliver_unless_up(farm.engine, farm.home, utc_now())
 
 
 def _show_run(farm: Farm, run_id: int, json: bool, *, outcome: bool) -> None:

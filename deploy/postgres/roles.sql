@@ -72,6 +72,14 @@ BEGIN
       ('benchfarm_submitter', 'cell', 'INSERT, UPDATE'),
       -- A job that runs is cancelled by its attempt's state.
       ('benchfarm_submitter', 'attempt', 'UPDATE (state, finished_at, message)'),
+      -- Schedules are sweeps that somebody submits by the clock; gates and noise measure trials.
+      ('benchfarm_submitter', 'schedule', 'INSERT, UPDATE, DELETE'),
+      ('benchfarm_submitter', 'trial', 'INSERT, UPDATE'),
+      -- Whoever looks at an incident says so, and others are told; what it is made of only the farm writes.
+      ('benchfarm_submitter', 'incident',
+       'UPDATE (state, changed_at, acknowledged_by, resolved_at, resolved_by, note)'),
+      ('benchfarm_submitter', 'incident_series', 'UPDATE (recovered_point_id)'),
+      ('benchfarm_submitter', 'notification', 'INSERT, UPDATE (state, next_at, give_up_at)'),
       ('benchfarm_operator', 'device',
        'UPDATE (admin, admin_by, admin_why, failures_in_row, probes, probe_at, not_before, tags)')
     ) AS rights (role, table_name, privileges)
@@ -81,7 +89,7 @@ BEGIN
   END LOOP;
   FOR given IN
     SELECT pg_get_serial_sequence(format('public.%I', table_name), 'id') AS sequence_name
-    FROM unnest(ARRAY['sweep_run', 'job', 'requirement', 'payload', 'event', 'cell']) AS written (table_name)
+    FROM unnest(ARRAY['sweep_run', 'job', 'requirement', 'payload', 'event', 'cell', 'schedule', 'trial', 'notification']) AS written (table_name)
     WHERE to_regclass(format('public.%I', table_name)) IS NOT NULL
   LOOP
     CONTINUE WHEN given.sequence_name IS NULL;

@@ -15,7 +15,7 @@ from sqlalchemy.exc import OperationalError, ProgrammingError
 from sqlmodel import SQLModel
 
 from device_registry.capabilities import DeviceDescription
-from device_registry.database import open_engine, reading, table_of, writing
+from device_registry.database import insert_row, open_engine, reading, table_of, writing
 from device_registry.registry import list_devices, record_hello
 from exporters.reader import FarmReader
 from scheduler import interventions, runs
@@ -27,7 +27,9 @@ from scheduler.farm import Farm
 from scheduler.home import Home
 from scheduler.ingest import results
 from scheduler.leases import DispatcherLease, leases
+from scheduler.notifications import outbox
 from scheduler.quarantine import set_admin
+from scheduler.regressions.incidents import change_state, incidents
 from scheduler.request import Request
 from scheduler.schema import migrate
 from scheduler.states import attempts, jobs
@@ -160,6 +162,21 @@ def test_a_submitter_follows_gives_up_retries_and_cancels_a_run(roles: dict[str,
         runs.abandon(connection, run_id, NOW)
         assert interventions.cancel_run(connection, run_id, who="ada", now=NOW) > 0
         assert interventions.retry(connection, interventions.failed_of(connection, run_id), who="ada", now=NOW)
+
+
+def test_a_submitter_acknowledges_incidents_and_has_messages_tried_again(roles: dict[str, Engine]) -> None:
+    about = {"cause": "code", "cause_why": "", "title": "slower", "change": 0.1, "environment": {}}
+    with writing(roles["farm"]) as connection:
+        run_id = _submit(connection)
+        incident = insert_row(
+            connection, incidents, state="open", sweep_run_id=run_id, opened_at=NOW, changed_at=NOW, **about
+        )
+    with writing(roles["submitter"]) as connection:
+        for after in ("acknowledged", "resolved", "open"):
+            change_state(connection, incident, after, who="ada", note=None, now=NOW)
+        assert outbox.retry(connection, [], NOW) == []
+    with pytest.raises(ProgrammingError, match="permission denied"), writing(roles["submitter"]) as connection:
+        connection.execute(update(incidents).values(change=0.0))
 
 
 def test_a_submitter_submits_as_users_do(roles: dict[str, Engine], postgres: PostgresServer, tmp_path: Path) -> None:
