@@ -116,7 +116,7 @@ def are_stored(names: Sequence[str]) -> bool:
     """
     if not any(name.startswith(("run:", "revision:")) for name in names):
         return False
-    from scheduler.gates.stored import reference_of
+    from scheduler.gates.references import reference_of
 
     found = [reference_of(name) is not None for name in names]
     if len(names) != 2:
@@ -152,7 +152,8 @@ def _stored(options: Options) -> Gate:
     from scheduler.farm import Farm
     from scheduler.gates.case import Gate
     from scheduler.gates.judging import judged
-    from scheduler.gates.stored import reference_of, stored_evidence
+    from scheduler.gates.references import reference_of
+    from scheduler.gates.stored import stored_evidence
     from scheduler.trials import noise_floor_of
 
     baseline, candidate = reference_of(options.base), reference_of(options.candidate)
@@ -184,7 +185,8 @@ def _measured(options: Options) -> Gate:
     from benchfarm.config import load_home
     from exporters.progress import RunProgress
     from scheduler.embedded import EmbeddedFarm
-    from scheduler.gates.running import Asked, read_gate, submit_gate, wait_for_gate
+    from scheduler.gates.measuring import Asked
+    from scheduler.gates.running import read_gate, submit_gate, wait_for_gate
 
     requests.above_zero("--max-minutes", options.max_minutes)
     asked = Asked(

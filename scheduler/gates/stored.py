@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Literal, NamedTuple
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, Row, func, select
 
@@ -14,47 +13,16 @@ from device_registry.errors import UsageError
 from device_registry.registry import devices, label_of
 from scheduler.coverage import cells
 from scheduler.gates.case import Answer, Evidence, Side, Unpaired, What
+from scheduler.gates.references import Reference
 from scheduler.ingest import results
 from scheduler.matrix import matching_devices
 from scheduler.points import points, series
 from scheduler.queue import sweep_runs
 from scheduler.repeats import Repeat
 
-_REFERENCE = re.compile(r"(?P<kind>run|revision):(?P<name>.*)", re.DOTALL)
 #: Of a commit, as git's own short names.
 _LEAST_PREFIX = 7
-_MOST_RUN = 2**31 - 1
 _KEPT = Repeat._fields
-
-
-@dataclass(frozen=True)
-class Reference:
-    """Stored results, as a user names them."""
-
-    kind: Literal["run", "revision"]
-    name: str
-
-    def __str__(self) -> str:
-        return f"{self.kind}:{self.name}"
-
-
-def reference_of(text: str) -> Reference | None:
-    """The stored results that a text names; None: it names a model.
-
-    Raises:
-        UsageError: it begins as such a name and is none.
-    """
-    found = _REFERENCE.fullmatch(text)
-    if found is None:
-        return None
-    kind, name = found["kind"], found["name"].strip()
-    if not name:
-        raise UsageError(f"{text!r}: write {kind}:{'NUMBER' if kind == 'run' else 'REVISION'}")
-    if kind == "run":
-        if not (name.isascii() and name.isdigit() and 0 < int(name) <= _MOST_RUN):
-            raise UsageError(f"{text!r}: a run has a number; see benchfarm results list")
-        return Reference("run", str(int(name)))
-    return Reference("revision", name)
 
 
 class _Point(NamedTuple):

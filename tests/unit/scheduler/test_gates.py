@@ -16,10 +16,12 @@ from scheduler.farm import Fleet, Ground
 from scheduler.gates import judging
 from scheduler.gates.case import Case, Evidence, Unpaired
 from scheduler.gates.judging import judged
+from scheduler.gates.measuring import Asked, SubmittedGate, measure_on, start_trials
 from scheduler.gates.pairing import gate_plan
 from scheduler.gates.reading import read_evidence
-from scheduler.gates.running import Asked, SubmittedGate, insert_gate, measure_on, start_trials
-from scheduler.gates.stored import Reference, reference_of, stored_evidence
+from scheduler.gates.references import Reference, reference_of
+from scheduler.gates.running import insert_gate
+from scheduler.gates.stored import stored_evidence
 from scheduler.queue import sweep_runs
 from scheduler.request import Request
 from scheduler.states import jobs
