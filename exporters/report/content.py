@@ -16,6 +16,7 @@ from device_registry.registry import label_of
 from exporters.matrix_tables import age_text, state_text
 from exporters.numbers import NONE
 from exporters.report.figures import heat_map, state_bars
+from exporters.report.incidents import incident_parts
 from exporters.report.places import places_of
 from exporters.report.sections import MOST_FACTS, section_of
 from exporters.report.shapes import Chart, Content, Facts
@@ -82,6 +83,8 @@ def content_of(connection: Connection, wanted: Wanted, run_id: int | None, now: 
             content.sections.append(section_of(model, rows, number))
         else:
             content.models_left_out.append(model)
+    device_ids = matching_devices(connection, wanted.selector)
+    content.incidents, content.incident_charts = incident_parts(connection, wanted.models, device_ids)
     content.headline = _headline(tally)
     content.overview = [_freshness(tally)]
     content.coverage = _coverage(tally)

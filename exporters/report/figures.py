@@ -115,7 +115,7 @@ def trade_off(
                 },
             }
         )
-    layout = _layout(height=380)
+    layout = base_layout(height=380)
     heights = [spot.y for spot in spots]
     layout["xaxis"] = {"title": {"text": x_title, "standoff": 8}, **_log_axis([spot.x for spot in spots])}
     layout["yaxis"] = {
@@ -175,7 +175,7 @@ def heat_map(
         "ygap": 2,
         "colorbar": {"title": {"text": bar_title, "side": "right"}, "thickness": 12},
     }
-    layout = _layout(height=150 + 34 * max(len(rows), 3))
+    layout = base_layout(height=150 + 34 * max(len(rows), 3))
     layout["xaxis"] = {"type": "category", "tickangle": -35, "showgrid": False}
     layout["yaxis"] = {"type": "category", "autorange": "reversed", "showgrid": False}
     return {"data": [trace], "layout": layout}
@@ -212,7 +212,7 @@ def state_bars(groups: Sequence[str], counts: Mapping[str, Sequence[int]]) -> di
                 },
             }
         )
-    layout = _layout(height=150 + 34 * max(len(groups), 1))
+    layout = base_layout(height=150 + 34 * max(len(groups), 1))
     layout |= {"barmode": "stack", "legend": {"orientation": "h", "y": -0.2, "x": 0, "traceorder": "normal"}}
     layout["xaxis"] = {"rangemode": "tozero"}
     layout["yaxis"] = {"type": "category", "autorange": "reversed"}
@@ -234,7 +234,7 @@ def over_time(lines: Sequence[Line], stretches: Sequence[Stretch], unit: str) ->
         }
         for number, line in enumerate(lines)
     ]
-    layout = _layout(height=330)
+    layout = base_layout(height=330)
     layout["xaxis"] = {"title": {"text": "seconds since the run began"}}
     layout["yaxis"] = {"title": {"text": plain(unit)}}
     layout["legend"] = {"orientation": "h", "y": -0.32, "x": 0}
@@ -270,7 +270,8 @@ def over_time(lines: Sequence[Line], stretches: Sequence[Stretch], unit: str) ->
     return {"data": traces, "layout": layout}
 
 
-def _layout(height: int) -> dict[str, Any]:
+def base_layout(height: int) -> dict[str, Any]:
+    """What all figures have in common."""
     return {
         "height": height,
         "margin": {"l": 8, "r": 8, "t": 24, "b": 8},

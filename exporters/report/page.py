@@ -81,6 +81,7 @@ def render(content: Content, library: str) -> str:
 
 def charts_of(content: Content) -> Iterator[Chart]:
     """Every chart of a report."""
+    yield from content.incident_charts
     yield from content.overview
     for section in content.sections:
         yield from section.charts

@@ -80,6 +80,9 @@ class Content:
     headline: list[tuple[str, str]] = field(default_factory=list)
     sections: list[Section] = field(default_factory=list)
     models_left_out: list[str] = field(default_factory=list)
+    #: Regressions: all of them, and pictures of those that are not resolved.
+    incidents: Facts | None = None
+    incident_charts: list[Chart] = field(default_factory=list)
     overview: list[Chart] = field(default_factory=list)
     run: str = ""
     telemetry: list[Chart] = field(default_factory=list)

@@ -118,6 +118,7 @@ def _series(connection: Connection, members: Sequence[Row[Any]], cause: str) -> 
                 "series_id": one.series_id,
                 "title": fact.title,
                 "model": fact.model,
+                "device_id": fact.device_id,
                 "device": label_of(
                     fact.device, {"simulated": fact.device_class is not None and fact.device_class[0] == "sim"}
                 ),
