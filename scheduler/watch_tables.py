@@ -218,8 +218,8 @@ class Notification(SQLModel, table=True):
 
     __table_args__ = (
         UniqueConstraint("channel", "key", name="one_message_per_channel"),
-        Index("pending_notification", "next_at", sqlite_where=_PENDING, postgresql_where=_PENDING),
-        Index("given_up_notification", "give_up_at", sqlite_where=_GIVEN_UP, postgresql_where=_GIVEN_UP),
+        Index("pending_notification", "channel", "next_at", sqlite_where=_PENDING, postgresql_where=_PENDING),
+        Index("given_up_notification", "channel", "give_up_at", sqlite_where=_GIVEN_UP, postgresql_where=_GIVEN_UP),
     )
 
     id: int | None = Field(default=None, primary_key=True)

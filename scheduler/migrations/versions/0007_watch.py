@@ -325,7 +325,7 @@ def _make_notification() -> None:
     op.create_index(
         "given_up_notification",
         "notification",
-        ["give_up_at"],
+        ["channel", "give_up_at"],
         unique=False,
         sqlite_where=sa.text("state = 'given_up'"),
         postgresql_where=sa.text("state = 'given_up'"),
@@ -333,7 +333,7 @@ def _make_notification() -> None:
     op.create_index(
         "pending_notification",
         "notification",
-        ["next_at"],
+        ["channel", "next_at"],
         unique=False,
         sqlite_where=sa.text("state = 'pending'"),
         postgresql_where=sa.text("state = 'pending'"),
