@@ -19,6 +19,10 @@ from scheduler.regressions.sigma import Values, difference_sigma, spread_sigma
 #: Points that are looked at together. Changes among the first half of them are settled when so many are there; what
 #: comes later starts at the last settled one.
 _WINDOW = 512
+#: Beyond its levels by so many sigma a value tells no more of where a change is.
+_CLIP = 2.0
+#: Nor is a change so far from where the values without spikes have it.
+_BESIDE = 3
 
 
 def change_points(values: Sequence[float | None]) -> list[int]:
@@ -113,13 +117,22 @@ def _changes(values: Values) -> list[int]:
         return []
     sums = RunningSums(calm)
     places, sloped = without_drift(sums, calm, judged(sums, calm, places, sigma), sigma)
-    return _located(sums, places, sloped)
+    return _located(values, sums, places, sloped, sigma)
 
 
-def _located(sums: RunningSums, places: list[int], sloped: list[bool]) -> list[int]:
-    """Each change moved to where its two levels, as they are now, divide best; beside a slope it stays."""
+def _located(values: Values, sums: RunningSums, places: list[int], sloped: list[bool], sigma: float) -> list[int]:
+    """Each change moved to where its two levels, as they are now, divide the very values best; beside a slope it stays.
+
+    A moving median is itself led astray by a spike beside a step. Here spikes are clipped by the levels instead.
+    """
     borders = [0, *places, sums.count]
     for index in range(1, len(borders) - 1):
         if not (sloped[index - 1] or sloped[index]):
-            borders[index] = sums.best_place(borders[index - 1], borders[index + 1], LEAST_POINTS)
+            before, place, after = borders[index - 1 : index + 2]
+            place = sums.best_place(before, after, LEAST_POINTS)
+            edges = np.array([before, place, after])
+            low, high = np.sort(sums.level(edges[:-1], edges[1:])[0]) + sums.offset
+            within = np.clip(values[before:after], low - _CLIP * sigma, high + _CLIP * sigma)
+            moved = before + RunningSums(within).best_place(0, after - before, LEAST_POINTS)
+            borders[index] = moved if abs(moved - place) <= _BESIDE else place
     return borders[1:-1]
