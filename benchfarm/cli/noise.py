@@ -56,7 +56,7 @@ def noise(
     from device_registry.tables import utc_now
     from scheduler.embedded import EmbeddedFarm
     from scheduler.matrix import matching_devices
-    from scheduler.regressions.noise import series_noise
+    from scheduler.regressions.noise import running_noise, series_noise
 
     farm = EmbeddedFarm(load_home())
     with reading(farm.engine) as connection:
@@ -71,7 +71,13 @@ def noise(
         there = {one.id for one in ground.fleet.devices if one.presence == "online" and one.admin == "enabled"}
         for label in sorted({one.device for one in known if one.device_id not in there}):
             typer.echo(f"{label} takes no work here now: its series are left out", err=True)
-        wanted = [one for one in known if one.device_id in there and (again or one.is_due(utc_now()))]
+        with reading(farm.engine) as connection:
+            left = running_noise(connection, [one.series_id for one in known])
+        wanted = [
+            one for one in known if one.device_id in there and (again or one.is_due(utc_now()) or one.series_id in left)
+        ]
+        if not wanted and there:
+            typer.echo("nothing to measure: all was learnt within 30 days; --again measures anew", err=True)
         void = _learn(farm, ground, wanted, processes, executor)
         with reading(farm.engine) as connection:
             known = series_noise(connection, device_ids=ids, models=model or ())
