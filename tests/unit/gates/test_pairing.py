@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
 from device_registry.errors import UsageError
 from device_registry.registry import RegisteredDevice
 from scheduler.gates.pairing import GatePlan, gate_plan
-from scheduler.plan import Plan
+from scheduler.plan import Plan, resolve_model
+from scheduler.request import Request
 from tests.unit.scheduler.builders import INT8, ONNX, TORCH, plan_of
 
 SETTINGS = {"most": 30}
@@ -108,3 +110,17 @@ def test_the_same_gate_is_known_again(devices: list[RegisteredDevice]) -> None:
     assert made(one, two) != made(two, one)
     assert made(one, two) != made(one, two, 10)
     assert made(one, two) != made(replace(one, digest="x"), two)
+
+
+def test_a_factory_of_two_checkouts_is_two_programs(tmp_path: Path) -> None:
+    found = []
+    for name, width in (("base", 8), ("head", 16)):
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / "net.py").write_text(f"WIDTH = {width}\n")
+        request = Request(models=("net:make",), allow_code=True, search_path=(str(folder),))
+        found.append(resolve_model(request, "net:make")[1])
+    base, head = found
+    assert (base.name, base.format) == (head.name, head.format)
+    assert base.identity != head.identity
+    assert base.request.search_path != head.request.search_path
