@@ -59,6 +59,8 @@ class Shown:
     p: float | None
     cause: Cause
     why: str
+    #: It holds beside all others of its run, and is believed.
+    held: bool = False
 
 
 def shown_by(evidence: Evidence) -> list[Shown]:

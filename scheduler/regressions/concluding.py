@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -13,7 +14,7 @@ from device_registry.database import one_of
 from scheduler.notifications.outbox import tell_digest
 from scheduler.points import points
 from scheduler.queue import sweep_runs
-from scheduler.regressions.attribution import LASTING_NIGHTS, Shown, believed, read_rows, sure, together
+from scheduler.regressions.attribution import LASTING_NIGHTS, Shown, as_rows, believed, read_rows, sure, together
 from scheduler.regressions.environments import CONVERSION, Made, difference, made_by
 from scheduler.regressions.grouping import Finding, Steady, group, with_lone_units
 from scheduler.regressions.incidents import IS_UNRESOLVED, incident_series, incidents, open_or_join
@@ -148,7 +149,9 @@ def _confirm(connection: Connection, row: Row[Any], held: Sequence[Shown], facts
     change = together([test.change for test in held if test.change is not None])
     said = "; ".join(f"{test.change or 0.0:+.1%}: {test.why}" for test in held)
     covered = _is_covered(connection, row, baseline_id)
-    _conclude(connection, row, "confirmed", said, confirmed=None if covered else change, step_point_id=step_id)
+    tests = as_rows([replace(test, held=test in held) for test in read_rows(row.tests)])
+    confirmed = None if covered else change
+    _conclude(connection, row, "confirmed", said, confirmed=confirmed, step_point_id=step_id, tests=tests)
     slower = [test for test in held if test.answer == "slower" and test.change is not None]
     if covered or not slower:
         return []

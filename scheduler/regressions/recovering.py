@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Sequence
 from datetime import datetime
@@ -14,6 +15,7 @@ from device_registry.database import one_of
 from scheduler.notifications.outbox import tell_incident
 from scheduler.points import points
 from scheduler.queue import sweep_runs
+from scheduler.regressions.attribution import read_rows
 from scheduler.regressions.incidents import FARM, IS_UNRESOLVED, incident_series, incidents
 from scheduler.regressions.levels import Borders, HistoryPoint, level_of
 from scheduler.regressions.looks import step_of
@@ -34,13 +36,7 @@ def recover(connection: Connection, run: Row[Any], now: datetime) -> None:
     """
     own = screenings.alias("own")
     rows = connection.execute(
-        select(
-            incident_series,
-            own.c.point_id,
-            own.c.confirmed,
-            own.c.step_point_id,
-            own.c.conclusion,
-        )
+        select(incident_series, incidents.c.cause, own.c.point_id)
         .join(incidents, incidents.c.id == incident_series.c.incident_id)
         .join(own, own.c.series_id == incident_series.c.series_id)
         .where(
@@ -49,20 +45,19 @@ def recover(connection: Connection, run: Row[Any], now: datetime) -> None:
             own.c.sweep_run_id == run.id,
             own.c.point_id.is_not(None),
             own.c.outcome != "invalid",
-            # Of this run is what broke it, not what mended it.
-            incidents.c.sweep_run_id != run.id,
         )
         .order_by(incident_series.c.id)
     ).all()
     ids = {row.series_id for row in rows}
     known, borders = histories(connection, ids), borders_of(connection, ids)
+    of_kind = {kind: borders_of(connection, ids, kind) for kind in ("artifacts", "unit")}
+    kinds = _kinds(connection, rows)
     touched = set()
     for row in rows:
         history = up_to(known[row.series_id], row.point_id)
-        mended = row.confirmed if row.conclusion == "confirmed" else None
-        point = back_since(
-            history, borders[row.series_id], row.candidate_point_id, row.change, mended, row.step_point_id
-        )
+        kind = kinds[row.id]
+        mending = (borders if kind is None else of_kind[kind])[row.series_id]
+        point = back_since(history, borders[row.series_id], mending, row.candidate_point_id, row.change)
         if point is not None:
             connection.execute(
                 update(incident_series).where(incident_series.c.id == row.id).values(recovered_point_id=point.id)
@@ -72,26 +67,36 @@ def recover(connection: Connection, run: Row[Any], now: datetime) -> None:
         _close_if_back(connection, incident_id, now)
 
 
+def _kinds(connection: Connection, rows: Sequence[Row[Any]]) -> dict[int, str | None]:
+    """By what kind of test each series of an incident was found, which is what can mend it; None: by any."""
+    trial_ids = [row.trial_id for row in rows if row.trial_id is not None]
+    query = select(screenings.c.series_id, screenings.c.trial_id, screenings.c.tests).where(
+        one_of(screenings.c.trial_id, trial_ids)
+    )
+    tests = {(one.series_id, one.trial_id): read_rows(one.tests) for one in connection.execute(query) if one.tests}
+    found: dict[int, str | None] = {}
+    for row in rows:
+        held = [one for one in tests.get((row.series_id, row.trial_id), ()) if one.held and one.answer == "slower"]
+        kinds = {one.kind for one in held if one.cause == row.cause} or {one.kind for one in held}
+        found[row.id] = kinds.pop() if len(kinds) == 1 and not kinds & {"history"} else None
+    return found
+
+
 def back_since(
-    history: Sequence[HistoryPoint],
-    borders: Borders,
-    step_id: int,
-    change: float,
-    mended: float | None,
-    mended_id: int | None,
+    history: Sequence[HistoryPoint], borders: Borders, mending: Borders, step_id: int, change: float
 ) -> HistoryPoint | None:
     """The first point since which a series is back at the level that it had before a step; None: it is not. Pure.
 
     A change back must itself be believed, by a trial or by the history; then the new level must lie within 2 % of the
-    old one, or the noise of its points, but less than half of the step away.
+    old one, or the noise of its points, but less than half of the step away. What else is explained counts for neither:
+    a faster model on a unit that is still slow mends no unit.
 
     Args:
         history: in order of time, up to now.
         borders: explained steps.
+        mending: the part of them that can mend this step: of artifacts, or of the unit.
         step_id: the first point after the step.
         change: the step's size.
-        mended: what a trial of now confirmed of the last point, at `mended_id`; None: nothing.
-        mended_id: the first point after that.
     """
     numbers = {point.id: number for number, point in enumerate(history)}
     if (start := numbers.get(step_id)) is None:
@@ -102,21 +107,26 @@ def back_since(
     was = statistics.median(old.values)
     noise = spread_sigma(np.array(old.values)) / was
     within = min(max(LEAST_EFFECT, noise), abs(change) / 2)
-    at = numbers.get(mended_id, -1) if mended_id is not None else -1
-    # Both sizes are of trials, better than one point.
-    if mended is not None and mended < 0 and at > start and (1 + change) * (1 + mended) - 1 <= within:
-        return history[at]
-    since = [numbers[one] for one, factor in borders.items() if factor < 1 and numbers.get(one, -1) > start]
+    since = {numbers[one]: factor for one, factor in mending.items() if factor < 1 and numbers.get(one, -1) > start}
+    # The sizes of trials are better than the values of few points.
+    if since and (1 + change) * math.prod(since.values()) - 1 <= within:
+        return history[max(since)]
+    starts = list(since)
     level = level_of(history, borders)
     if step_of(level) < 0 and numbers[level.points[0].id] > start:
-        since.append(numbers[level.points[0].id])
-    if not since:
+        starts.append(numbers[level.points[0].id])
+    if not starts:
         return None
-    new = [point for point in history[max(since) :] if point.valid]
+    others = {numbers[one]: factor / mending.get(one, 1.0) for one, factor in borders.items() if one in numbers}
+    new = [
+        (point, point.value / math.prod(factor for at, factor in others.items() if start < at <= number))
+        for number, point in enumerate(history)
+        if number >= max(starts) and point.valid
+    ]
     if len(new) < LEAST_POINTS:
         return None
-    is_back = statistics.median(point.value for point in new) <= was * (1 + within)
-    return new[0] if is_back else None
+    is_back = statistics.median(value for _, value in new) <= was * (1 + within)
+    return new[0][0] if is_back else None
 
 
 def _close_if_back(connection: Connection, incident_id: int, now: datetime) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
@@ -21,6 +22,7 @@ screenings = table_of(Screening)
 
 #: Points of a series that are looked at.
 MOST_POINTS: Final = 500
+_BORDER: Final = ("series_id", "point_id", "step_point_id", "outcome", "confirmed", "tests")
 #: Conclusions on a new epoch after which what came before it still counts.
 BRIDGED: Final = ("steady", "confirmed", "passing", "inconclusive", "unconfirmed")
 
@@ -101,11 +103,19 @@ def histories(
     return found
 
 
-def borders_of(connection: Connection, series_ids: Collection[int]) -> dict[int, dict[int, float]]:
-    """Of each series the explained steps, by the point that each began with: factors of the level."""
+def borders_of(
+    connection: Connection, series_ids: Collection[int], kind: str | None = None
+) -> dict[int, dict[int, float]]:
+    """Of each series the explained steps, by the point that each began with: factors of the level.
+
+    Args:
+        connection: to read with.
+        series_ids: the series.
+        kind: only what such tests explain (`attribution.Kind`); None: all.
+    """
     bridged = and_(screenings.c.outcome == "new_epoch", screenings.c.conclusion.in_(BRIDGED))
     query = (
-        select(*(screenings.c[name] for name in ("series_id", "point_id", "step_point_id", "outcome", "confirmed")))
+        select(*(screenings.c[name] for name in _BORDER))
         .where(one_of(screenings.c.series_id, series_ids), or_(screenings.c.confirmed.is_not(None), bridged))
         .order_by(screenings.c.id)
     )
@@ -116,7 +126,11 @@ def borders_of(connection: Connection, series_ids: Collection[int]) -> dict[int,
             mine.setdefault(row.point_id, 1.0)
         if row.confirmed is not None:
             at = row.step_point_id if row.step_point_id is not None else row.point_id
-            mine[at] = mine.get(at, 1.0) * (1 + row.confirmed)
+            own = 1 + row.confirmed
+            if kind is not None:
+                held = [one["change"] for one in row.tests or () if one.get("held") and one["kind"] == kind]
+                own = math.prod(1 + change for change in held if change is not None)
+            mine[at] = mine.get(at, 1.0) * own
     return found
 
 
