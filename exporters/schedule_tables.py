@@ -41,7 +41,7 @@ def schedules_table(schedules: Sequence[Row]) -> Table:
             one["cron"],
             _next(one),
             NONE if one["last_run"] is None else str(one["last_run"]) + (" (at work)" if one["open_run"] else ""),
-            NONE if one["missing"] is None else str(one["missing"]),
+            NONE if one["missing"] is None or one["last_run"] is None else str(one["missing"]),
             one["note"] or "",
         ]
         for one in schedules

@@ -26,7 +26,7 @@ from scheduler.leases import CHORES, DispatcherLease, LeaseLostError
 from scheduler.regressions.noise import due_noise
 from scheduler.regressions.watch import watch_step
 from scheduler.schedules.due import Held, run_due
-from scheduler.schedules.missing import tell_missing
+from scheduler.schedules.lookout import Lookout
 from scheduler.states import LostRaceError
 from scheduler.sweeps.budgets import enforce_budgets
 from scheduler.trials import step_trials
@@ -80,7 +80,7 @@ def chores_of(farm: Farm, deliver: Callable[[datetime], object] | None = None) -
         Chore("budgets", alone(enforce_budgets)),
         Chore("trials", alone(step_trials)),
         Chore("watch", alone(watch_step)),
-        Chore("missing cells", alone(tell_missing), _SELDOM_S),
+        Chore("missing cells", Lookout(farm.engine).step, _SELDOM_S),
         Chore("noise", alone(due_noise), _NOISE_S),
     ]
     return made if deliver is None else [*made, Chore("delivery", lambda _held, now: deliver(now))]

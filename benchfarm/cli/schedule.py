@@ -108,8 +108,7 @@ def add(
 
     typer.echo(f"schedule {wanted.name} {'added' if new else 'changed'}: sweep {sweep.name}, {wanted.cron.text}")
     typer.echo("; then ".join(due_text(due, wanted.cron.zone.key) for due in found["due"]) or "it is paused")
-    up = "benchfarm up runs now" if led else "start benchfarm up: nobody runs it now"
-    typer.echo(f"schedules run while benchfarm up runs ({up})")
+    typer.echo("schedules run while benchfarm up runs" + ("; it does" if led else "; it does not now"))
 
 
 @app.command("list")

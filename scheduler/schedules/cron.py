@@ -106,8 +106,7 @@ def read_cron(text: str, timezone: str) -> Cron:
     except CroniterBadDateError:
         raise UsageError(f"cron {text!r} is never due: there is no such day") from None
     except (CroniterError, ValueError, KeyError, IndexError) as error:
-        why = str(error).removeprefix(f"[{text}] ") or "it cannot be read"
-        raise UsageError(f"cron {text!r}: {why}; {_EXAMPLE}") from error
+        raise UsageError(f"cron {_said(text, error)}; {_EXAMPLE}") from error
     return cron
 
 
@@ -160,6 +159,12 @@ def _check(text: str) -> None:
         for step in re.findall(r"/(\d+)", value):
             if int(step) >= size:
                 raise UsageError(f"cron {text!r}: a step of {step} leads out of the {size} of the {name}; {_EXAMPLE}")
+
+
+def _said(text: str, error: Exception) -> str:
+    """What croniter says of a text, with the text as we quote it."""
+    why = str(error).removeprefix(f"[{text}] ")
+    return f"{text!r} {why}" if why.startswith("is ") else f"{text!r}: {why or 'it cannot be read'}"
 
 
 def _first_at(wall: datetime, zone: ZoneInfo) -> datetime:

@@ -1,8 +1,8 @@
 """Cells that a schedule watches and that nobody measured lately: silence is never "fine".
 
-What a schedule watches is what its latest runs have held, so a device that is away, and of which the last run holds
-nothing, is missing as well. A cell is fresh with a valid result since the schedule was due last or, while that run is
-at work (or about to be made), since the time before.
+What a schedule watches is what its runs have held since it was added, changed or resumed: so a device that is away, and
+of which the last run holds nothing, is missing as well. A cell is fresh with a valid result since the schedule was due
+last or, while that run is at work (or about to be made), since the time before.
 """
 
 from __future__ import annotations
@@ -13,25 +13,21 @@ from datetime import datetime, timedelta
 from math import ceil
 from typing import Any, Final
 
-from sqlalchemy import Connection, Row, func, select, update
+from sqlalchemy import Connection, Row, func, select
 
 from device_registry.database import one_of
-from device_registry.errors import UsageError
 from device_registry.registry import devices
-from scheduler.conversions import digest
 from scheduler.ingest import results
-from scheduler.notifications.outbox import tell_trouble
 from scheduler.queue import sweep_runs
 from scheduler.schedules.cron import Cron
-from scheduler.schedules.schedule import ENTITY, cron_of, open_run, schedule_of, schedules
+from scheduler.schedules.schedule import cron_of, open_run, schedule_of
 from scheduler.schedules.turns import GRACE
 from scheduler.states import jobs
 from workers.errors import UNSUPPORTED
 
-#: Runs that tell what a schedule watches.
-_RUNS: Final = 30
-#: Cells that a message names.
-_MOST_NAMED: Final = 5
+#: Runs that tell what a schedule watches: the last ones, and some of all before them. What is gone stays missing.
+_LATEST: Final = 7
+_BEFORE: Final = 8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,55 +60,20 @@ def missing_cells(connection: Connection, schedule: str, now: datetime) -> list[
     row = schedule_of(connection, schedule)
     if row.paused:
         return []
-    runs = connection.execute(
+    every = connection.execute(
         select(sweep_runs.c.id, sweep_runs.c.due_at, sweep_runs.c.created_at, sweep_runs.c.budget_s)
         .where(sweep_runs.c.schedule == schedule, sweep_runs.c.created_at >= row.changed_at)
         .order_by(sweep_runs.c.id.desc())
-        .limit(_RUNS)
     ).all()
+    older = every[: _LATEST - 1 : -1]  # from the first on, which held what has been away ever since
+    runs = [*every[:_LATEST], *reversed(older[:: ceil(len(older) / _BEFORE) or 1])]
     since = _since(connection, row, runs, cron_of(row), now)
     if since is None:
         return []
-    watched = {run.id: _cases(connection, run.id) for run in runs}
+    watched = _cases(connection, [run.id for run in runs])
     fresh = _valid(connection, [run.id for run in runs], since)
     missing = set().union(*watched.values()) - fresh - _spared(connection, runs, watched)
     return _described(connection, missing, [run.id for run in runs])
-
-
-def tell_missing(connection: Connection, now: datetime) -> int:
-    """Tell which cells went missing, of all schedules, once for each set of them; returns how many there are.
-
-    Args:
-        connection: inside a transaction that writes.
-        now: the time.
-    """
-    count = 0
-    for name in list(connection.execute(select(schedules.c.name)).scalars()):
-        try:
-            found = missing_cells(connection, name, now)
-        except UsageError:
-            continue  # of a cron that cannot be read `due` tells
-        # Kept for who looks often: a metric.
-        connection.execute(
-            update(schedules)
-            .where(schedules.c.name == name, schedules.c.missing.is_distinct_from(len(found)))
-            .values(missing=len(found))
-        )
-        if not found:
-            continue
-        count += len(found)
-        named = "; ".join(f"{cell.title}: {cell.why}" for cell in found[:_MOST_NAMED])
-        more = f"; and {len(found) - _MOST_NAMED} more" if len(found) > _MOST_NAMED else ""
-        cells = f"{len(found)} cell{'s' * (len(found) != 1)} without a fresh valid point"
-        tell_trouble(
-            connection,
-            # What is fresh again and goes missing once more was valid at another time.
-            key=f"{ENTITY}/{name[:80]}/missing/{digest([[cell.case_key, str(cell.last_valid_at)] for cell in found])}",
-            title=f"Schedule {name}: {cells}",
-            text=f"{named}{more}. See benchfarm schedule show {name}",
-            now=now,
-        )
-    return count
 
 
 def _since(connection: Connection, row: Row[Any], runs: Sequence[Any], cron: Cron, now: datetime) -> datetime | None:
@@ -126,14 +87,18 @@ def _since(connection: Connection, row: Row[Any], runs: Sequence[Any], cron: Cro
     return cron.latest(row.changed_at, last - timedelta(seconds=1))
 
 
-_CASES: Final = (jobs.c.kind == "measure", jobs.c.canary.is_(False), jobs.c.side.is_(None))
-
-
-def _cases(connection: Connection, run_id: int) -> set[str]:
-    """Cells of a run, without those that turned out to be unsupported."""
-    cannot = func.coalesce(jobs.c.failure_code, "") == UNSUPPORTED
-    query = select(jobs.c.case_key).where(jobs.c.sweep_run_id == run_id, *_CASES, ~cannot).distinct()
-    return {key for key in connection.execute(query).scalars() if key is not None}
+def _cases(connection: Connection, run_ids: Sequence[int]) -> dict[int, set[str]]:
+    """Cells of each run, without those that turned out to be unsupported; the first from an index alone."""
+    found: dict[int, set[str]] = {run_id: set() for run_id in run_ids}
+    held = select(jobs.c.sweep_run_id, jobs.c.case_key).where(
+        one_of(jobs.c.sweep_run_id, run_ids), jobs.c.case_key.is_not(None)
+    )
+    for run_id, key in connection.execute(held.distinct()):
+        found[run_id].add(key)
+    cannot = held.where(jobs.c.state == "failed", jobs.c.failure_code == UNSUPPORTED)
+    for run_id, key in connection.execute(cannot.distinct()):
+        found[run_id].discard(key)
+    return found
 
 
 def _valid(connection: Connection, run_ids: Collection[int], since: datetime | None = None) -> set[str]:
@@ -160,7 +125,7 @@ def _spared(connection: Connection, runs: Sequence[Any], watched: dict[int, set[
 def _described(connection: Connection, keys: set[str], run_ids: list[int]) -> list[MissingCell]:
     if not keys:
         return []
-    of_them = (one_of(jobs.c.sweep_run_id, run_ids), one_of(jobs.c.case_key, keys), *_CASES)
+    of_them = (one_of(jobs.c.sweep_run_id, run_ids), one_of(jobs.c.case_key, keys))
     latest = select(func.max(jobs.c.id)).where(*of_them).group_by(jobs.c.case_key)
     columns = [jobs.c[name] for name in ("case_key", "title", "device_id", "sweep_run_id", "state", "failure_message")]
     query = (

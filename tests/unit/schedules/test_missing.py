@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
+from typing import Any
 
 import pytest
 from sqlalchemy import update
@@ -13,7 +14,8 @@ from device_registry.errors import UsageError
 from device_registry.registry import devices
 from scheduler.executors.scripted import Succeed
 from scheduler.queue import sweep_runs
-from scheduler.schedules.missing import MissingCell, missing_cells, tell_missing
+from scheduler.schedules.lookout import Lookout
+from scheduler.schedules.missing import MissingCell, missing_cells
 from scheduler.schedules.schedule import pause, schedules
 from tests.unit.scheduler.builders import CRASHED, ONNX, TORCH, UNSUPPORTED, Farm, only, plan_of
 from tests.unit.schedules.builders import add, messages
@@ -31,11 +33,18 @@ def farm(make_farm: Callable[..., Farm]) -> Farm:
     return made
 
 
-def start(farm: Farm, night: int, *, on: Sequence[str] = ("d0", "d1"), budget_s: float | None = None) -> int:
+def start(
+    farm: Farm,
+    night: int,
+    *,
+    on: Sequence[str] = ("d0", "d1"),
+    cases: Sequence[tuple[str, str, str]] = (TORCH, ONNX),
+    budget_s: float | None = None,
+) -> int:
     """The run of a night, at its due time."""
     due = NIGHT + night * DAY
     farm.clock.advance((due - farm.clock.now).total_seconds())
-    made = plan_of([device for device in farm.devices() if device.name in on], TORCH, ONNX, salt=str(night))
+    made = plan_of([device for device in farm.devices() if device.name in on], *cases, salt=str(night))
     run_id = farm.submit(made).sweep_run_id
     with writing(farm.engine) as connection:
         run = {"schedule": "nightly", "due_at": due, "budget_s": budget_s}
@@ -43,9 +52,9 @@ def start(farm: Farm, night: int, *, on: Sequence[str] = ("d0", "d1"), budget_s:
     return run_id
 
 
-def measure(farm: Farm, night: int, *, on: Sequence[str] = ("d0", "d1"), budget_s: float | None = None) -> None:
-    """A whole night."""
-    start(farm, night, on=on, budget_s=budget_s)
+def measure(farm: Farm, night: int, **how: Any) -> None:
+    """A whole night; arguments as `start`."""
+    start(farm, night, **how)
     farm.settle()
 
 
@@ -101,6 +110,17 @@ def test_a_device_that_is_away_is_missing_though_no_job_names_it(farm: Farm) -> 
     }
 
 
+def test_a_device_that_stays_away_stays_missing(farm: Farm) -> None:
+    measure(farm, 0)
+    for night in range(1, 18):
+        measure(farm, night, on=("d0",), cases=(TORCH,))
+    assert sorted(whys(farm)) == [
+        "net on onnxruntime fp32, d0",
+        "net on onnxruntime fp32, d1",
+        "net on torch fp32, d1",
+    ]
+
+
 def test_a_night_that_was_never_run_is_missing_as_a_whole(farm: Farm) -> None:
     measure(farm, 0)
     assert missing(farm, NIGHT + DAY + timedelta(minutes=5)) == []  # its run is about to be made
@@ -147,9 +167,11 @@ def test_a_budget_gives_each_cell_its_turn(farm: Farm) -> None:
 
 def test_it_is_told_once_and_again_when_it_happens_again(farm: Farm) -> None:
     def tell() -> int:
-        with writing(farm.engine) as connection:
-            return tell_missing(connection, farm.clock())
+        lookout = lookouts[len(messages(farm)) % 2]  # type: ignore[arg-type]  # two processes take turns
+        assert lookout.step(lambda _: None, farm.clock()) == len(missing(farm))
+        return int(farm.rows(schedules)[0].missing)
 
+    lookouts = [Lookout(farm.engine), Lookout(farm.engine)]
     measure(farm, 0)
     assert tell() == 0
     farm.play(only("measure onnx", CRASHED))
