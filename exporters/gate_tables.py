@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from exporters.escaping import visible
-from exporters.gate_words import COLUMNS, LEAST_WANTED, headline, how, title, worst_first
+from exporters.gate_words import COLUMNS, LEAST_WANTED, environments, headline, how, title, worst_first
 from exporters.tables import PIPE_WIDTH, simple_table
 from scheduler.gates.case import FAILED, UNSURE, WORSE, Answer, Case, Gate
 
@@ -24,6 +24,7 @@ _STYLE: Final[dict[Answer, str]] = {
 #: Rows of the table, and reasons below it; the files have all.
 _MOST_ROWS = 60
 _MOST_REASONS = 20
+_MOST_ENVIRONMENTS = 4
 
 
 def gate_view(gate: Gate, width: int = PIPE_WIDTH) -> RenderableType:
@@ -41,6 +42,10 @@ def gate_view(gate: Gate, width: int = PIPE_WIDTH) -> RenderableType:
         parts.append(simple_table("Not compared", ["runtime", "recipe", "device", "why"], rows[:_MOST_REASONS]))
     parts.append(Text(f"answer: {headline(gate)}", style="bold"))
     parts.append(Text(how(gate), style="dim"))
+    told = [(device, named) for device, named in environments(gate).items() if named]
+    for device, named in told[:_MOST_ENVIRONMENTS]:
+        pairs = ", ".join(f"{name} {value}" for name, value in named.items())
+        parts.append(Text(f"{visible(device)}: {visible(pairs)}", style="dim"))
     return Group(*parts)
 
 

@@ -126,6 +126,7 @@ def test_the_table_leaves_out_columns_by_name_where_there_is_no_room(slower: Gat
     assert "no room for top-1, memory" in narrow
     for text in (wide, narrow):
         assert "slower" in text
+        assert "d0: onnxruntime 1.30 | 1.31" in text
         assert f"answer: {headline(slower)}" in text
 
 
