@@ -11,7 +11,6 @@ from typing import Any
 from sqlalchemy import Connection
 
 from device_registry.database import reading, writing
-from device_registry.errors import UsageError
 from device_registry.tables import utc_now
 from scheduler import runs
 from scheduler.farm import Farm, Ground
@@ -125,6 +124,8 @@ def prepare(
         wanted = without(matrix.plan, fresh)
         times = case_times(connection, wanted.measurements)
         left_out = _beyond(sweep.budget_s, times, found) if submission.trim else ()
+        if times and len(left_out) == len(times):
+            raise sweep.wrong("no case fits the budget", "budget", "device_minutes")
         made = without(wanted, {*left_out})
         will_take = expected(connection, made, matrix.devices, _slots(ground))
     return Prepared(
@@ -223,10 +224,9 @@ def over_budget(prepared: Prepared) -> str:
     assert budget_s is not None
     out = _beyond(budget_s, prepared.times, prepared.points)
     fitting, every = len(prepared.times) - len(out), len(prepared.times)
-    return (
-        f"its {every} cases take about {prepared.wanted_s / 60:.1f} device minutes, and the budget is "
-        f"{budget_s / 60:g}: {fitting} of them fit, which --trim runs"
-    )
+    takes = f"its {every} cases take about {prepared.wanted_s / 60:.1f} device minutes"
+    fits = f"{fitting} of them fit, which --trim runs" if fitting else "none of them fits"
+    return f"{takes}, and the budget is {budget_s / 60:g}: {fits}"
 
 
 def without(made: Plan, cases: Collection[str]) -> Plan:
@@ -254,8 +254,6 @@ def _beyond(
             left_s -= times[key].device_s
         else:
             out.add(key)
-    if len(out) == len(times) and times:
-        raise UsageError(f"no case fits the budget of {budget_s / 60:g} device minutes")
     return tuple(key for key in times if key in out)
 
 
