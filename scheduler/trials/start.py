@@ -29,8 +29,8 @@ trials = table_of(Trial)
 
 Purpose = Literal["confirmation", "bridge", "noise", "gate"]
 
-#: A trial is to run soon and in one piece: a step above what users submit, until they have waited for ten minutes;
-#: from then on they take turns. What only learns a noise floor gives way to all of them for half an hour.
+#: A trial is to run soon and in one piece: a step above what users submit, but for jobs of theirs that have waited for
+#: ten minutes, which go in between. What only learns a noise floor gives way to all of them for half an hour.
 FARM_PRIORITY: Final[Mapping[Purpose, int]] = {"confirmation": 1, "bridge": 1, "gate": 0, "noise": -3}
 #: Room for the jobs of one trial in the order of its run: trials of a device run one after the other.
 _MOST_JOBS = 256
