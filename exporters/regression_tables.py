@@ -52,6 +52,8 @@ def incident_view(one: Row) -> RenderableType:
         Text(f"revisions  {revisions_text(one)}"),
         Text(f"found in   run {one['sweep_run_id']}" + (f" of the sweep {one['sweep']}" if one["sweep"] else "")),
     ]
+    if one["canary"]:
+        parts.append(Text(f"canary     {one['canary']}"))
     if one["note"]:
         parts.append(Text(f"note       {one['note']}"))
     columns = ["series", "before ms", "after ms", "change", "p", "found by", "last good", "first bad", "back"]
@@ -63,10 +65,7 @@ def incident_view(one: Row) -> RenderableType:
     if whys := dict.fromkeys(f"{row['title']}: {why}" for row in series[:_MOST_DRAWN] for why in _doubts(row)):
         parts += [Text(why, style="yellow") for why in whys]
     parts.append(_environment(one["environment"]))
-    rows = [
-        [f"{e['at']:%Y-%m-%d %H:%M}", f"{e['before'] or ''} -> {e['after']}", e["who"], e["why"] or ""]
-        for e in one["events"]
-    ]
+    rows = [[f"{e['at']:%Y-%m-%d %H:%M}", _step(e), e["who"], e["why"] or ""] for e in one["events"]]
     parts.append(simple_table("What became of it", ["when", "change", "who", "why"], rows))
     parts.append(Text(f"measure it again: {one['repeat']}"))
     return Group(*parts)
@@ -158,6 +157,11 @@ def _environment(changed: Row) -> RenderableType:
         return Text("environment: the two points tell no difference", style="dim")
     rows = [[name, str(before or NONE), str(after or NONE)] for name, (before, after) in sorted(changed.items())]
     return simple_table("Environment: what differs", ["what", "before", "after"], rows)
+
+
+def _step(event: Row) -> str:
+    before, after = event["before"], event["after"]
+    return str(after) if before in (None, after) else f"{before} -> {after}"
 
 
 def _by(one: Row) -> str:

@@ -5,6 +5,7 @@ The rules are in `device_registry.health`; every change leaves an event of the e
 
 from __future__ import annotations
 
+import statistics
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
@@ -33,7 +34,9 @@ from scheduler.plan import plan
 from scheduler.queue import sweep_runs
 from scheduler.request import Request
 from scheduler.states import OPEN_JOB, jobs, portions, record
+from scheduler.status import run_is_done
 from scheduler.tables import CANARY as CANARY
+from scheduler.verdicts import LEAST_PROCESSES, compare
 from scheduler.wakeups import announce
 
 #: A canary that has not begun by then is given up.
@@ -205,8 +208,10 @@ def _normal_ms(connection: Connection, outcome: Outcome) -> float | None:
     rows = connection.execute(
         select(results.c.case_key, results.c.p50_ms)
         .join(sweep_runs, sweep_runs.c.id == results.c.sweep_run_id)
+        .join(jobs, jobs.c.id == results.c.job_id)
         .where(
             sweep_runs.c.purpose == CANARY,
+            jobs.c.side.is_(None),  # what a unit under suspicion was asked says nothing of what is normal
             results.c.device_id == outcome.device_id,
             results.c.stale.is_(False),
             results.c.verdict == "valid",
@@ -255,6 +260,76 @@ def _probe(
     connection: Connection, device: RegisteredDevice, descriptions: Sequence[dict[str, Any]], now: datetime
 ) -> str | None:
     """Queue a canary for a device. Returns why there can be none, or None."""
+    queued = _submit(connection, device, descriptions, 1, now)
+    if isinstance(queued, str):
+        return queued
+    mine = (jobs.c.sweep_run_id == queued, jobs.c.device_id == device.id)
+    connection.execute(update(jobs).where(*mine).values(canary=True))
+    return None
+
+
+def ask_canary(connection: Connection, device_id: int, now: datetime) -> int | None:
+    """Measure the canary on a unit under suspicion, which goes on with its work; returns the run, None: there is none.
+
+    Args:
+        connection: inside a transaction that writes.
+        device_id: the unit.
+        now: the time.
+    """
+    device = next((one for one in list_devices(connection) if one.id == device_id), None)
+    if device is None:
+        return None
+    online = [row.description for row in connection.execute(select(hosts).where(hosts.c.presence == "online"))]
+    queued = _submit(connection, device, online, LEAST_PROCESSES, now)
+    if isinstance(queued, str):
+        return None
+    # No answer to any user, and no probe of a device that was put aside: it makes no point and no cell.
+    mine = (jobs.c.sweep_run_id == queued, jobs.c.device_id == device_id)
+    connection.execute(update(jobs).where(*mine).values(side=CANARY))
+    return queued
+
+
+def canary_said(connection: Connection, device_id: int, run_id: int) -> str | None:
+    """What the canary of `ask_canary` tells of a unit, beside its earlier ones; None: it is not over."""
+    if not run_is_done(connection, run_id):
+        return None
+    rows = connection.execute(
+        select(results.c.sweep_run_id, results.c.case_key, results.c.p50_ms)
+        .join(sweep_runs, sweep_runs.c.id == results.c.sweep_run_id)
+        .where(
+            sweep_runs.c.purpose == CANARY,
+            results.c.device_id == device_id,
+            results.c.stale.is_(False),
+            results.c.verdict == "valid",
+        )
+        .order_by(results.c.id)
+    ).all()
+    asked = [row for row in rows if row.sweep_run_id == run_id]
+    if not asked:
+        return "its canary gave no valid value"
+    now = [row.p50_ms for row in asked]
+    then = [row.p50_ms for row in rows if row.sweep_run_id < run_id and row.case_key == asked[0].case_key]
+    told = f"its canary takes {statistics.median(now):.3g} ms"
+    if len(then) < LEAST_PROCESSES:
+        return f"{told}; it has too few earlier ones to compare with"
+    verdict = compare(then, now)
+    as_ever = {
+        "slower": "slower than ever: the unit is",
+        "faster": "faster than ever",
+        "same": "as ever: not all of the unit is slower",
+    }
+    said = as_ever.get(verdict.answer, "neither clearly apart nor the same")
+    return f"{told}, {statistics.median(then):.3g} ms before: {said}"
+
+
+def _submit(
+    connection: Connection,
+    device: RegisteredDevice,
+    descriptions: Sequence[dict[str, Any]],
+    repeats: int,
+    now: datetime,
+) -> int | str:
+    """Queue canaries on a device; returns their run, or why there can be none."""
     canary = CANARIES.get(device.kind)
     if canary is None:
         return f"none is known for a {device.kind}"
@@ -266,6 +341,7 @@ def _probe(
         models=(canary.model,),
         runtimes=(runtime,),
         recipes=("fp32",),
+        repeats=repeats,
         owner=FARM,
         queue_timeout_s=_LONGEST_WAIT_S,
     )
@@ -276,9 +352,7 @@ def _probe(
         return str(error)
     run_id = submitted.sweep_run_id
     connection.execute(update(sweep_runs).where(sweep_runs.c.id == run_id).values(purpose=CANARY))
-    mine = (jobs.c.sweep_run_id == run_id, jobs.c.device_id == device.id)
-    connection.execute(update(jobs).where(*mine).values(canary=True))
-    return None
+    return run_id
 
 
 def _cancel_canaries(connection: Connection, device_id: int, *, who: str, now: datetime) -> None:

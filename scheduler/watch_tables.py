@@ -188,6 +188,9 @@ class Incident(SQLModel, table=True):
     resolved_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
     #: A user, or "farm": a later segment is back.
     resolved_by: str | None = Field(default=None, sa_type=String(200))
+    #: Of a unit under suspicion: the run of its canary, and what that told; NULL: it was not asked, or is not over.
+    canary_run_id: int | None = Field(default=None, sa_type=Integer, sa_column_args=reference("sweep_run.id"))
+    canary: str | None = Field(default=None, sa_type=Text)
     note: str | None = Field(default=None, sa_type=Text)
 
 

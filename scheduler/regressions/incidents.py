@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import statistics
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -13,12 +14,15 @@ from sqlalchemy import Connection, Row, insert, select, text, update
 from device_registry.database import insert_row, one_of, table_of
 from device_registry.errors import UsageError
 from scheduler.notifications.outbox import tell_incident
-from scheduler.points import points
+from scheduler.points import points, series
+from scheduler.quarantine import ask_canary, canary_said
 from scheduler.regressions.attribution import Cause
 from scheduler.regressions.grouping import Finding, ties_of
 from scheduler.regressions.series_history import SeriesFacts, facts_of, times_of
 from scheduler.states import record
 from scheduler.watch_tables import Incident, IncidentSeries
+
+log = logging.getLogger(__name__)
 
 incidents = table_of(Incident)
 incident_series = table_of(IncidentSeries)
@@ -65,13 +69,14 @@ def open_incident(
     changed = {name: [before, after] for one in members for name, before, after in one.environment}
     # Each series dates the step for itself, and some are a night off: the range that most of them say.
     [((good, bad), _)] = Counter((one.revision_good, one.revision_bad) for one in members).most_common(1)
+    title = title_of([(facts[one.series_id], one.change) for one in members], members[0].cause)
     incident_id = insert_row(
         connection,
         incidents,
         state="open",
         cause=members[0].cause,
         cause_why=Counter(one.why for one in members).most_common(1)[0][0],
-        title=title_of([(facts[one.series_id], one.change) for one in members], members[0].cause),
+        title=title,
         sweep=run.sweep,
         sweep_run_id=run.id,
         change=statistics.median(one.change for one in members),
@@ -85,6 +90,10 @@ def open_incident(
     )
     _add(connection, incident_id, members)
     record(connection, "incident", incident_id, None, "open", who="watch", why=members[0].why, now=now)
+    log.info("incident %d opened: %s (%s)", incident_id, title, members[0].cause, extra={"action": "incident_opened"})
+    if members[0].cause == "device" and (asked := ask_canary(connection, facts[members[0].series_id].device_id, now)):
+        of_it = incidents.c.id == incident_id
+        connection.execute(update(incidents).where(of_it).values(canary_run_id=asked))
     tell_incident(connection, incident_id, "opened", now)
     return incident_id
 
@@ -193,6 +202,26 @@ def _add(connection: Connection, incident_id: int, members: Sequence[Finding]) -
             for one in members
         ],
     )
+
+
+def note_canaries(connection: Connection, now: datetime) -> int:
+    """Note what canaries told that units under suspicion were asked for; returns how many."""
+    waiting = select(incidents.c.id, incidents.c.state, incidents.c.canary_run_id).where(
+        IS_UNRESOLVED, incidents.c.canary_run_id.is_not(None), incidents.c.canary.is_(None)
+    )
+    told = 0
+    for row in connection.execute(waiting.order_by(incidents.c.id)).all():
+        device_id = connection.execute(
+            select(series.c.device_id)
+            .join(incident_series, incident_series.c.series_id == series.c.id)
+            .where(incident_series.c.incident_id == row.id)
+            .limit(1)
+        ).scalar_one()
+        if (said := canary_said(connection, device_id, row.canary_run_id)) is not None:
+            connection.execute(update(incidents).where(incidents.c.id == row.id).values(canary=said, changed_at=now))
+            record(connection, "incident", row.id, row.state, row.state, who="watch", why=said, now=now)
+            told += 1
+    return told
 
 
 def title_of(members: Sequence[tuple[SeriesFacts, float]], cause: Cause) -> str:

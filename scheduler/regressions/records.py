@@ -75,6 +75,7 @@ def incident_record(connection: Connection, incident_id: int) -> dict[str, Any]:
         **incident_summary(row),
         "acknowledged_by": row.acknowledged_by,
         "note": row.note,
+        "canary": row.canary,
         "environment": dict(row.environment),
         "series": _series(connection, members, row.cause),
         "events": [

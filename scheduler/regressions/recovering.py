@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import statistics
 from collections.abc import Sequence
@@ -24,6 +25,8 @@ from scheduler.regressions.series_history import borders_of, histories, screenin
 from scheduler.regressions.sigma import spread_sigma
 from scheduler.states import record
 from scheduler.verdicts import LEAST_EFFECT
+
+log = logging.getLogger(__name__)
 
 
 def recover(connection: Connection, run: Row[Any], now: datetime) -> None:
@@ -157,4 +160,5 @@ def _close_if_back(connection: Connection, incident_id: int, now: datetime) -> N
     values = {"state": "resolved", "resolved_by": FARM, "resolved_at": now, "changed_at": now, "note": note}
     connection.execute(update(incidents).where(incidents.c.id == incident_id).values(**values))
     record(connection, "incident", incident_id, before.state, "resolved", who=FARM, why=why, now=now)
+    log.info("incident %d is resolved: %s", incident_id, why, extra={"action": "incident_resolved"})
     tell_incident(connection, incident_id, "resolved", now)

@@ -9,6 +9,7 @@ from sqlalchemy import Connection, Row, select, text
 
 from scheduler.queue import sweep_runs
 from scheduler.regressions.concluding import conclude, waits_for_trials
+from scheduler.regressions.incidents import note_canaries
 from scheduler.regressions.screening import is_screened, look_back, note_missing, screen_points
 from scheduler.regressions.trying import judge_trials
 from scheduler.status import run_is_done
@@ -34,12 +35,12 @@ def watch_step(connection: Connection, now: datetime) -> int:
     Returns:
         How much was done.
     """
-    done = 0
+    if done := note_canaries(connection, now):
+        return done
     for run in _runs(connection):
-        done += _step(connection, run, now)
-        if done:
-            break  # a step's transaction is short
-    return done
+        if done := _step(connection, run, now):
+            return done  # a step's transaction is short
+    return 0
 
 
 def _runs(connection: Connection) -> list[Row[Any]]:

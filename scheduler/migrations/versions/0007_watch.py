@@ -233,9 +233,15 @@ def _make_incident() -> None:
         sa.Column("acknowledged_by", sa.String(length=200), nullable=True),
         sa.Column("resolved_at", _TIME, nullable=True),
         sa.Column("resolved_by", sa.String(length=200), nullable=True),
+        sa.Column("canary_run_id", sa.Integer(), nullable=True),
+        sa.Column("canary", sa.Text(), nullable=True),
         sa.Column("note", sa.Text(), nullable=True),
         sa.ForeignKeyConstraint(
             ["sweep_run_id"],
+            ["sweep_run.id"],
+        ),
+        sa.ForeignKeyConstraint(
+            ["canary_run_id"],
             ["sweep_run.id"],
         ),
         sa.PrimaryKeyConstraint("id"),
