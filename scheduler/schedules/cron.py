@@ -134,7 +134,7 @@ def local_zone() -> str:
     """The name of this machine's time zone, as far as it has one that other machines know; else UTC."""
     try:
         name = str(_LOCALTIME.resolve(strict=True)).rpartition("/zoneinfo/")[2]
-        return ZoneInfo(name).key if name else "UTC"
+        return "UTC" if name in ("", "Etc/UTC") else ZoneInfo(name).key
     except (ValueError, OSError, KeyError):
         return "UTC"
 
