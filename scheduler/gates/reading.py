@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from sqlalchemy import Connection, Row, select
 
 from device_registry.database import one_of, table_of
 from scheduler import queue
+from scheduler.cases import case_of
 from scheduler.comparisons import trial_rows
 from scheduler.gates.case import Answer, Evidence, Side, Unpaired
 from scheduler.gates.pairing import Pair
+from scheduler.points import series
 from scheduler.states import jobs
+from scheduler.trials import noise_floor_of
 from scheduler.watch_tables import Trial
 from workers.errors import UNSUPPORTED, UPSTREAM, Cause
 
@@ -40,7 +44,12 @@ def read_evidence(
     mine = select(trials).where(trials.c.sweep_run_id == run_id)
     found = {} if run_id is None else {row.id: row for row in connection.execute(mine)}
     unmade = _unmade(connection, {side.variant.key for pair in pairs for side in (pair.baseline, pair.candidate)})
+    floors = _floors(connection, pairs)
     told = [_evidence(pair, _trial(pair, by_case, found), rows, failed, unmade) for pair in pairs]
+    told = [
+        replace(one, noise_floor=floors.get(_series_of(pair))) if isinstance(one, Evidence) else one
+        for pair, one in zip(pairs, told, strict=True)
+    ]
     return [one for one in told if isinstance(one, Evidence)], [one for one in told if isinstance(one, Unpaired)]
 
 
@@ -56,6 +65,24 @@ def _jobs(
         if row.state in ("failed", "cancelled"):
             failed.setdefault((row.trial_id, row.side), []).append(row)
     return by_case, failed
+
+
+def _series_of(pair: Pair) -> tuple[str, int]:
+    """What the points of a user's run of the candidate would be of."""
+    return case_of(pair.candidate.task).key, pair.device_id
+
+
+def _floors(connection: Connection, pairs: Sequence[Pair]) -> dict[tuple[str, int], float]:
+    """What A/A runs taught of the candidates' series, where they are known: the noisiest of each."""
+    wanted = {_series_of(pair) for pair in pairs}
+    query = select(series.c.id, series.c.case_key, series.c.device_id).where(
+        one_of(series.c.case_key, {key for key, _ in wanted}), one_of(series.c.device_id, {one for _, one in wanted})
+    )
+    known = {row.id: (row.case_key, row.device_id) for row in connection.execute(query)}
+    found: dict[tuple[str, int], float] = {}
+    for series_id, noise in noise_floor_of(connection, known).items():
+        found[known[series_id]] = max(noise, found.get(known[series_id], 0.0))
+    return found
 
 
 def _unmade(connection: Connection, keys: set[str]) -> dict[str, Row[Any]]:

@@ -7,9 +7,9 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import insert, update
 
-from device_registry.database import reading, writing
+from device_registry.database import reading, table_of, writing
 from device_registry.errors import UsageError
 from scheduler.executors.scripted import Outcome, Succeed
 from scheduler.farm import Fleet, Ground
@@ -26,6 +26,7 @@ from scheduler.queue import sweep_runs
 from scheduler.request import Request
 from scheduler.states import jobs
 from scheduler.trials import step_trials, trials
+from scheduler.watch_tables import NoiseFloor
 from tests.unit.scheduler.builders import CRASHED, INT8, ONNX, UNSUPPORTED, Farm, plan_of
 from workers.contract import Order
 
@@ -265,3 +266,20 @@ def test_anything_else_names_a_model() -> None:
     assert reference_of("package.module:factory") is None
     assert reference_of("run:007") == Reference("run", "7")
     assert str(reference_of("revision:v1.0")) == "revision:v1.0"
+
+
+def test_what_a_series_is_known_to_scatter_is_no_change_of_a_gate(farm: Farm) -> None:
+    play(farm, base=near(10.0), head=near(10.6), net=near(10.0))
+    # The history of the candidate's series, as a user's run makes it.
+    farm.run(plan_of(farm.devices(), ONNX, model="head"))
+    [known] = farm.series()
+    gate = begin(farm, ONNX)
+    [case], _ = work(farm, gate)
+    assert (case.answer, case.evidence.noise_floor) == ("slower", None)
+    with writing(farm.engine) as connection:
+        floor = {"series_id": known.id, "noise": 0.1, "processes": 20, "trial_id": 1, "at": farm.clock()}
+        connection.execute(insert(table_of(NoiseFloor)).values(**floor))
+    with reading(farm.engine) as connection:
+        evidence, _ = read_evidence(connection, gate.run_id, gate.planned.pairs)
+    [case] = judged(evidence)
+    assert (case.answer, case.evidence.noise_floor) == ("same", 0.1)
