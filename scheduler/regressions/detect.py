@@ -16,9 +16,10 @@ from scheduler.regressions.running_sums import RunningSums
 from scheduler.regressions.segments import Segment
 from scheduler.regressions.sigma import Values, difference_sigma, spread_sigma
 
-#: Points that are looked at together. Changes among the first half of them are settled when so many are there; what
-#: comes later starts at the last settled one.
+#: Points that are looked at together. When so many are there, changes that are not among the newest are settled, and
+#: what comes later starts at the last of them; where there is none the older half is left behind.
 _WINDOW = 512
+_NEWEST = 64
 #: Beyond its levels by so many sigma a value tells no more of where a change is.
 _CLIP = 2.0
 #: Nor is a change so far from where the values without spikes have it.
@@ -89,10 +90,9 @@ class History:
         return [*self._settled, *self._open]
 
     def _settle(self) -> None:
-        half = self._start + _WINDOW // 2
-        settled = [place for place in self._found() if place <= half]
+        settled = [place for place in self._found() if place <= len(self._values) - _NEWEST]
         self._settled += settled
-        self._start = settled[-1] if settled else half
+        self._start = settled[-1] if settled else self._start + _WINDOW // 2
 
     def _found(self) -> list[int]:
         """Changes within the window that is open."""
@@ -117,22 +117,31 @@ def _changes(values: Values) -> list[int]:
         return []
     sums = RunningSums(calm)
     places, sloped = without_drift(sums, calm, judged(sums, calm, places, sigma), sigma)
-    return _located(values, sums, places, sloped, sigma)
+    return _located(values, calm, sums, places, sloped, sigma)
 
 
-def _located(values: Values, sums: RunningSums, places: list[int], sloped: list[bool], sigma: float) -> list[int]:
-    """Each change moved to where its two levels, as they are now, divide the very values best; beside a slope it stays.
-
-    A moving median is itself led astray by a spike beside a step. Here spikes are clipped by the levels instead.
-    """
+def _located(
+    values: Values, calm: Values, sums: RunningSums, places: list[int], sloped: list[bool], sigma: float
+) -> list[int]:
+    """Each change moved to where its two levels, as they are now, divide best; beside a slope it stays."""
     borders = [0, *places, sums.count]
     for index in range(1, len(borders) - 1):
         if not (sloped[index - 1] or sloped[index]):
-            before, place, after = borders[index - 1 : index + 2]
-            place = sums.best_place(before, after, LEAST_POINTS)
-            edges = np.array([before, place, after])
-            low, high = np.sort(sums.level(edges[:-1], edges[1:])[0]) + sums.offset
-            within = np.clip(values[before:after], low - _CLIP * sigma, high + _CLIP * sigma)
-            moved = before + RunningSums(within).best_place(0, after - before, LEAST_POINTS)
-            borders[index] = moved if abs(moved - place) <= _BESIDE else place
+            before, _, after = borders[index - 1 : index + 2]
+            borders[index] = place = sums.best_place(before, after, LEAST_POINTS)
+            near = slice(place - _BESIDE, place + _BESIDE)
+            if not np.array_equal(values[near], calm[near]):
+                borders[index] = _unmoved(values[before:after], before, place, sums, sigma)
     return borders[1:-1]
+
+
+def _unmoved(values: Values, start: int, place: int, sums: RunningSums, sigma: float) -> int:
+    """Where two levels divide values of which some are spikes beside their border.
+
+    A spike there leads a moving median astray, and with it what that clipped: here the levels clip it.
+    """
+    edges = np.array([start, place, start + len(values)])
+    low, high = np.sort(sums.level(edges[:-1], edges[1:])[0]) + sums.offset
+    within = np.clip(values, low - _CLIP * sigma, high + _CLIP * sigma)
+    moved = start + RunningSums(within).best_place(0, len(values), LEAST_POINTS)
+    return moved if abs(moved - place) <= _BESIDE else place

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from scheduler.regressions.judge import inflation_of, score, z_limit
+from scheduler.regressions.judge import inflation_of, score, shorter_of, z_limit
 from scheduler.regressions.running_sums import Places, RunningSums, middle
 from scheduler.regressions.sigma import Values
 
@@ -61,7 +61,7 @@ def _jumps(sums: RunningSums, values: Values, borders: Places, sloped: Places, s
         error,
         length[:-1] + length[1:] - 2 - before - after,
         widths * inflation,
-        np.minimum(length[:-1], length[1:]),
+        shorter_of(borders),
         sigma,
         z_limit(0),
     )

@@ -21,7 +21,7 @@ _WIDTHS = (4, 6, 10, 17, 30, 60, 130)
 #: Standard errors between two windows from which their border is a candidate. Lenient: candidates are judged later.
 _PROPOSED = 3.0
 #: What one more change must save, in squared standard deviations, when candidates are chosen from. Lenient likewise.
-_PRICE = 9.0
+_PRICE = 12.0
 
 
 def divided(values: Values, sigma: float) -> list[int]:
@@ -36,13 +36,14 @@ def _candidates(values: Values, sigma: float) -> Places:
     places = np.arange(LEAST_POINTS, count - LEAST_POINTS + 1)
     sums = np.concatenate([[0.0], np.cumsum(values - values.mean())])
     chosen = np.zeros(len(places), dtype=bool)
+    here = sums[places]
     for width in _WIDTHS:
         if width > LEAST_POINTS and width > count // 2 + 2:
             break
-        start, end = np.maximum(places - width, 0), np.minimum(places + width, count)
-        before, after = places - start, end - places
-        gap = (sums[end] - sums[places]) / after - (sums[places] - sums[start]) / before
-        score = np.abs(gap) * np.sqrt(before * after / (before + after)) / sigma
+        # Windows are cut short at the ends of the series.
+        before, after = np.minimum(places, width), np.minimum(count - places, width)
+        gap = (sums[places + after] - here) / after - (here - sums[places - before]) / before
+        score = np.abs(gap) / np.sqrt(1 / before + 1 / after) / sigma
         chosen |= (score >= _highest_near(score, width // 3)) & (score >= _PROPOSED)
     return places[chosen]
 

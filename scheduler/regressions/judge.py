@@ -25,6 +25,8 @@ _QUIET_EFFECT = 0.005
 #: sigma is seen, a bump of a few points is not. Levels near zero, where no share means anything, have this alone.
 _LEAST_SIGMAS = 0.7
 _SHORT = 10.0
+#: The first and the last level count for so many times their length: a bump has two borders, they may go on.
+_UNFINISHED = 2.0
 #: The sigma of the whole series counts like so many values: four alike points have no variance of their own to trust.
 _PRIOR = 8
 #: Correlation of neighbours is not believed above.
@@ -61,10 +63,17 @@ def _scores(sums: RunningSums, borders: Places, sigma: float, inflation: float) 
         error_before + error_after,
         end - start - 2,
         errors * inflation,
-        np.minimum(place - start, end - place),
+        shorter_of(borders),
         sigma,
         z_limit(sums.count),
     )
+
+
+def shorter_of(borders: Places) -> Values:
+    """Values on the shorter side of each border, of the first and the last level more than there are."""
+    lengths = np.diff(borders).astype(np.float64)
+    lengths[[0, -1]] *= _UNFINISHED
+    return np.minimum(lengths[:-1], lengths[1:])
 
 
 def score(
@@ -73,7 +82,7 @@ def score(
     error: Values,
     freedom: Places,
     widths: Values,
-    shorter: Places,
+    shorter: Values,
     sigma: float,
     limit: float,
 ) -> Values:
