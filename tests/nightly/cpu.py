@@ -69,8 +69,7 @@ class CpuNights:
 
     def incidents(self) -> list[dict[str, Any]]:
         """`benchfarm regressions list`, those that are over, too."""
-        found = self._json("regressions", "list", "--all", "--json")
-        return list(found["incidents"] if isinstance(found, dict) else found)
+        return list(self._json("regressions", "list", "--all", "--json"))
 
     def show(self, number: int) -> str:
         """`benchfarm regressions show` as people read it."""

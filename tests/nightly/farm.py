@@ -27,7 +27,7 @@ from workers.contract import ConvertTask, MeasureTask, ModelRequest
 #: The sweep's name, and how long a job waits for its device: not until the next night.
 SWEEP, _WAIT_S = "nightly", 2 * 3600.0
 #: Between rounds in which nothing happens; and after so long the next night comes, whatever is still open.
-_IDLE_S, _LONGEST = 50.0, timedelta(hours=20)
+_IDLE_S, _LONGEST = 50.0, timedelta(hours=3)
 #: A chore of the farm: does what is due, and returns something true if there was anything.
 Chore = Callable[[Any, datetime], Any]
 
