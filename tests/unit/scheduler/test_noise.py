@@ -20,6 +20,8 @@ from tests.unit.scheduler.builders import INT8, ONNX, Farm, plan_of
 from tests.unit.scheduler.trial_rows import CONTAMINATED, by_recipe, steady, work
 
 _DAY_S = 86_400.0
+#: What follows from the rows alone is the same on any database.
+on_sqlite = pytest.mark.parametrize("databases", ["sqlite"], indirect=True)
 
 
 @pytest.fixture
@@ -68,6 +70,7 @@ def test_one_series_of_a_device_at_a_time_is_learnt(watched: Farm) -> None:
     assert due(watched) == 1
 
 
+@on_sqlite
 def test_its_minutes_per_day_are_kept(watched: Farm, monkeypatch: pytest.MonkeyPatch) -> None:
     with reading(watched.engine) as connection:
         found = series_noise(connection)
@@ -86,6 +89,7 @@ def test_its_minutes_per_day_are_kept(watched: Farm, monkeypatch: pytest.MonkeyP
     assert due(watched, None) == 0
 
 
+@on_sqlite
 def test_what_nobody_watches_or_is_away_is_left_alone(watched: Farm) -> None:
     with writing(watched.engine) as connection:
         connection.execute(update(devices).values(admin="maintenance"))
@@ -119,6 +123,7 @@ def test_what_cannot_be_learnt_is_told_and_tried_once_a_day(watched: Farm) -> No
     assert due(watched) == 1
 
 
+@on_sqlite
 def test_series_are_found_by_device_and_model(watched: Farm) -> None:
     with reading(watched.engine) as connection:
         assert len(series_noise(connection, models=["net"])) == 2
@@ -128,6 +133,7 @@ def test_series_are_found_by_device_and_model(watched: Farm) -> None:
     assert one.title == "net on onnxruntime fp32, d0, 1 thread"
 
 
+@on_sqlite
 @pytest.mark.parametrize(
     ("noise", "detectable", "answer", "sees"), [(0.07, 0.09, "same", False), (0.01, 0.03, "slower", True)]
 )
