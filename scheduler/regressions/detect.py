@@ -20,6 +20,8 @@ from scheduler.regressions.sigma import Values, difference_sigma, spread_sigma
 #: what comes later starts at the last of them; where there is none the older half is left behind.
 _WINDOW = 512
 _NEWEST = 64
+#: Of values of up to one: below are their last digits.
+_LEAST_SIGMA = 1e-12
 #: Beyond its levels by so many sigma a value tells no more of where a change is.
 _CLIP = 2.0
 #: Nor is a change so far from where the values without spikes have it.
@@ -111,6 +113,7 @@ def _changes(values: Values) -> list[int]:
     sigma = difference_sigma(values) or spread_sigma(values) or float(values.std())
     if sigma <= 0:
         return []
+    sigma = max(sigma, _LEAST_SIGMA)
     calm = clipped(values, sigma)
     places = divided(calm, sigma)
     if not places:

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from scheduler.regressions.judge import inflation_of, score, shorter_of, z_limit
 from scheduler.regressions.running_sums import Places, RunningSums, middle
 from scheduler.regressions.sigma import Values
 
+Flags = NDArray[np.bool_]
+
 #: For what is left a change whatever the test of its jump would say.
 _STEP = 9.0
+#: Share of the squared error of a level that its line may leave for it to be called a slope.
+_TILTED = 0.5
 
 
 def without_drift(sums: RunningSums, values: Values, places: list[int], sigma: float) -> tuple[list[int], list[bool]]:
@@ -31,7 +36,7 @@ def without_drift(sums: RunningSums, values: Values, places: list[int], sigma: f
     return [int(place) for place in borders[1:-1]], [bool(slope) for slope in sloped]
 
 
-def _jumps(sums: RunningSums, values: Values, borders: Places, sloped: Places, sigma: float) -> Values:
+def _jumps(sums: RunningSums, values: Values, borders: Places, sloped: Flags, sigma: float) -> Values:
     """At least 1 for each border at which the series jumps."""
     start, end = borders[:-1], borders[1:]
     level, level_error = sums.level(start, end)
@@ -41,18 +46,17 @@ def _jumps(sums: RunningSums, values: Values, borders: Places, sloped: Places, s
     steps = flat & (error_of_both >= level_error[:-1] + level_error[1:])
     if steps.all():
         return np.full(len(steps), _STEP)
-    fitted = level + np.where(sloped, slope, 0.0) * (start - middle(start, end))
-    slopes = np.repeat(np.where(sloped, slope, 0.0), end - start)
-    lines = np.repeat(fitted, end - start) + slopes * (np.arange(len(values)) - np.repeat(start, end - start))
-    inflation = inflation_of(values - sums.offset - lines, len(borders) - 2)
+    length, centre = end - start, middle(start, end)
+    tilt = np.where(sloped, slope, 0.0)
+    fitted = np.repeat(level, length) + np.repeat(tilt, length) * (np.arange(len(values)) - np.repeat(centre, length))
+    inflation = inflation_of(values - sums.offset - fitted, len(borders) - 2)
 
-    before, after = sloped[:-1] | (flat & ~steps), sloped[1:] | (flat & ~steps)
-    reach_before = borders[1:-1] - 0.5 - middle(start, end)[:-1]
-    reach_after = borders[1:-1] - 0.5 - middle(start, end)[1:]
-    low = level[:-1] + np.where(before, slope[:-1] * reach_before, 0.0)
-    high = level[1:] + np.where(after, slope[1:] * reach_after, 0.0)
+    # Beside a slope a level of which a line explains more than half is part of a slope as well.
+    as_line = sloped | (line_error < _TILTED * level_error)
+    before, after = np.where(flat, ~steps, as_line[:-1]), np.where(flat, ~steps, as_line[1:])
+    low = level[:-1] + np.where(before, slope[:-1] * (borders[1:-1] - 0.5 - centre[:-1]), 0.0)
+    high = level[1:] + np.where(after, slope[1:] * (borders[1:-1] - 0.5 - centre[1:]), 0.0)
     error = np.where(before, line_error[:-1], level_error[:-1]) + np.where(after, line_error[1:], level_error[1:])
-    length = end - start
     # A line is four times as uncertain at its end as a level.
     widths = np.where(before, 4, 1) / length[:-1] + np.where(after, 4, 1) / length[1:]
     jumps = score(
