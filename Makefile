@@ -39,7 +39,7 @@ lint: $(VENV)/.installed
 
 # All run; the worst exit code counts: 3 a figure stayed unresolved, 4 one was missed.
 bench: $(VENV)/.installed
-	@worst=0; for name in startup overhead agreement runtimes dispatch growth ingest policy phones; do \
+	@worst=0; for name in startup overhead agreement runtimes dispatch growth ingest policy phones detection; do \
 		$(BIN)/python benchmarks/$$name.py; code=$$?; [ $$code -le $$worst ] || worst=$$code; \
 	done; exit $$worst
 
