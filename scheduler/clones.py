@@ -15,6 +15,7 @@ from scheduler.interventions import known_run
 from scheduler.payloads import payloads
 from scheduler.request import Request
 from scheduler.states import jobs
+from scheduler.tables import CANARY
 from workers.codec import ContractError, from_dict
 
 
@@ -59,6 +60,8 @@ def request_of_job(connection: Connection, job_id: int) -> Request:
 
 
 def _request(run: Row[Any]) -> Request:
+    if run.purpose not in (None, CANARY):
+        raise UsageError(f"run {run.id} holds trials of two artifacts each, which no request makes again")
     try:
         return from_dict(Request, run.request)
     except ContractError as error:

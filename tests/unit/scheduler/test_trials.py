@@ -10,7 +10,7 @@ from sqlalchemy import event, select, update
 from device_registry.database import reading, writing
 from device_registry.errors import UsageError
 from device_registry.registry import devices
-from scheduler import interventions, queue
+from scheduler import clones, interventions, queue
 from scheduler.executors.scripted import Outcome
 from scheduler.ingest import results
 from scheduler.quarantine import set_admin
@@ -348,3 +348,11 @@ def test_a_trial_wants_what_was_measured(farm: Farm, pair: tuple[int, int]) -> N
         begin(farm, pair[0], 999)
     assert not farm.rows(trials)
     assert not farm.rows(sweep_runs, sweep_runs.c.purpose.is_not(None))
+
+
+@on_sqlite
+def test_a_trial_is_nobodys_request(farm: Farm, pair: tuple[int, int]) -> None:
+    trial_id = begin(farm, *pair)
+    [job, *_] = farm.jobs(jobs.c.trial_id == trial_id)
+    with reading(farm.engine) as connection, pytest.raises(UsageError, match="holds trials of two artifacts"):
+        clones.request_of_job(connection, job.id)
