@@ -99,28 +99,6 @@ def _measured(typed: Typed) -> int:
     return sum(job["kind"] == "measure" and job["state"] == "succeeded" for job in jobs)
 
 
-def test_stored_runs_are_compared_with_and_without_a_gate(home: Path, simulated: Path, typed: Typed) -> None:
-    for model in ("sim/mobilenet", "sim/mobilenet@1.05"):
-        ran = gate(home, simulated, "run", model, "--recipe", "fp32", "--repeats", "6", *GATE[4:])
-        assert ran.returncode == 0, ran.stderr
-    shown = typed("compare", "run:1", "run:2")
-    assert shown.code == 0
-    assert "not measured in turns" in shown.out
-    assert "answer: worse (2 slower of 2 cases)" in shown.out
-    told = typed("compare", "run:1", "run:2", "--gate", "--least-effect", "20", "--json")
-    assert (told.code, told.json["answer"]) == (0, "passed")
-    assert typed("compare", "run:2", "run:1", "--gate", "--json").code == 0
-    for arguments, says in (
-        (("run:1", "run:9"), "no run 9: it was deleted or never was"),
-        (("run:1", "revision:abc"), "nothing was measured of revision:abc"),
-        (("run:1", "run:2", "--device", "name=nobody"), "no device matches"),
-        (("run:1", "run:2", "--recipe", "fp16"), "has no point that fits these options"),
-    ):
-        refused = typed("compare", *arguments)
-        assert refused.code == 2
-        assert says in refused.sentence
-
-
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [

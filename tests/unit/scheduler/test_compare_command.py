@@ -17,6 +17,7 @@ import benchfarm
 from benchfarm.cli.app import app
 from device_registry.errors import UsageError
 from device_registry.tables import utc_now
+from scheduler.executors.scripted import Succeed
 from tests.unit.scheduler.builders import CRASHED, INT8, ONNX, TORCH, Farm, only, plan_of
 from tests.unit.scheduler.databases import SqliteDatabases
 
@@ -146,3 +147,22 @@ def test_the_same_rows_from_python(farm: Farm) -> None:
     assert [(row["device"], row["baseline"]) for row in rows if row["value"]] == [("d1", "onnxruntime/fp32")] * 2
     with pytest.raises(UsageError, match="write RUNTIME/RECIPE"):
         client.compare(baseline="torch")
+
+
+def test_two_stored_runs_are_compared_with_and_without_a_gate(empty: Farm, tmp_path: Path) -> None:
+    for ms in (10.0, 10.5):
+        empty.play(Succeed(p50_ms=ms))
+        empty.run(plan_of(empty.devices(), ONNX, repeats=6, salt=str(ms)))
+    table = printed("compare", "run:1", "run:2")
+    assert "not measured in turns" in table
+    assert "answer: worse (2 slower of 2 cases)" in table
+    gate = CliRunner().invoke(app, ["compare", "run:1", "run:2", "--gate", "--junit", str(tmp_path / "gate.xml")])
+    assert gate.exit_code == 4
+    assert 'failures="2"' in (tmp_path / "gate.xml").read_text()
+    lenient = CliRunner().invoke(app, ["compare", "run:1", "run:2", "--gate", "--least-effect", "20", "--json"])
+    assert (lenient.exit_code, json.loads(lenient.stdout)["answer"]) == (0, "passed")
+    assert CliRunner().invoke(app, ["compare", "run:2", "run:1", "--gate", "--device", "name=d0"]).exit_code == 0
+    assert refused("compare", "run:1", "run:9").startswith("no run 9: it was deleted or never was")
+    assert refused("compare", "run:1", "revision:abc").startswith("nothing was measured of revision:abc")
+    assert "no device matches" in refused("compare", "run:1", "run:2", "--device", "name=nobody")
+    assert "has no point that fits these options" in refused("compare", "run:1", "run:2", "--recipe", "fp16")
