@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from datetime import timedelta
 
 import pytest
@@ -279,6 +280,23 @@ def test_steps_of_two_processes_and_restarts_make_nothing_twice(farm: Farm, pair
     assert found.answer == "inconclusive"
     assert len(farm.jobs(jobs.c.trial_id == trial_id)) == 20
     assert step(farm) == []
+
+
+def test_a_step_waits_for_another_that_is_under_way(farm: Farm, pair: tuple[int, int]) -> None:
+    farm.play(by_recipe(steady(10.0, 0.15), steady(10.3, 0.15)))
+    trial_id = begin(farm, *pair, processes=5, most=10)
+    while not all(row.state == "succeeded" for row in farm.jobs(jobs.c.trial_id == trial_id)):
+        farm.tick()
+    ended: list[list[int]] = []
+    other = threading.Thread(target=lambda: ended.append(step(farm)))
+    with writing(farm.engine) as connection:
+        assert step_trials(connection, farm.clock()) == []  # it queues more
+        other.start()
+        other.join(0.2)  # it looks, and waits for the row
+    other.join()
+    assert ended == [[]]
+    assert len(farm.jobs(jobs.c.trial_id == trial_id)) == 20
+    assert trial(farm, trial_id).wanted == 10
 
 
 def test_the_noise_of_a_series_is_learnt(farm: Farm, pair: tuple[int, int]) -> None:
