@@ -8,6 +8,7 @@ from typing import Final
 
 from sqlalchemy import Connection, exists, or_, select, update
 
+from device_registry.database import one_of
 from scheduler import queue, runs
 from scheduler.gates import judging
 from scheduler.gates.pairing import GatePlan, Pair
@@ -55,6 +56,12 @@ def start_trials(connection: Connection, submitted: SubmittedGate, asked: Asked,
         return
     keys = {side.variant.key for pair in pairs for side in (pair.baseline, pair.candidate)}
     standing = queue.standing(connection, keys)
+    # Conversions that another run's command began sooner: ours from now on, or nothing of this run would be open, and
+    # whoever dispatches for it would do no more.
+    theirs = (one_of(jobs.c.makes_key, keys - standing), jobs.c.state.in_(OPEN_JOB))
+    taken = connection.execute(update(jobs).where(*theirs).values(sweep_run_id=run_id).returning(jobs.c.id)).all()
+    if taken:
+        return
     ready = [pair for pair in pairs if {pair.baseline.variant.key, pair.candidate.variant.key} <= standing]
     owner = connection.execute(select(sweep_runs.c.owner).where(sweep_runs.c.id == run_id)).scalar_one()
     inserting = runs.Inserting(connection, run_id, asked.candidate, standing, owner, None, now)

@@ -17,7 +17,7 @@ from scheduler.farm import Fleet, Ground
 from scheduler.gates import judging
 from scheduler.gates.case import Case, Evidence, Unpaired
 from scheduler.gates.judging import judged
-from scheduler.gates.measuring import Asked, SubmittedGate, measure_on, start_trials
+from scheduler.gates.measuring import Asked, SubmittedGate, is_open, measure_on, start_trials
 from scheduler.gates.pairing import gate_plan
 from scheduler.gates.reading import read_evidence
 from scheduler.gates.references import Reference, reference_of
@@ -162,6 +162,24 @@ def test_a_conversion_that_fails_is_told_as_its_case(light: Farm) -> None:
     assert {case.evidence.what.recipe: case.answer for case in cases} == {"fp32": "same", "int8-static": "failed"}
     [failed] = [case for case in cases if case.answer == "failed"]
     assert CRASHED.message in failed.why
+
+
+def test_a_conversion_that_another_run_began_is_waited_for(farm: Farm) -> None:
+    play(farm, base=near(10.0), head=near(10.0))
+    other = farm.submit(plan_of(farm.devices(), ONNX, model="head")).sweep_run_id
+    gate = begin(farm, ONNX)
+    makers = [row for row in farm.jobs(jobs.c.kind == "convert") if row.sweep_run_id == other]
+    assert len(makers) == 2  # of the gate's own there are only the baseline's
+    for row in farm.jobs(jobs.c.kind == "convert", jobs.c.sweep_run_id == gate.run_id):
+        with writing(farm.engine) as connection:
+            connection.execute(update(jobs).where(jobs.c.id == row.id).values(state="failed"))
+    with writing(farm.engine) as connection:
+        start_trials(connection, gate, ASKED, farm.clock())
+        assert is_open(connection, gate.run_id or 0)
+    assert farm.rows(trials) == []
+    [case], _ = work(farm, gate)
+    assert case.answer == "failed"  # the baseline's, as this test had it
+    assert set(farm.states(other)) >= {("measure", "succeeded")}
 
 
 def test_a_device_that_is_never_quiet_leaves_it_open(light: Farm) -> None:
