@@ -28,6 +28,8 @@ from workers.contract import ConvertTask, MeasureTask, ModelRequest
 SWEEP, _WAIT_S = "nightly", 2 * 3600.0
 #: Between rounds in which nothing happens; and after so long the next night comes, whatever is still open.
 _IDLE_S, _LONGEST = 50.0, timedelta(hours=3)
+#: Rounds between looks at what is due, while jobs are open.
+_CHORES_EVERY = 4
 #: A chore of the farm: does what is due, and returns something true if there was anything.
 Chore = Callable[[Any, datetime], Any]
 
@@ -128,14 +130,14 @@ class NightlyFarm:
 
     def settle(self) -> None:
         """Work until nothing is left to do: no job is open, and no chore does anything; or until the day is over."""
-        over, step_s = self.now + _LONGEST, PROCESS_S
+        over, step_s, rounds = self.now + _LONGEST, PROCESS_S, 0
         while self.now < over:
-            busy = self._round(step_s)
+            busy, rounds = self._round(step_s), rounds + 1
             if not busy and self._is_done():
                 if not self._keep_chores():
                     return
                 busy = True
-            elif not self._is_open_of_sweep():
+            elif rounds % _CHORES_EVERY == 0 and not self._is_open_of_sweep():
                 busy |= self._keep_chores()
             step_s = PROCESS_S if busy else _IDLE_S
 
