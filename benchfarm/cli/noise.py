@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from scheduler.embedded import EmbeddedFarm
     from scheduler.farm import Ground
-    from scheduler.regressions.noise import SeriesNoise
+    from scheduler.regressions.series_noise import SeriesNoise
     from scheduler.status import RunStatus
 
 Show = Annotated[bool, typer.Option("--show", help="Measure nothing: show what was learnt.")]
@@ -56,7 +56,8 @@ def noise(
     from device_registry.tables import utc_now
     from scheduler.embedded import EmbeddedFarm
     from scheduler.matrix import matching_devices
-    from scheduler.regressions.noise import running_noise, series_noise
+    from scheduler.regressions.noise import running_noise
+    from scheduler.regressions.series_noise import series_noise
 
     farm = EmbeddedFarm(load_home())
     with reading(farm.engine) as connection:

@@ -1,28 +1,25 @@
-"""Noise of series: what A/A trials taught, what they have yet to teach, and trials that teach it."""
+"""A/A trials that teach the noise of series: those that users want, and those that the farm finds due."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, Row, and_, exists, func, or_, select
+from sqlalchemy import ColumnElement, Connection, and_, exists, func, or_, select
 
 from device_registry.database import one_of
-from device_registry.registry import devices, label_of
-from scheduler.cells import own_options, sees, shared_options
+from device_registry.registry import devices
 from scheduler.durations import expected_s
 from scheduler.points import points, series
 from scheduler.queue import sweep_runs
+from scheduler.regressions.series_noise import STALE_AFTER, SeriesNoise, read_row, with_latest_points
 from scheduler.states import jobs
 from scheduler.trials import Wanted, start_run, start_trial, template_jobs, trials
 from scheduler.trials.floors import floors
 from scheduler.verdicts import ROUNDS
 
-#: What was learnt is learnt anew after so long.
-STALE_AFTER: Final = timedelta(days=30)
 #: Device minutes that the farm spends on it of its own accord, by device and day; 0: none.
 MINUTES_PER_DAY: Final = "BENCHFARM_NOISE_MINUTES"
 _MINUTES_PER_DAY = 20.0
@@ -31,63 +28,6 @@ _WATCHED_FOR = timedelta(days=7)
 _DAY = timedelta(days=1)
 #: Trials that one look begins.
 _MOST_AT_ONCE = 20
-
-
-@dataclass(frozen=True, kw_only=True)
-class SeriesNoise:
-    """A series and what is known of its noise."""
-
-    series_id: int
-    device_id: int
-    device: str
-    simulated: bool
-    model: str
-    runtime: str
-    recipe: str
-    options: str
-    #: Its latest valid point.
-    point_id: int
-    p50_ms: float
-    #: Relative noise between processes; None: not learnt.
-    noise: float | None
-    #: The smallest change that a comparison of 10 + 10 shows; None: not learnt, or none.
-    detectable: float | None
-    processes: int | None
-    learnt_at: datetime | None
-
-    @property
-    def title(self) -> str:
-        """What people read of it."""
-        return ", ".join(
-            part for part in (f"{self.model} on {self.runtime} {self.recipe}", self.device, self.options) if part
-        )
-
-    @property
-    def sees_5_percent(self) -> bool | None:
-        """Whether a regression of 5 % would show; None: not learnt."""
-        return None if self.noise is None else sees(self.detectable)
-
-    def is_due(self, now: datetime) -> bool:
-        """Whether it was never learnt, or too long ago."""
-        return self.learnt_at is None or now - self.learnt_at >= STALE_AFTER
-
-
-def series_noise(
-    connection: Connection, *, device_ids: Collection[int] | None = None, models: Collection[str] = ()
-) -> list[SeriesNoise]:
-    """Series that have a valid point, by device and model.
-
-    Args:
-        connection: to read from.
-        device_ids: on these devices; None: on all.
-        models: of these models; none: of all.
-    """
-    query = _known().order_by(devices.c.name, series.c.model, series.c.runtime, series.c.recipe, series.c.id)
-    if device_ids is not None:
-        query = query.where(one_of(series.c.device_id, device_ids))
-    if models:
-        query = query.where(one_of(series.c.model, models))
-    return [_read(row) for row in connection.execute(query)]
 
 
 def learn(
@@ -172,7 +112,7 @@ def due_noise(connection: Connection, now: datetime, minutes_per_day: float | No
     )
     occupied = exists().where(trials.c.device_id == series.c.device_id, trials.c.state == "running")
     query = (
-        _known()
+        with_latest_points()
         .join(sweep_runs, sweep_runs.c.id == points.c.sweep_run_id)
         .where(
             sweep_runs.c.watched.is_(True),
@@ -187,7 +127,7 @@ def due_noise(connection: Connection, now: datetime, minutes_per_day: float | No
     )
     first: dict[int, list[SeriesNoise]] = {}
     for row in connection.execute(query.limit(50 * _MOST_AT_ONCE)):
-        first.setdefault(row.device_id, []).append(_read(row))
+        first.setdefault(row.device_id, []).append(read_row(row))
     if not first:
         return 0
     spent_s = _spent_s(connection, list(first), now)
@@ -240,45 +180,3 @@ def _spent_s(connection: Connection, device_ids: Collection[int], now: datetime)
         .group_by(trials.c.device_id)
     )
     return {row[0]: float(row[1] or 0.0) for row in connection.execute(query)}
-
-
-def _known() -> Any:
-    """Series with their latest valid points, and what is known of their noise."""
-    return (
-        select(
-            *(series.c[name] for name in ("id", "device_id", "model", "runtime", "recipe", "threads", "batch", "mode")),
-            series.c.options_text,
-            devices.c.name.label("device"),
-            devices.c.attributes,
-            points.c.id.label("point_id"),
-            points.c.value,
-            *(floors.c[name] for name in ("noise", "detectable", "processes", "at")),
-        )
-        .join(points, points.c.id == series.c.latest_valid_point_id)
-        .join(devices, devices.c.id == series.c.device_id)
-        .outerjoin(floors, floors.c.series_id == series.c.id)
-    )
-
-
-def _read(row: Row[Any]) -> SeriesNoise:
-    threads = f"{row.threads} thread" + ("s" if row.threads != 1 else "")
-    batch = f"batch {row.batch}" if row.batch != 1 else ""
-    mode = row.mode if row.mode != "burst" else ""
-    named = {"options_text": row.options_text}
-    told = (threads, batch, mode, shared_options(named), own_options(named))
-    return SeriesNoise(
-        series_id=row.id,
-        device_id=row.device_id,
-        device=label_of(row.device, row.attributes),
-        simulated=row.attributes.get("simulated") is True,
-        model=row.model,
-        runtime=row.runtime,
-        recipe=row.recipe,
-        options=", ".join(part for part in told if part),
-        point_id=row.point_id,
-        p50_ms=row.value,
-        noise=row.noise,
-        detectable=row.detectable,
-        processes=row.processes,
-        learnt_at=row.at,
-    )

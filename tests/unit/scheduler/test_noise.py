@@ -12,7 +12,8 @@ from device_registry.registry import devices
 from scheduler.cells import Wanted
 from scheduler.matrix import matrix
 from scheduler.queue import sweep_runs
-from scheduler.regressions.noise import STALE_AFTER, cost_s, due_noise, learn, noise_ends, running_noise, series_noise
+from scheduler.regressions.noise import cost_s, due_noise, learn, noise_ends, running_noise
+from scheduler.regressions.series_noise import STALE_AFTER, series_noise
 from scheduler.states import jobs
 from scheduler.trials import trials
 from scheduler.trials.floors import floors
