@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, func, or_, select
 
 from device_registry.registry import RegisteredDevice
 from scheduler.durations import FIRST_GUESS_S, duration_key, expected_s
 from scheduler.lanes import RESTING
 from scheduler.plan import Plan, PlannedConversion, PlannedMeasurement
-from scheduler.queue import standing
+from scheduler.queue import standing, sweep_runs
 from scheduler.requirements import requirements
 from scheduler.states import IS_QUEUED, jobs, portions
 from workers.contract import MeasureTask
@@ -83,6 +84,7 @@ def expected(
     made: Plan,
     devices: Mapping[str, Sequence[RegisteredDevice]],
     slots: int,
+    now: datetime,
 ) -> Expected:
     """What a plan will take; nothing is inserted.
 
@@ -91,6 +93,7 @@ def expected(
         made: the plan.
         devices: those that each case may run on.
         slots: conversions that the farm makes at once.
+        now: the time.
     """
     cases = case_times(connection, made.measurements)
     device_s: dict[int, float] = defaultdict(float)
@@ -101,7 +104,7 @@ def expected(
     keys = {item.variant.key: duration_key("convert", item.model, item.task, None) for item in missing}
     known = expected_s(connection, set(keys.values()))
     conversion_s = sum(known.get(key, FIRST_GUESS_S["convert"]) for key in keys.values())
-    queued_s = _queued(connection, device_s)
+    queued_s = _queued(connection, device_s, now)
     busiest_s = max((seconds + queued_s.get(device, 0.0) for device, seconds in device_s.items()), default=0.0)
     return Expected(
         cases=cases,
@@ -121,14 +124,16 @@ def _missing(connection: Connection, made: Plan) -> list[PlannedConversion]:
     return list({item.variant.key: item for item in made.conversions if item.variant.key not in there}.values())
 
 
-def _queued(connection: Connection, devices: Collection[int]) -> dict[int, float]:
-    """Expected seconds of what is queued for devices already."""
+def _queued(connection: Connection, devices: Collection[int], now: datetime) -> dict[int, float]:
+    """Expected seconds of what is queued for devices already; what was interrupted is not."""
     found: dict[int, float] = {}
     for portion in portions(devices):
         query = (
             select(requirements.c.device_id, func.sum(jobs.c.expected_s))
             .join(jobs, jobs.c.requirement_id == requirements.c.id)
+            .join(sweep_runs, sweep_runs.c.id == jobs.c.sweep_run_id)
             .where(IS_QUEUED, requirements.c.device_id.in_(portion), jobs.c.rank < RESTING)
+            .where(or_(sweep_runs.c.followed_until.is_(None), sweep_runs.c.followed_until > now))
             .group_by(requirements.c.device_id)
         )
         found |= {int(device): float(seconds) for device, seconds in connection.execute(query)}

@@ -127,7 +127,7 @@ def prepare(
         if times and len(left_out) == len(times):
             raise sweep.wrong("no case fits the budget", "budget", "device_minutes")
         made = without(wanted, {*left_out})
-        will_take = expected(connection, made, matrix.devices, _slots(ground))
+        will_take = expected(connection, made, matrix.devices, _slots(ground), now)
     return Prepared(
         sweep=sweep,
         submission=submission,
