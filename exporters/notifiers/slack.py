@@ -64,7 +64,7 @@ def _lines(section: Section) -> Iterator[str]:
 
 
 def _linked(line: Line) -> str:
-    return escape(line.text) if line.url is None else f"{escape(line.text)} {_link(line.url, 'history')}"
+    return escape(line.text) if line.url is None else f"{escape(line.text)} {_link(line.url, 'more')}"
 
 
 def _link(url: str, label: str) -> str:

@@ -8,7 +8,9 @@ from collections.abc import Iterator
 from exporters.notifiers.words import Words, one_line
 
 #: What Markdown would take for markup within a line.
-_MARKUP = re.compile(r"([\\`*_{}\[\]()#+!|~>])")
+_MARKUP = re.compile(r"([\\`*_\[\]|~])")
+#: And at its beginning: a heading, a list, a quotation.
+_LEAD = re.compile(r"^(\d*)([#>+=-]|(?<=\d)[.)])")
 
 
 def text(words: Words) -> str:
@@ -57,17 +59,17 @@ def _markdown_lines(words: Words, level: int) -> Iterator[str]:
         yield f"{'#' * (level + 1)} {_escaped(section.heading)} ({section.count:,})"
         yield ""
         for line in section.lines:
-            link = "" if line.url is None else f" ([history](<{line.url.replace('>', '%3E')}>))"
+            link = "" if line.url is None else f" ([more](<{line.url.replace('>', '%3E')}>))"
             yield f"- {_escaped(line.text)}{link}"
         if section.left_out:
             yield f"- and {section.left_out:,} more"
-    if words.commands or words.url:
+    ends = [] if words.url is None else [f"[Dashboard](<{words.url.replace('>', '%3E')}>)"]
+    ends += [f"`{one_line(command)}`" for command in words.commands]
+    if ends:
         yield ""
-    if words.url is not None:
-        yield f"[Dashboard](<{words.url.replace('>', '%3E')}>)"
-    for command in words.commands:
-        yield f"    {one_line(command)}"
+        yield ", ".join(ends)
 
 
 def _escaped(value: str) -> str:
-    return _MARKUP.sub(r"\\\1", one_line(value)).replace("<", "&lt;")
+    escaped = _MARKUP.sub(r"\\\1", one_line(value)).replace("<", "&lt;")
+    return _LEAD.sub(r"\1\\\2", escaped)

@@ -99,7 +99,9 @@ def _digest_paragraphs(document: Document, cases: Document) -> Iterator[str]:
     bad = ", ".join(f"{count:,} {verdict}" for verdict, count in sorted(cases["invalid"].items()))
     told = f"{cases['valid']:,} of {cases['wanted']:,} cases have a valid number"
     yield told + (f" ({bad})" if bad else "") + (f"; {cases['open']:,} are not done yet" if cases["open"] else "") + "."
-    if not document["run"]["watched"]:
+    if purpose := document["run"].get("purpose"):
+        yield f"The farm made this run by itself: {purpose}."
+    elif not document["run"]["watched"]:
         yield "This run is not watched: nothing was screened for regressions."
     if count := document["unsupported"]["count"]:
         yield f"{count:,} cells of its matrix are unsupported here."
@@ -107,7 +109,7 @@ def _digest_paragraphs(document: Document, cases: Document) -> Iterator[str]:
     if blind["unknown"]:
         yield (
             f"{blind['unknown']:,} series do not know their noise yet: benchfarm noise measures it, "
-            f"and says which cannot see {_percent(blind['change'])}."
+            f"and says which cannot see {blind['change'] * 100:g} %."
         )
 
 
@@ -136,7 +138,7 @@ def _digest_sections(document: Document, links: Links) -> Iterator[Section]:
     )
     sight = document["cannot_see"]["change"]
     yield from listed(
-        f"Cannot see {_percent(sight)}", "cannot_see", lambda one: _series_line(one, _blind_words(one), links)
+        f"Cannot see {sight * 100:g} %", "cannot_see", lambda one: _series_line(one, _blind_words(one), links)
     )
 
 
@@ -202,7 +204,8 @@ def _times_words(one: Document) -> str:
 
 
 def _series_line(one: Document, said: str, links: Links) -> Line:
-    who = f"{one['model']} {one['runtime']} {one['recipe']}, {one['options']}, on {one['device']}"
+    made_up = " (simulated)" if one["simulated"] else ""
+    who = f"{one['model']} {one['runtime']} {one['recipe']}, {one['options']}, on {one['device']}{made_up}"
     return Line(text=one_line(f"{who}: {said}"), url=links.series(one))
 
 

@@ -80,6 +80,7 @@ def _run(run: Row[Any]) -> dict[str, Any]:
         "created_at": iso(run.created_at),
         "screened_at": iso(run.screened_at),
         "watched": run.watched,
+        "purpose": run.purpose,
         "revision": run.revision,
         "build": run.build,
         "owner": run.owner,

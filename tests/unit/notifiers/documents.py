@@ -16,6 +16,7 @@ def series(**changed: Any) -> dict[str, Any]:
         "series_id": 7,
         "device": "pixel-3",
         "device_kind": "android",
+        "simulated": False,
         "model": "torchvision/mobilenet_v3_small",
         "runtime": "litert",
         "recipe": "int8-static",
@@ -72,7 +73,7 @@ def digest(**changed: Any) -> dict[str, Any]:
     """The digest of a quiet night."""
     return {
         "schema_version": 1,
-        "run": {"id": 341, "sweep": "nightly", "revision": "9b2d771", "watched": True},
+        "run": {"id": 341, "sweep": "nightly", "revision": "9b2d771", "watched": True, "purpose": None},
         "compared_with_run": 340,
         "at": AT.isoformat(),
         "cases": {"wanted": 40, "open": 0, "measured": 40, "valid": 40, "invalid": {}},

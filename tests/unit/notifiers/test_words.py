@@ -44,7 +44,7 @@ def test_a_night_with_everything_is_told_in_order_and_says_what_is_not_listed() 
     assert words.title.endswith("1 regressed, 1 improved, 1 recovered, 30 failed, 1 missing")
     assert [section.heading for section in words.sections] == [
         *("Regressed", "Improved", "Recovered", "Failed", "Missing"),
-        *("Suspects without an answer", "Cannot see 5.0 %"),
+        *("Suspects without an answer", "Cannot see 5 %"),
     ]
     told = text.text(words)
     assert "36 of 40 cases have a valid number (1 throttled); 2 are not done yet." in told
@@ -88,10 +88,17 @@ def test_changes_are_said_in_words() -> None:
 def test_names_are_text_in_markdown() -> None:
     hostile = series(device="a_b*[x](http://evil)`<img src=x>\n# heading\x1b[31m")
     told = text.markdown(words_of("incident.opened", incident_document(hostile), _GRAFANA))
-    assert "\\[x\\]\\(http://evil\\)" in told
+    assert "\\[x\\](http://evil)" in told
     assert "<img" not in told
     assert "\x1b" not in told
     assert not any(line.startswith("# heading") for line in told.splitlines())
+    trouble = text.markdown(words_of("trouble", {"title": "1. x", "text": "# not a heading"}, _NOWHERE))
+    assert trouble == "# 1\\. x\n\n\\# not a heading\n"
+
+
+def test_what_is_made_up_is_marked() -> None:
+    told = text.text(words_of("incident.opened", incident_document(series(simulated=True)), _NOWHERE))
+    assert "on pixel-3 (simulated): " in told
 
 
 def test_slack_gets_no_markup_of_names() -> None:
@@ -102,7 +109,7 @@ def test_slack_gets_no_markup_of_names() -> None:
     assert "&lt;!channel&gt; &amp; &lt;http://evil|click&gt;" in sent
     assert body["blocks"][0]["text"] == {"type": "plain_text", "text": "Regression: a <b> & c", "emoji": False}
     assert body["text"].startswith("Regression: a &lt;b&gt; &amp; c.")
-    assert "|history>" in sent
+    assert "|more>" in sent
 
 
 def test_slack_gets_large_digests_within_its_limits() -> None:
