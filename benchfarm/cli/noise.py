@@ -160,9 +160,8 @@ def _learn(
             progress.say(f"interrupted; {goes_on}")
             raise typer.Exit(130) from None
     lost = [one for one in wanted if one.series_id not in begun and one.series_id not in left]
-    void = [
-        {"series": one.series_id, "title": one.title, "why": "what it came of is not known any more"} for one in lost
-    ]
+    why = "its artifact, or the job that measured it, is not known any more"
+    void = [{"series": one.series_id, "title": one.title, "why": why} for one in lost]
     with reading(farm.engine) as connection:
         return void + noise_ends(connection, runs, ids)
 

@@ -11,6 +11,7 @@ from sqlalchemy import ColumnElement, Connection, and_, exists, func, or_, selec
 
 from device_registry.database import one_of
 from device_registry.registry import devices
+from scheduler import queue
 from scheduler.durations import expected_s
 from scheduler.points import points, series
 from scheduler.queue import sweep_runs
@@ -42,8 +43,8 @@ def learn(
 ) -> dict[int, int]:
     """Begin A/A trials of series, in one run; returns series to trial, without those that are being learnt already.
 
-    What a series' latest valid point came of is measured against itself: where that is not known any more, the series
-    is left out.
+    What a series' latest valid point came of is measured against itself: where that is not known any more, or its
+    artifact is gone and nothing ever made it, the series is left out.
 
     Args:
         connection: inside a transaction that writes.
@@ -56,7 +57,7 @@ def learn(
     """
     busy = set(_learning(connection))
     left = [one for one in wanted if one.series_id not in busy]
-    made_of = template_jobs(connection, [one.point_id for one in left])
+    made_of = _measurable(connection, left)
     left = [one for one in left if one.point_id in made_of]
     if not left:
         return {}
@@ -84,13 +85,24 @@ def learn(
 
 def cost_s(connection: Connection, wanted: Sequence[SeriesNoise], processes: int = ROUNDS[0]) -> dict[int, float]:
     """Expected device seconds of an A/A trial of each series whose jobs are known."""
-    made_of = template_jobs(connection, [one.point_id for one in wanted])
+    made_of = _measurable(connection, wanted)
     rows = connection.execute(
         select(jobs.c.id, jobs.c.duration_key, jobs.c.expected_s).where(one_of(jobs.c.id, list(made_of.values())))
     ).all()
     known = expected_s(connection, {row.duration_key for row in rows if row.duration_key is not None})
     each = {row.id: known.get(row.duration_key, row.expected_s) for row in rows}
     return {one.series_id: 2 * processes * each[made_of[one.point_id]] for one in wanted if one.point_id in made_of}
+
+
+def _measurable(connection: Connection, wanted: Sequence[SeriesNoise]) -> dict[int, int]:
+    """Points of series to the jobs that they came of, where their artifacts stand or can be made again."""
+    made_of = template_jobs(connection, [one.point_id for one in wanted])
+    query = select(jobs.c.id, jobs.c.needs_key).where(one_of(jobs.c.id, list(made_of.values())))
+    needs = {row.id: row.needs_key for row in connection.execute(query)}
+    keys = set(needs.values())
+    made = connection.execute(select(jobs.c.makes_key).where(one_of(jobs.c.makes_key, keys))).scalars()
+    there = set(made) | queue.standing(connection, keys)
+    return {point_id: job_id for point_id, job_id in made_of.items() if needs[job_id] in there}
 
 
 def due_noise(connection: Connection, now: datetime, minutes_per_day: float | None = None) -> int:

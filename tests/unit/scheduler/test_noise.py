@@ -9,6 +9,7 @@ from sqlalchemy import insert, update
 
 from device_registry.database import reading, writing
 from device_registry.registry import devices
+from scheduler import queue
 from scheduler.cells import Wanted
 from scheduler.matrix import matrix
 from scheduler.queue import sweep_runs
@@ -122,6 +123,18 @@ def test_what_cannot_be_learnt_is_told_and_tried_once_a_day(watched: Farm) -> No
     watched.clock.advance(_DAY_S + 1)
     watched.tick()
     assert due(watched) == 1
+
+
+@on_sqlite
+def test_an_artifact_that_nothing_can_make_again_is_left_out(watched: Farm) -> None:
+    with writing(watched.engine) as connection:
+        [gone] = [row for row in watched.rows(queue.artifacts) if row.recipe == "int8-static"]
+        queue.forget(connection, gone, "missing", who="x", now=watched.clock())
+        connection.execute(update(jobs).where(jobs.c.makes_key == gone.key).values(makes_key=None))
+        assert len(cost_s(connection, series_noise(connection))) == 1
+    assert due(watched) == 1
+    work(watched)
+    assert due(watched) == 0
 
 
 @on_sqlite
