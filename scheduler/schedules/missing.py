@@ -82,7 +82,8 @@ def _since(connection: Connection, row: Row[Any], runs: Sequence[Any], cron: Cro
     if last is None:
         return None
     made = any(run.due_at is not None and run.due_at >= last for run in runs)
-    if open_run(connection, row.name) is None and (made or now - last > GRACE):
+    taken = made or (row.next_due_at is not None and row.next_due_at > now)  # it made a run, or none could be made
+    if open_run(connection, row.name) is None and (taken or now - last > GRACE):
         return last
     return cron.latest(row.changed_at, last - timedelta(seconds=1))
 

@@ -125,6 +125,9 @@ def test_a_night_that_was_never_run_is_missing_as_a_whole(farm: Farm) -> None:
     measure(farm, 0)
     assert missing(farm, NIGHT + DAY + timedelta(minutes=5)) == []  # its run is about to be made
     assert len(missing(farm, NIGHT + DAY + timedelta(minutes=11))) == 4
+    with writing(farm.engine) as connection:  # it could not be made, and the schedule waits for the next night
+        connection.execute(update(schedules).values(next_due_at=NIGHT + 2 * DAY))
+    assert len(missing(farm, NIGHT + DAY + timedelta(minutes=1))) == 4
 
 
 def test_a_run_that_never_ends_does_not_hide_what_is_missing(farm: Farm) -> None:
