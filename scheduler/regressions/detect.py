@@ -14,7 +14,7 @@ from scheduler.regressions.hampel import clipped
 from scheduler.regressions.judge import judged
 from scheduler.regressions.running_sums import RunningSums
 from scheduler.regressions.segments import Segment
-from scheduler.regressions.sigma import Values, difference_sigma, spread_sigma
+from scheduler.regressions.sigma import Values, difference_sigma, local_sigma, spread_sigma
 
 #: Points that are looked at together. When so many are there, changes that are not among the newest are settled, and
 #: what comes later starts at the last of them; where there is none the older half is left behind.
@@ -114,12 +114,13 @@ def _changes(values: Values) -> list[int]:
     if sigma <= 0:
         return []
     sigma = max(sigma, _LEAST_SIGMA)
-    calm = clipped(values, sigma)
-    places = divided(calm, sigma)
+    noise = local_sigma(values, sigma)
+    calm = clipped(values, noise)
+    places = divided(calm, noise)
     if not places:
         return []
-    sums = RunningSums(calm)
-    places, sloped = without_drift(sums, calm, judged(sums, calm, places, sigma), sigma)
+    sums = RunningSums(calm, noise)
+    places, sloped = without_drift(sums, calm, judged(sums, calm, places))
     return _located(values, calm, sums, places, sloped, sigma)
 
 
@@ -146,5 +147,5 @@ def _unmoved(values: Values, start: int, place: int, sums: RunningSums, sigma: f
     edges = np.array([start, place, start + len(values)])
     low, high = np.sort(sums.level(edges[:-1], edges[1:])[0]) + sums.offset
     within = np.clip(values, low - _CLIP * sigma, high + _CLIP * sigma)
-    moved = start + RunningSums(within).best_place(0, len(values), LEAST_POINTS)
+    moved = start + RunningSums(within, np.full(len(within), sigma)).best_place(0, len(values), LEAST_POINTS)
     return moved if abs(moved - place) <= _BESIDE else place

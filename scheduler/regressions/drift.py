@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from scheduler.regressions.judge import inflation_of, score, shorter_of, z_limit
+from scheduler.regressions.judge import Fit, inflation_of, score, shorter_of, z_limit
 from scheduler.regressions.running_sums import Places, RunningSums, middle
 from scheduler.regressions.sigma import Values
 
@@ -17,7 +17,7 @@ _STEP = 9.0
 _TILTED = 0.5
 
 
-def without_drift(sums: RunningSums, values: Values, places: list[int], sigma: float) -> tuple[list[int], list[bool]]:
+def without_drift(sums: RunningSums, values: Values, places: list[int]) -> tuple[list[int], list[bool]]:
     """The changes at which the series jumps, and whether each stretch between them is a slope.
 
     Two levels that one straight line through both explains better are a slope, unless the lines of the two sides still
@@ -26,7 +26,7 @@ def without_drift(sums: RunningSums, values: Values, places: list[int], sigma: f
     borders = np.array([0, *places, len(values)], dtype=np.intp)
     sloped = np.zeros(len(borders) - 1, dtype=bool)
     while len(borders) > 2:
-        scores = _jumps(sums, values, borders, sloped, sigma)
+        scores = _jumps(sums, values, borders, sloped)
         least = int(np.argmin(scores))
         if scores[least] >= 1:
             break
@@ -36,7 +36,7 @@ def without_drift(sums: RunningSums, values: Values, places: list[int], sigma: f
     return [int(place) for place in borders[1:-1]], [bool(slope) for slope in sloped]
 
 
-def _jumps(sums: RunningSums, values: Values, borders: Places, sloped: Flags, sigma: float) -> Values:
+def _jumps(sums: RunningSums, values: Values, borders: Places, sloped: Flags) -> Values:
     """At least 1 for each border at which the series jumps."""
     start, end = borders[:-1], borders[1:]
     level, level_error = sums.level(start, end)
@@ -54,22 +54,21 @@ def _jumps(sums: RunningSums, values: Values, borders: Places, sloped: Flags, si
     # Beside a slope a level of which a line explains more than half is part of a slope as well.
     as_line = sloped | (line_error < _TILTED * level_error)
     before, after = np.where(flat, ~steps, as_line[:-1]), np.where(flat, ~steps, as_line[1:])
-    low = level[:-1] + np.where(before, slope[:-1] * (borders[1:-1] - 0.5 - centre[:-1]), 0.0)
-    high = level[1:] + np.where(after, slope[1:] * (borders[1:-1] - 0.5 - centre[1:]), 0.0)
-    error = np.where(before, line_error[:-1], level_error[:-1]) + np.where(after, line_error[1:], level_error[1:])
-    # A line is four times as uncertain at its end as a level.
-    widths = np.where(before, 4, 1) / length[:-1] + np.where(after, 4, 1) / length[1:]
-    jumps = score(
-        np.abs(high - low),
-        np.minimum(np.abs(low + sums.offset), np.abs(high + sums.offset)),
-        error,
-        length[:-1] + length[1:] - 2 - before - after,
-        widths * inflation,
-        shorter_of(borders),
-        sigma,
-        z_limit(0),
-    )
+    first = _fit(sums, start[:-1], end[:-1], before, end[:-1] - 0.5, inflation)
+    second = _fit(sums, start[1:], end[1:], after, start[1:] - 0.5, inflation)
+    jumps = score(first, second, sums.offset, shorter_of(borders), z_limit(0))
     # Against the direction of the levels: the lines cross, and neither tells of a step.
-    jumps[flat & ((high - low) * (level[1:] - level[:-1]) < 0)] = 0.0
+    jumps[flat & ((second.value - first.value) * (level[1:] - level[:-1]) < 0)] = 0.0
     jumps[steps] = _STEP
     return jumps
+
+
+def _fit(sums: RunningSums, start: Places, end: Places, as_line: Flags, at: Values, inflation: float) -> Fit:
+    """Lines of stretches where so flagged, levels elsewhere, and what they are at a border."""
+    level, level_error = sums.level(start, end)
+    _, slope, line_error = sums.line(start, end)
+    error = np.where(as_line, line_error, level_error)
+    variance, freedom = sums.variance(start, end, error, np.where(as_line, 2, 1))
+    value = level + np.where(as_line, slope * (at - middle(start, end)), 0.0)
+    # A line is four times as uncertain at its end as a level.
+    return Fit(value, variance, np.where(as_line, 4, 1) / (end - start) * inflation, freedom)

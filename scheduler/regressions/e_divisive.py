@@ -24,13 +24,13 @@ _PROPOSED = 3.0
 _PRICE = 12.0
 
 
-def divided(values: Values, sigma: float) -> list[int]:
+def divided(values: Values, sigma: Values) -> list[int]:
     """Places at which new levels may begin: more than there are, for whoever judges them."""
     places = _candidates(values, sigma)
     return _best_division(values, places, sigma) if len(places) else []
 
 
-def _candidates(values: Values, sigma: float) -> Places:
+def _candidates(values: Values, sigma: Values) -> Places:
     """Places where the windows before and after differ more than at their neighbours, in any width."""
     count = len(values)
     places = np.arange(LEAST_POINTS, count - LEAST_POINTS + 1)
@@ -43,7 +43,7 @@ def _candidates(values: Values, sigma: float) -> Places:
         # Windows are cut short at the ends of the series.
         before, after = np.minimum(places, width), np.minimum(count - places, width)
         gap = (sums[places + after] - here) / after - (here - sums[places - before]) / before
-        score = np.abs(gap) / np.sqrt(1 / before + 1 / after) / sigma
+        score = np.abs(gap) / np.sqrt(1 / before + 1 / after) / sigma[places - 1]
         chosen |= (score >= _highest_near(score, width // 3)) & (score >= _PROPOSED)
     return places[chosen]
 
@@ -60,19 +60,23 @@ def _highest_near(score: Values, reach: int) -> Values:
     return best
 
 
-def _best_division(values: Values, places: Places, sigma: float) -> list[int]:
+def _best_division(values: Values, places: Places, sigma: Values) -> list[int]:
     """Of the candidates those that divide the values with the least squared error, each change at its price.
 
     Exact, by dynamic programming over the candidates (Jackson et al., "An algorithm for optimal partitioning of data on
     an interval", 2005).
     """
     borders = np.concatenate([[0], places, [len(values)]])
-    centred = (values - values.mean()) / sigma
-    sums = np.concatenate([[0.0], np.cumsum(centred)])[borders]
-    squares = np.concatenate([[0.0], np.cumsum(centred * centred)])[borders]
+    weight = 1 / (sigma * sigma)
+    centred = values - values.mean()
+    weights, sums, squares = (
+        np.concatenate([[0.0], np.cumsum(each)])[borders]
+        for each in (weight, centred * weight, centred * centred * weight)
+    )
     length = borders[None, :] - borders[:, None]
     total = sums[None, :] - sums[:, None]
-    error = squares[None, :] - squares[:, None] - total * total / np.maximum(length, 1)
+    within = np.where(length > 0, weights[None, :] - weights[:, None], 1.0)
+    error = squares[None, :] - squares[:, None] - total * total / within
     error = np.where(length >= LEAST_POINTS, error, np.inf)
     cost = np.zeros(len(borders))
     origin = np.zeros(len(borders), dtype=np.intp)

@@ -19,10 +19,10 @@ _CLIP = 3.0
 _IGNORE = 7.0
 
 
-def clipped(values: Values, sigma: float) -> Values:
+def clipped(values: Values, sigma: Values) -> Values:
     """Values without spikes: clipped to three sigma of the median of their window, put upon it from seven on.
 
-    The scale is that of the whole series, for the MAD of seven values is too noisy to clip by. The points at
+    The scale is not that of the window, for the MAD of seven values is too noisy to clip by. The points at
     both ends share the window of seven there: there, too, three are a spike and four a level.
     """
     middle = _moving_median(values)

@@ -8,6 +8,7 @@ test; p shrinks with the length of the series, for a longer one has more places 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -27,13 +28,13 @@ _LEAST_SIGMAS = 0.7
 _SHORT = 10.0
 #: The first and the last level count for so many times their length: a bump has two borders, they may go on.
 _UNFINISHED = 2.0
-#: The sigma of the whole series counts like so many values: four alike points have no variance of their own to trust.
-_PRIOR = 8
+#: Ratio of the variances of two sides from which one is much the louder.
+_LOUDER = 4.0
 #: Correlation of neighbours is not believed above.
 _MOST_CORRELATION = 0.9
 
 
-def judged(sums: RunningSums, values: Values, places: list[int], sigma: float) -> list[int]:
+def judged(sums: RunningSums, values: Values, places: list[int]) -> list[int]:
     """The weakest changes go first, until all that are left are sure and large enough.
 
     Those go at once that are weaker than both of their neighbours: what one leaves behind does not touch another.
@@ -42,7 +43,7 @@ def judged(sums: RunningSums, values: Values, places: list[int], sigma: float) -
     while len(borders) > 2:
         means, _ = sums.level(borders[:-1], borders[1:])
         inflation = inflation_of(values - sums.offset - np.repeat(means, np.diff(borders)), len(borders) - 2)
-        scores = _scores(sums, borders, sigma, inflation)
+        scores = _scores(sums, borders, inflation)
         around = np.concatenate([[np.inf], scores, [np.inf]])
         weak = (scores < 1) & (scores <= around[:-2]) & (scores < around[2:])
         if not weak.any():
@@ -51,22 +52,13 @@ def judged(sums: RunningSums, values: Values, places: list[int], sigma: float) -
     return [int(place) for place in borders[1:-1]]
 
 
-def _scores(sums: RunningSums, borders: Places, sigma: float, inflation: float) -> Values:
+def _scores(sums: RunningSums, borders: Places, inflation: float) -> Values:
     """At least 1 for each border whose sides are at different levels."""
-    start, place, end = borders[:-2], borders[1:-1], borders[2:]
-    low, error_before = sums.level(start, place)
-    high, error_after = sums.level(place, end)
-    errors = 1 / (place - start) + 1 / (end - place)
-    return score(
-        np.abs(high - low),
-        np.minimum(np.abs(low + sums.offset), np.abs(high + sums.offset)),
-        error_before + error_after,
-        end - start - 2,
-        errors * inflation,
-        shorter_of(borders),
-        sigma,
-        z_limit(sums.count),
-    )
+    start, end = borders[:-1], borders[1:]
+    level, error = sums.level(start, end)
+    variance, freedom = sums.variance(start, end, error, np.ones_like(start))
+    fit = Fit(level, variance, inflation / (end - start), freedom)
+    return score(fit.first(), fit.second(), sums.offset, shorter_of(borders), z_limit(sums.count))
 
 
 def shorter_of(borders: Places) -> Values:
@@ -76,34 +68,53 @@ def shorter_of(borders: Places) -> Values:
     return np.minimum(lengths[:-1], lengths[1:])
 
 
-def score(
-    gap: Values,
-    level: Values,
-    error: Values,
-    freedom: Places,
-    widths: Values,
-    shorter: Values,
-    sigma: float,
-    limit: float,
-) -> Values:
-    """How sure and how large a gap between two sides is, the lesser of both; 1 is enough.
+@dataclass(frozen=True)
+class Fit:
+    """What stretches are fitted with, at their borders."""
+
+    #: Value of the fit.
+    value: Values
+    #: Of the values about the fit.
+    variance: Values
+    #: Variance of `value` for a variance of one.
+    width: Values
+    freedom: Values
+
+    def first(self) -> Fit:
+        """Of the stretches before each border."""
+        return Fit(self.value[:-1], self.variance[:-1], self.width[:-1], self.freedom[:-1])
+
+    def second(self) -> Fit:
+        """Of those after."""
+        return Fit(self.value[1:], self.variance[1:], self.width[1:], self.freedom[1:])
+
+
+def score(before: Fit, after: Fit, offset: float, shorter: Values, limit: float) -> Values:
+    """How sure and how large the gap between two fits is, the lesser of both; 1 is enough.
+
+    Both sides share their variance, unless one is much the louder: then each has its own (Welch 1947), for it is the
+    mean of the loud one that is uncertain.
 
     Args:
-        gap: between the two sides at the border.
-        level: the side nearer to zero, whose share the effect is: so it is the same in both directions of time.
-        error: squared error about the sides.
-        freedom: values without those that the sides took.
-        widths: variance of the gap for a variance of one.
-        shorter: values on the side that has fewer.
-        sigma: of the noise of the whole series.
+        before: fits on the one side.
+        after: fits on the other.
+        offset: of zero; a share is of the side nearer to it, so that both directions of time have the same.
+        shorter: values on the shorter side.
         limit: normal deviate that is sure enough.
     """
-    trusted = np.maximum(freedom, 0) + _PRIOR
-    variance = (_PRIOR * sigma * sigma + error) / trusted
-    noise = np.sqrt(variance)
+    gap = np.abs(after.value - before.value)
+    level = np.minimum(np.abs(before.value + offset), np.abs(after.value + offset))
+    freedom = before.freedom + after.freedom
+    shared = (before.variance * before.freedom + after.variance * after.freedom) / freedom
+    apart = np.maximum(before.variance, after.variance) > _LOUDER * np.minimum(before.variance, after.variance)
+    noise = np.sqrt(np.where(apart, (before.variance + after.variance) / 2, shared))
     quiet = np.maximum(_QUIET_EFFECT * level, _SURE_SIGMAS * noise)
     least = np.maximum((_LEAST_SIGMAS + _SHORT / shorter) * noise, np.minimum(_LEAST_EFFECT * level, quiet))
-    z = normal_deviate(gap / np.sqrt(variance * widths), trusted)
+    one = np.where(apart, before.variance, shared) * before.width
+    other = np.where(apart, after.variance, shared) * after.width
+    welch = (one + other) ** 2 / (one**2 / before.freedom + other**2 / after.freedom)
+    freedom = np.where(apart, welch, freedom)
+    z = normal_deviate(gap / np.sqrt(one + other), freedom)
     return np.asarray(np.minimum(z / limit, gap / least), dtype=np.float64)
 
 

@@ -9,6 +9,9 @@ from scheduler.regressions.sigma import Values
 
 Places = NDArray[np.intp]
 
+#: Values that the expected noise counts like.
+_PRIOR = 8
+
 
 class RunningSums:
     """Levels and lines of stretches [start, end) by least squares; for arrays of places as for single ones.
@@ -16,12 +19,13 @@ class RunningSums:
     Levels are measured from `offset`, the mean of all: sums of squares about it lose no digits.
     """
 
-    def __init__(self, values: Values) -> None:
+    def __init__(self, values: Values, sigma: Values) -> None:
         self.count = len(values)
         self.offset = float(values.mean())
         centred = values - self.offset
         self._sum = _from_zero(centred)
         self._square = _from_zero(centred * centred)
+        self._noise = _from_zero(sigma * sigma)
         self._moment = _from_zero(centred * np.arange(self.count))
 
     def level(self, start: Places, end: Places) -> tuple[Values, Values]:
@@ -39,6 +43,15 @@ class RunningSums:
         spread = np.maximum((length**3 - length) / 12, 1e-300)
         error = self._square[end] - self._square[start] - total * total / length - tilt * tilt / spread
         return total / length, tilt / spread, np.maximum(error, 0.0)
+
+    def variance(self, start: Places, end: Places, error: Values, taken: Places) -> tuple[Values, Values]:
+        """Variance about a fit that took so many values, and the degrees of freedom that it has.
+
+        The noise that is expected there counts like eight values: four alike points have no variance to be trusted.
+        """
+        freedom = np.maximum(end - start - taken, 0) + _PRIOR
+        expected = (self._noise[end] - self._noise[start]) / (end - start)
+        return (_PRIOR * expected + error) / freedom, freedom.astype(np.float64)
 
     def best_place(self, start: int, end: int, margin: int) -> int:
         """Where a stretch divides into two levels with the least squared error, each of `margin` values at least."""

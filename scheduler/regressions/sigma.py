@@ -15,6 +15,9 @@ MAD_TO_SIGMA = 1.4826
 _SPREAD_TO_SIGMA = 1 / 3.2897
 #: No measurement is better than this share of its level: a floor under sigma.
 LEAST_SHARE = 0.001
+#: Neighbours whose differences tell whether a stretch is louder than the series, and by how much it must be.
+_BLOCK = 12
+_LOUDER = 2.0
 
 
 def difference_sigma(values: Values) -> float:
@@ -32,6 +35,24 @@ def difference_sigma(values: Values) -> float:
         low, high = np.percentile(steps, [5, 95])
         sigma = max(sigma, float(high - low) * _SPREAD_TO_SIGMA / math.sqrt(2))
     return max(sigma, floor)
+
+
+def local_sigma(values: Values, sigma: float) -> Values:
+    """Sigma at each value: that of the whole series, or where it is much louder that of its neighbourhood.
+
+    A change of the noise is no change of the level, and must not be clipped and judged by the noise of quieter times.
+    """
+    blocks = (len(values) - 1) // _BLOCK
+    everywhere = np.full(len(values), sigma)
+    if blocks < 2:
+        return everywhere
+    steps = np.abs(np.diff(values))[: blocks * _BLOCK].reshape(blocks, _BLOCK)
+    near = MAD_TO_SIGMA * np.median(steps, axis=1) / math.sqrt(2)
+    near = np.maximum(near, np.maximum(np.append(near[1:], 0), np.append(0, near[:-1])))
+    near = np.repeat(np.where(near > _LOUDER * sigma, near, sigma), _BLOCK)
+    everywhere[: len(near)] = near
+    everywhere[len(near) :] = near[-1]
+    return everywhere
 
 
 def spread_sigma(values: Values) -> float:

@@ -85,7 +85,16 @@ def test_noise_that_depends_on_itself_is_not_chopped_into_levels() -> None:
         for index in range(1, 250):
             noise[index] += 0.7 * noise[index - 1]
         flagged += bool(change_points((100 + noise[50:]).tolist()))
-    assert flagged <= 1
+    assert flagged <= 3
+
+
+@pytest.mark.parametrize("louder", [5, 25])
+def test_noise_that_grows_is_no_change(louder: int) -> None:
+    flagged = 0
+    for seed in range(20):
+        quiet = noisy((100, 60), noise=0.002, seed=seed)
+        flagged += bool(change_points(quiet + noisy((100, 60), noise=0.002 * louder, seed=seed + 100)))
+    assert flagged <= 2
 
 
 def test_gaps_take_an_index_and_nothing_else() -> None:
