@@ -14,6 +14,8 @@ from exporters.numbers import NONE, duration, significant
 from exporters.tables import outcomes_view, simple_table
 
 _MOST_ROWS = 200
+#: Characters of a reason; --json has all.
+_LONGEST_WHY = 120
 _STATE_STYLE = {"done": "green", "failed": "red", "cancelled": "red", "running": "bold", "unsupported": "dim"}
 
 
@@ -44,10 +46,12 @@ def run_view(run: Mapping[str, Any], cells: Sequence[Mapping[str, Any]]) -> Rend
     parts: list[RenderableType] = [table]
     if len(told) > _MOST_ROWS:
         parts.append(Text(f"and {len(told) - _MOST_ROWS} more; --json has every one", style="dim"))
-    whys = dict.fromkeys(f"{_what(cell)}: {cell['why']}" for cell in told if cell["why"])
+    whys = dict.fromkeys(f"{_what(cell)}: {_short(cell['why'])}" for cell in told if cell["why"])
     parts += [Text(why, style="red") for why in list(whys)[:10]]
     if len(whys) > 10:
         parts.append(Text(f"and {len(whys) - 10} more; --json has every one", style="red"))
+    if any(cell["verdict"] not in (None, "valid") for cell in told):
+        parts.append(Text("what is not valid stays out of baselines and out of the watched history", style="dim"))
     unsupported = [cell for cell in cells if cell["state"] == "unsupported"]
     if unsupported:
         parts.append(outcomes_view([], unsupported))
@@ -81,7 +85,9 @@ def _sentences(found: Mapping[str, Any]) -> list[str]:
     if (more := len(found["absent"]) - 10) > 0:
         lines.append(f"and {_count(more, 'more device')} that take no work now")
     if found["fresh"]:
-        lines.append(f"fresh or lately found unsupported, and not measured again: {found['fresh']}; --all measures them")
+        lines.append(
+            f"fresh or lately found unsupported, and not measured again: {found['fresh']}; --all measures them"
+        )
     made = found["conversions"] - found["conversions_to_make"]
     lines.append(f"conversions: {found['conversions_to_make']} to make, {made} stand already")
     lines += [f"device time on {device}: about {_minutes(minutes)}" for device, minutes in _some(found)]
@@ -149,6 +155,10 @@ def _options(cell: Mapping[str, Any]) -> str:
     parts += [cell["mode"]] if cell["mode"] not in (None, "burst") else []
     parts += [f"{name}={value}" for name, value in sorted(cell.get("runtime_options", {}).items())]
     return ", ".join(parts) or NONE
+
+
+def _short(why: str) -> str:
+    return why if len(why) <= _LONGEST_WHY else why[: _LONGEST_WHY - 3] + "..."
 
 
 def _what(cell: Mapping[str, Any]) -> str:

@@ -6,9 +6,10 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, and_, select
 
 from device_registry.database import one_of, table_of
+from scheduler import coverage
 from scheduler.cases import case_of
 from scheduler.interventions import known_run
 from scheduler.payloads import payloads
@@ -59,7 +60,7 @@ def run_cells(connection: Connection, run_id: int) -> list[dict[str, Any]]:
                 "state": _state(mine),
                 "processes": len(mine),
                 "done": sum(row.state == "succeeded" for row in mine),
-                "why": _why(mine),
+                "why": _why(mine) or point.get("why"),
                 "p50_ms": point.get("value"),
                 "p50_ci_ms": point.get("interval"),
                 "verdict": point.get("verdict"),
@@ -116,9 +117,16 @@ def _why(mine: Sequence[Any]) -> str | None:
 
 def _points(connection: Connection, run_id: int) -> dict[tuple[int, str], dict[str, Any]]:
     """Points of a run, by device and case."""
+    invalid = and_(
+        coverage.cells.c.device_id == series.c.device_id,
+        coverage.cells.c.case_key == series.c.case_key,
+        coverage.cells.c.sweep_run_id == run_id,
+        coverage.cells.c.state == "invalid",
+    )
     rows = connection.execute(
-        select(points, series.c.device_id, series.c.case_key)
+        select(points, series.c.device_id, series.c.case_key, coverage.cells.c.why)
         .join(series, series.c.id == points.c.series_id)
+        .outerjoin(coverage.cells, invalid)
         .where(points.c.sweep_run_id == run_id)
     )
     return {
@@ -127,6 +135,7 @@ def _points(connection: Connection, run_id: int) -> dict[tuple[int, str], dict[s
             "value": row.value,
             "interval": None if row.value_ci_low is None else [row.value_ci_low, row.value_ci_high],
             "verdict": row.verdict,
+            "why": row.why,
         }
         for row in rows
     }
