@@ -264,21 +264,21 @@ def _missing(connection: Connection, run: Row[Any], before: Row[Any]) -> dict[st
 def _cannot_see(connection: Connection, run: Row[Any]) -> dict[str, Any]:
     """Series of the run that are too noisy to show a change of 5 %; and how many never learnt their noise."""
     found = _points(run).subquery()
-    query = (
-        select(*NAMING, noise_floors.c.noise, noise_floors.c.detectable, noise_floors.c.series_id.label("learnt"))
+    of_run = (
+        select(*NAMING, noise_floors.c.noise, noise_floors.c.detectable)
         .select_from(found)
         .join(series, series.c.id == found.c.series_id)
         .join(devices, devices.c.id == series.c.device_id)
         .outerjoin(noise_floors, noise_floors.c.series_id == series.c.id)
-        .where(or_(noise_floors.c.detectable.is_(None), noise_floors.c.detectable > SIGHT))
     )
-    rows = connection.execute(query.order_by(devices.c.name, series.c.id)).all()
-    blind = [
-        {**named(row), "noise": row.noise, "least_visible_change": row.detectable}
-        for row in rows
-        if row.learnt is not None
-    ]
-    return {**some(blind), "change": SIGHT, "unknown": len(rows) - len(blind)}
+    blind = and_(
+        noise_floors.c.series_id.is_not(None),
+        or_(noise_floors.c.detectable.is_(None), noise_floors.c.detectable > SIGHT),
+    )
+    rows = connection.execute(of_run.where(blind).order_by(devices.c.name, series.c.id)).all()
+    unlearnt = of_run.with_only_columns(func.count()).where(noise_floors.c.series_id.is_(None))
+    listed = [{**named(row), "noise": row.noise, "least_visible_change": row.detectable} for row in rows]
+    return {**some(listed), "change": SIGHT, "unknown": connection.execute(unlearnt).scalar_one()}
 
 
 def _change(ratio: float | None) -> float | None:
