@@ -95,7 +95,8 @@ def play(engine: Engine, world: World, models: Sequence[str], nights: int, **opt
             log.look(engine, night)
             if night % 10 == 9 or night == nights - 1:
                 spent = ", ".join(f"{what} {seconds:.0f} s" for what, seconds in farm.spent_s.items())
-                say(f"night {night + 1} of {nights}, {time.monotonic() - began:.0f} s ({spent})")
+                told = f"{len(log.came)} incidents so far"
+                say(f"night {night + 1} of {nights}, {time.monotonic() - began:.0f} s ({spent}): {told}")
     finally:
         farm.close()
     return farm, log
