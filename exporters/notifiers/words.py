@@ -105,6 +105,8 @@ def _digest_paragraphs(document: Document, cases: Document) -> Iterator[str]:
         yield "This run is not watched: nothing was screened for regressions."
     if count := document["unsupported"]["count"]:
         yield f"{count:,} cells of its matrix are unsupported here."
+    if (base := document.get("baseline")) is not None and base["run"] is None:
+        yield f"Its baseline is gone: {base['why']}."
     blind = document["cannot_see"]
     if blind["unknown"]:
         yield (
@@ -136,6 +138,12 @@ def _digest_sections(document: Document, links: Links) -> Iterator[Section]:
         "undecided",
         lambda one: _series_line(one, f"{change_words(one['change'])} at first sight, {_state_words(one)}", links),
     )
+    if (base := document.get("baseline")) is not None and base["run"] is not None:
+        yield from listed(
+            f"Apart from the baseline, run {base['run']} (medians, no verdicts)",
+            "baseline",
+            lambda one: _series_line(one, _times_words({"change_interval": None, **one}), links),
+        )
     sight = document["cannot_see"]["change"]
     yield from listed(
         f"Cannot see {sight * 100:g} %", "cannot_see", lambda one: _series_line(one, _blind_words(one), links)

@@ -10,6 +10,7 @@ from sqlalchemy import ColumnElement, Connection, Row, Select, and_, case, disti
 from device_registry.errors import UsageError
 from device_registry.registry import devices
 from scheduler.coverage import cells
+from scheduler.notifications.baseline import against_baseline
 from scheduler.notifications.incident import summaries
 from scheduler.notifications.told import (
     MOST_LISTED,
@@ -60,6 +61,7 @@ def digest_document(connection: Connection, sweep_run_id: int, now: datetime) ->
         "undecided": _undecided(connection, run),
         "failed": _failed(connection, run),
         "missing": some([]) if before is None else _missing(connection, run, before),
+        "baseline": against_baseline(connection, run),
         "cannot_see": _cannot_see(connection, run),
         "unsupported": {"count": len(run.unsupported)},
         "commands": [

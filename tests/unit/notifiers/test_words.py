@@ -56,6 +56,15 @@ def test_a_night_with_everything_is_told_in_order_and_says_what_is_not_listed() 
     assert "5 cells of its matrix are unsupported here." in told
 
 
+def test_a_baseline_is_told_without_verdicts() -> None:
+    there = digest(baseline={"run": 3, "why": None, **some(series(change=0.2))})
+    told = text.text(digest_words(there, _NOWHERE))
+    assert "Apart from the baseline, run 3 (medians, no verdicts) (1)" in told
+    assert "5.00 -> 5.40 ms, 20 % slower" in told
+    gone = digest(baseline={"run": None, "why": "baseline v1: no run of that revision has results", **some()})
+    assert "Its baseline is gone: baseline v1: no run" in text.text(digest_words(gone, _NOWHERE))
+
+
 def test_an_incident_says_what_changed_where_and_why() -> None:
     words = words_of("incident.opened", incident_document(), _NOWHERE)
     told = text.text(words)

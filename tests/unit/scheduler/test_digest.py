@@ -10,6 +10,7 @@ from sqlalchemy import update
 from device_registry.database import reading, writing
 from device_registry.errors import UsageError
 from scheduler.notifications.digest import digest_document
+from scheduler.points import points
 from tests.unit.scheduler.builders import INT8, ONNX, TORCH, Farm, plan_of
 from tests.unit.scheduler.watched import (
     conclude,
@@ -101,3 +102,32 @@ def test_a_run_of_no_sweep_has_a_digest_too_and_no_run_has_none(farm: Farm) -> N
     assert (found["cases"]["valid"], found["compared_with_run"], found["run"]["watched"]) == (1, None, False)
     with pytest.raises(UsageError, match="there is no run 99"):
         _digest(farm, 99)
+
+
+def test_a_baseline_that_is_gone_is_said_to_be(farm: Farm, monkeypatch: pytest.MonkeyPatch) -> None:
+    run_id = watched_run(farm, TORCH, salt="1")
+
+    def gone(*_: Any) -> int:
+        raise UsageError("nightly.yaml:3:1: baseline v1: no run of that revision has results")
+
+    monkeypatch.setattr("scheduler.notifications.baseline.baseline_run", gone)
+    monkeypatch.setattr("scheduler.notifications.baseline.sweep_of_run", lambda *_: object())
+    assert _digest(farm, run_id)["baseline"]["why"].endswith("no run of that revision has results")
+
+
+def test_medians_apart_from_the_baseline_are_listed_without_verdicts(
+    farm: Farm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base, run_id = (watched_run(farm, TORCH, ONNX, salt=salt) for salt in "12")
+    slow, same = points_of(farm, run_id)
+    old = {point.series_id: point.value for point in points_of(farm, base)}
+    with writing(farm.engine) as connection:
+        for point, ratio in ((slow, 1.2), (same, 1.04)):
+            changed = update(points).where(points.c.id == point.id)
+            connection.execute(changed.values(value=old[point.series_id] * ratio))
+    monkeypatch.setattr("scheduler.notifications.baseline.baseline_run", lambda *_: base)
+    monkeypatch.setattr("scheduler.notifications.baseline.sweep_of_run", lambda *_: object())
+    found = _digest(farm, run_id)["baseline"]
+    [apart] = found["first"]
+    assert (found["run"], found["count"], apart["series_id"]) == (base, 1, slow.series_id)
+    assert apart["change"] == pytest.approx(0.2)
