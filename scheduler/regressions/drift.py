@@ -68,7 +68,7 @@ def _fit(sums: RunningSums, start: Places, end: Places, as_line: Flags, at: Valu
     level, level_error = sums.level(start, end)
     _, slope, line_error = sums.line(start, end)
     error = np.where(as_line, line_error, level_error)
-    variance, freedom = sums.variance(start, end, error, np.where(as_line, 2, 1))
     value = level + np.where(as_line, slope * (at - middle(start, end)), 0.0)
     # A line is four times as uncertain at its end as a level.
-    return Fit(value, variance, np.where(as_line, 4, 1) / (end - start) * inflation, freedom)
+    width = np.where(as_line, 4, 1) / (end - start) * inflation
+    return Fit(value, error, sums.noise(start, end), width, end - start - np.where(as_line, 2, 1))

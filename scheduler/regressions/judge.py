@@ -28,8 +28,10 @@ _LEAST_SIGMAS = 0.7
 _SHORT = 10.0
 #: The first and the last level count for so many times their length: a bump has two borders, they may go on.
 _UNFINISHED = 2.0
-#: Ratio of the variances of two sides from which one is much the louder.
-_LOUDER = 4.0
+#: The expected noise of a stretch counts like so many values.
+_PRIOR = 8
+#: Ratio of the expected variances of two sides from which one is much the louder.
+_LOUDER = 2.0
 #: Correlation of neighbours is not believed above.
 _MOST_CORRELATION = 0.9
 
@@ -56,8 +58,7 @@ def _scores(sums: RunningSums, borders: Places, inflation: float) -> Values:
     """At least 1 for each border whose sides are at different levels."""
     start, end = borders[:-1], borders[1:]
     level, error = sums.level(start, end)
-    variance, freedom = sums.variance(start, end, error, np.ones_like(start))
-    fit = Fit(level, variance, inflation / (end - start), freedom)
+    fit = Fit(level, error, sums.noise(start, end), inflation / (end - start), end - start - 1)
     return score(fit.first(), fit.second(), sums.offset, shorter_of(borders), z_limit(sums.count))
 
 
@@ -74,19 +75,30 @@ class Fit:
 
     #: Value of the fit.
     value: Values
-    #: Of the values about the fit.
-    variance: Values
+    #: Squared error of the values about it.
+    error: Values
+    #: Variance of the noise that is expected.
+    expected: Values
     #: Variance of `value` for a variance of one.
     width: Values
-    freedom: Values
+    #: Values beyond those that the fit took.
+    freedom: Places
 
     def first(self) -> Fit:
         """Of the stretches before each border."""
-        return Fit(self.value[:-1], self.variance[:-1], self.width[:-1], self.freedom[:-1])
+        return Fit(self.value[:-1], self.error[:-1], self.expected[:-1], self.width[:-1], self.freedom[:-1])
 
     def second(self) -> Fit:
         """Of those after."""
-        return Fit(self.value[1:], self.variance[1:], self.width[1:], self.freedom[1:])
+        return Fit(self.value[1:], self.error[1:], self.expected[1:], self.width[1:], self.freedom[1:])
+
+    def trusted(self) -> tuple[Values, Values]:
+        """Variance about the fit and its degrees of freedom.
+
+        The expected noise counts like eight values: four alike points have no variance to be trusted.
+        """
+        freedom = np.maximum(self.freedom, 0) + _PRIOR
+        return (_PRIOR * self.expected + self.error) / freedom, freedom.astype(np.float64)
 
 
 def score(before: Fit, after: Fit, offset: float, shorter: Values, limit: float) -> Values:
@@ -104,15 +116,17 @@ def score(before: Fit, after: Fit, offset: float, shorter: Values, limit: float)
     """
     gap = np.abs(after.value - before.value)
     level = np.minimum(np.abs(before.value + offset), np.abs(after.value + offset))
-    freedom = before.freedom + after.freedom
-    shared = (before.variance * before.freedom + after.variance * after.freedom) / freedom
-    apart = np.maximum(before.variance, after.variance) > _LOUDER * np.minimum(before.variance, after.variance)
-    noise = np.sqrt(np.where(apart, (before.variance + after.variance) / 2, shared))
+    first, first_freedom = before.trusted()
+    second, second_freedom = after.trusted()
+    freedom = np.maximum(before.freedom + after.freedom, 0) + _PRIOR
+    expected = (before.expected + after.expected) / 2
+    shared = (_PRIOR * expected + before.error + after.error) / freedom
+    apart = np.maximum(before.expected, after.expected) > _LOUDER * np.minimum(before.expected, after.expected)
+    noise = np.sqrt(np.where(apart, (first + second) / 2, shared))
     quiet = np.maximum(_QUIET_EFFECT * level, _SURE_SIGMAS * noise)
     least = np.maximum((_LEAST_SIGMAS + _SHORT / shorter) * noise, np.minimum(_LEAST_EFFECT * level, quiet))
-    one = np.where(apart, before.variance, shared) * before.width
-    other = np.where(apart, after.variance, shared) * after.width
-    welch = (one + other) ** 2 / (one**2 / before.freedom + other**2 / after.freedom)
+    one, other = np.where(apart, first, shared) * before.width, np.where(apart, second, shared) * after.width
+    welch = (one + other) ** 2 / (one**2 / first_freedom + other**2 / second_freedom)
     freedom = np.where(apart, welch, freedom)
     z = normal_deviate(gap / np.sqrt(one + other), freedom)
     return np.asarray(np.minimum(z / limit, gap / least), dtype=np.float64)

@@ -9,9 +9,6 @@ from scheduler.regressions.sigma import Values
 
 Places = NDArray[np.intp]
 
-#: Values that the expected noise counts like.
-_PRIOR = 8
-
 
 class RunningSums:
     """Levels and lines of stretches [start, end) by least squares; for arrays of places as for single ones.
@@ -44,14 +41,9 @@ class RunningSums:
         error = self._square[end] - self._square[start] - total * total / length - tilt * tilt / spread
         return total / length, tilt / spread, np.maximum(error, 0.0)
 
-    def variance(self, start: Places, end: Places, error: Values, taken: Places) -> tuple[Values, Values]:
-        """Variance about a fit that took so many values, and the degrees of freedom that it has.
-
-        The noise that is expected there counts like eight values: four alike points have no variance to be trusted.
-        """
-        freedom = np.maximum(end - start - taken, 0) + _PRIOR
-        expected = (self._noise[end] - self._noise[start]) / (end - start)
-        return (_PRIOR * expected + error) / freedom, freedom.astype(np.float64)
+    def noise(self, start: Places, end: Places) -> Values:
+        """Variance of the noise that is expected in a stretch."""
+        return np.asarray((self._noise[end] - self._noise[start]) / (end - start))
 
     def best_place(self, start: int, end: int, margin: int) -> int:
         """Where a stretch divides into two levels with the least squared error, each of `margin` values at least."""

@@ -18,6 +18,8 @@ LEAST_SHARE = 0.001
 #: Neighbours whose differences tell whether a stretch is louder than the series, and by how much it must be.
 _BLOCK = 12
 _LOUDER = 2.0
+#: Beyond, sums of weights would lose the loud stretch.
+_LOUDEST = 1000.0
 
 
 def difference_sigma(values: Values) -> float:
@@ -49,7 +51,7 @@ def local_sigma(values: Values, sigma: float) -> Values:
     steps = np.abs(np.diff(values))[: blocks * _BLOCK].reshape(blocks, _BLOCK)
     near = MAD_TO_SIGMA * np.median(steps, axis=1) / math.sqrt(2)
     near = np.maximum(near, np.maximum(np.append(near[1:], 0), np.append(0, near[:-1])))
-    near = np.repeat(np.where(near > _LOUDER * sigma, near, sigma), _BLOCK)
+    near = np.repeat(np.where(near > _LOUDER * sigma, np.minimum(near, _LOUDEST * sigma), sigma), _BLOCK)
     everywhere[: len(near)] = near
     everywhere[len(near) :] = near[-1]
     return everywhere
