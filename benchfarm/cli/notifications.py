@@ -113,8 +113,12 @@ def digest(
     markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown.")] = False,
     json: Json = False,
 ) -> None:
-    """Show what a run found: regressed, improved, failed, missing, and what is too noisy to see 5 %."""
+    """Show what a run of a sweep found: regressed, improved, failed, missing, and what is too noisy to see 5 %.
+
+    Exit codes: 0 done, 2 there is no such run, or it is of no sweep.
+    """
     from device_registry.database import reading
+    from device_registry.errors import UsageError
     from device_registry.tables import utc_now
     from exporters.notifiers import text
     from exporters.notifiers.settings import read_settings
@@ -124,6 +128,9 @@ def digest(
     farm = _farm()
     with reading(farm.engine) as connection:
         found = digest_document(connection, run, utc_now())
+    if found["run"]["sweep"] is None:
+        by = f": the farm made it by itself ({found['run']['purpose']})" if found["run"]["purpose"] else ""
+        raise UsageError(f"run {run} is no run of a sweep{by}; benchfarm jobs list --run {run} shows it")
     if json:
         print_json(found)
         return

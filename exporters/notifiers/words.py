@@ -99,9 +99,7 @@ def _digest_paragraphs(document: Document, cases: Document) -> Iterator[str]:
     bad = ", ".join(f"{count:,} {verdict}" for verdict, count in sorted(cases["invalid"].items()))
     told = f"{cases['valid']:,} of {cases['wanted']:,} cases have a valid number"
     yield told + (f" ({bad})" if bad else "") + (f"; {cases['open']:,} are not done yet" if cases["open"] else "") + "."
-    if purpose := document["run"].get("purpose"):
-        yield f"The farm made this run by itself: {purpose}."
-    elif not document["run"]["watched"]:
+    if not document["run"]["watched"]:
         yield "This run is not watched: nothing was screened for regressions."
     if count := document["unsupported"]["count"]:
         yield f"{count:,} cells of its matrix are unsupported here."

@@ -101,6 +101,18 @@ def test_a_retry_that_fails_says_so(typed: Any, farm: Farm, receiver: Receiver) 
     assert json.loads(typed(*farm_now)[1])[0]["channel"] is None
 
 
+def test_a_run_of_the_farms_own_has_no_digest(typed: Any, farm: Farm) -> None:
+    with writing(farm.engine) as connection:
+        row = {"request": {}, "request_digest": "r", "unsupported": [], "owner": "farm", "created_at": utc_now()}
+        insert_row(connection, sweep_runs, purpose="confirmation", **row)
+    code, out, err = typed("sweep", "digest", "1", "--json")
+    assert (code, out) == (2, "")
+    assert err == (
+        "benchfarm: run 1 is no run of a sweep: the farm made it by itself (confirmation); "
+        "benchfarm jobs list --run 1 shows it\n"
+    )
+
+
 def test_a_digest_in_every_form(typed: Any, farm: Farm) -> None:
     with writing(farm.engine) as connection:
         insert_row(
