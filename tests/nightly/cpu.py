@@ -36,15 +36,34 @@ options:
   max_seconds: {max_seconds}
 """
 _LONGEST_S = 1800
+#: The same command, to which no load of others spoils a process.
+_ANY_LOAD = "import workers.judge; workers.judge.FOREIGN_LOAD_LIMIT = 1e9; import benchfarm.__main__ as b; b.main()"
 
 
 class CpuNights:
     """A folder with code and a sweep file, a farm of its own, and what a user types each night."""
 
     def __init__(
-        self, folder: Path, *, repeats: int = 5, max_seconds: float = 1.0, width: int = 32, size: int = 32
+        self,
+        folder: Path,
+        *,
+        repeats: int = 5,
+        max_seconds: float = 1.0,
+        width: int = 32,
+        size: int = 32,
+        any_load: bool = False,
     ) -> None:
-        """Write the sweep file; the farm's data goes below the folder, too."""
+        """Write the sweep file; the farm's data goes below the folder, too.
+
+        Args:
+            folder: an empty one.
+            repeats: processes of a night.
+            max_seconds: that each measures at most.
+            width: channels of a block.
+            size: of its images.
+            any_load: whether foreign load is let pass, which else spoils a process.
+        """
+        self._command = ("-c", _ANY_LOAD) if any_load else ("-m", "benchfarm")
         self._home, self._code, self._width, self._size = folder / "home", folder / "code", width, size
         (self._code / "mine").mkdir(parents=True)
         text = _SWEEP.format(repeats=repeats, max_seconds=max_seconds)
@@ -85,7 +104,7 @@ class CpuNights:
     def _call(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("BENCHFARM_", "RAY_"))}
         return subprocess.run(
-            [sys.executable, "-m", "benchfarm", *arguments],
+            [sys.executable, *self._command, *arguments],
             env={**kept, "BENCHFARM_HOME": str(self._home), "COLUMNS": "160"},
             capture_output=True,
             text=True,
