@@ -32,23 +32,25 @@ def confirm_again(connection: Connection, incident_id: int, *, owner: str, now: 
         select(incident_series).where(incident_series.c.incident_id == incident_id).order_by(incident_series.c.id)
     ).all()
     facts = facts_of(connection, [one.series_id for one in members])
+    trial_ids = [one.trial_id for one in members if one.trial_id is not None]
     tried = {
-        row.id: row.candidate_point_id
+        row.id: (row.baseline_point_id, row.candidate_point_id)
         for row in connection.execute(
-            select(trials.c.id, trials.c.candidate_point_id).where(
-                one_of(trials.c.id, [one.trial_id for one in members if one.trial_id is not None])
+            select(trials.c.id, trials.c.baseline_point_id, trials.c.candidate_point_id).where(
+                one_of(trials.c.id, trial_ids)
             )
         )
     }
-    candidates = {one.id: tried.get(one.trial_id) or one.candidate_point_id for one in members}
-    template = template_jobs(connection, [*(one.baseline_point_id for one in members), *candidates.values()])
+    pairs = {one.id: tried.get(one.trial_id, (one.baseline_point_id, one.candidate_point_id)) for one in members}
+    template = template_jobs(connection, {point for pair in pairs.values() for point in pair})
     run_id = start_run(connection, "confirmation", owner=owner, now=now, request={"incident": incident_id})
     lost = []
     started = 0
     for one in members:
         title = facts[one.series_id].title
         try:
-            if one.baseline_point_id not in template or candidates[one.id] not in template:
+            baseline, candidate = pairs[one.id]
+            if baseline not in template or candidate not in template:
                 raise UsageError("the jobs that measured its points are gone")
             with connection.begin_nested():
                 start_trial(
@@ -58,10 +60,10 @@ def confirm_again(connection: Connection, incident_id: int, *, owner: str, now: 
                         device_id=facts[one.series_id].device_id,
                         series_id=one.series_id,
                         title=title,
-                        baseline=template[one.baseline_point_id],
-                        candidate=template[candidates[one.id]],
-                        baseline_point_id=one.baseline_point_id,
-                        candidate_point_id=candidates[one.id],
+                        baseline=template[baseline],
+                        candidate=template[candidate],
+                        baseline_point_id=baseline,
+                        candidate_point_id=candidate,
                         owner=owner,
                     ),
                     run_id,

@@ -74,7 +74,8 @@ def shown_by(evidence: Evidence) -> list[Shown]:
         cause, why = _of_artifacts(evidence)
         found.append(_test("artifacts", evidence.answer, cause, why))
     least = max(LEAST_EFFECT, _UNIT_SIGMAS * evidence.noise)
-    if evidence.step is not None:  # four points of the history showed it: this only asks whether it is still so
+    explained = evidence.answer is not None and evidence.answer.answer in ("slower", "faster")
+    if evidence.step is not None and not explained:  # four points showed it: this only asks whether it is still so
         least = max(LEAST_EFFECT, min(least, abs(evidence.step) / 2))
     if min(len(evidence.then), len(evidence.now)) >= LEAST_PROCESSES:
         verdict = compare(evidence.then, evidence.now, least_effect=least)
@@ -114,6 +115,7 @@ def believed(tests: Sequence[Shown], *, history: bool, epoch: bool, lasting: Seq
         before = [any(one.kind == "unit" and one.answer == test.answer for one in night) for night in lasting]
         return len(before) >= LASTING_NIGHTS - 1 and all(before[: LASTING_NIGHTS - 1])
 
+    history = history and not any(test.kind == "artifacts" for test in tests)  # those explain the step
     return [test for test in tests if test.kind != "unit" or history or epoch or lasts(test)]
 
 

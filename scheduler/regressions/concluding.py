@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import statistics
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, Final
 
+import numpy as np
 from sqlalchemy import Connection, Row, func, select, update
 
 from device_registry.database import one_of
@@ -15,11 +17,14 @@ from scheduler.notifications.outbox import tell_digest
 from scheduler.points import points
 from scheduler.queue import sweep_runs
 from scheduler.regressions.attribution import LASTING_NIGHTS, Shown, as_rows, believed, read_rows, sure, together
+from scheduler.regressions.dating import date_step
 from scheduler.regressions.environments import CONVERSION, Made, difference, made_by
 from scheduler.regressions.grouping import Finding, Steady, group, with_lone_units
 from scheduler.regressions.incidents import IS_UNRESOLVED, incident_series, incidents, open_or_join
+from scheduler.regressions.levels import level_of
 from scheduler.regressions.recovering import recover
-from scheduler.regressions.series_history import SeriesFacts, facts_of, screenings
+from scheduler.regressions.series_history import SeriesFacts, borders_of, facts_of, histories, screenings, up_to
+from scheduler.regressions.sigma import spread_sigma
 from scheduler.states import record
 from scheduler.trials import template_jobs, trials
 
@@ -144,9 +149,14 @@ def _confirm(connection: Connection, row: Row[Any], held: Sequence[Shown], facts
         baseline_id = trial.baseline_point_id
     elif row.baseline_point_id is None:
         return []
-    if any(test.kind == "artifacts" for test in held):
-        step_id = _first_with_artifact(connection, row, baseline_id) or step_id
     change = together([test.change for test in held if test.change is not None])
+    good_id = baseline_id
+    bad_id = step_id
+    by_artifacts = next((test.change for test in held if test.kind == "artifacts"), None)
+    if by_artifacts is not None:
+        good_id, step_id, bad_id = _dated(connection, row, baseline_id, by_artifacts, any_night=False)
+    elif trial is not None and row.outcome != "new_epoch":
+        good_id, step_id, bad_id = _dated(connection, row, baseline_id, change, any_night=True)
     said = "; ".join(f"{test.change or 0.0:+.1%}: {test.why}" for test in held)
     covered = _is_covered(connection, row, baseline_id)
     tests = as_rows([replace(test, held=test in held) for test in read_rows(row.tests)])
@@ -158,7 +168,7 @@ def _confirm(connection: Connection, row: Row[Any], held: Sequence[Shown], facts
     before, after = _made(connection, baseline_id, row.point_id)
     changed = difference(before.environment, after.environment)
     changed |= {CONVERSION + name: values for name, values in difference(before.conversion, after.conversion).items()}
-    revisions = _revisions(connection, (baseline_id, step_id))
+    revisions = _revisions(connection, (good_id, bad_id))
     return [
         Finding(
             series_id=row.series_id,
@@ -173,43 +183,37 @@ def _confirm(connection: Connection, row: Row[Any], held: Sequence[Shown], facts
             high=test.high,
             found_by="history" if test.kind == "history" else "trial",
             trial_id=row.trial_id,
-            baseline_point_id=baseline_id,
+            baseline_point_id=good_id,
             candidate_point_id=step_id,
             environment=tuple((name, before, after) for name, (before, after) in sorted(changed.items())),
-            revision_good=revisions.get(baseline_id),
-            revision_bad=revisions.get(step_id),
+            revision_good=revisions.get(good_id),
+            revision_bad=revisions.get(bad_id),
         )
         for test in slower
     ]
 
 
-def _first_with_artifact(connection: Connection, row: Row[Any], baseline_id: int) -> int | None:
-    """The first point after the baseline that measured the artifact which a step is suspected of, up to the step."""
-    bounds = {
-        one.id: one
-        for one in connection.execute(
-            select(points).where(one_of(points.c.id, [baseline_id, row.point_id, row.step_point_id]))
-        )
-    }
-    baseline, candidate, step = (bounds.get(one) for one in (baseline_id, row.point_id, row.step_point_id))
-    if baseline is None or candidate is None or step is None or candidate.artifact_sha256 is None:
-        return None
-    query = (
-        select(points.c.id)
-        .join(sweep_runs, sweep_runs.c.id == points.c.sweep_run_id)
-        .where(
-            points.c.series_id == row.series_id,
-            points.c.at > baseline.at,
-            points.c.at <= step.at,
-            points.c.artifact_sha256 == candidate.artifact_sha256,
-            points.c.verdict == "valid",
-            sweep_runs.c.watched,
-        )
-        .order_by(points.c.at, points.c.id)
-        .limit(1)
-    )
-    found: int | None = connection.execute(query).scalar()
-    return found
+def _dated(
+    connection: Connection, row: Row[Any], baseline_id: int, change: float, *, any_night: bool
+) -> tuple[int, int, int]:
+    """Points: the last surely good one after a baseline, the likeliest first bad one, the last that may be it.
+
+    `any_night`: no artifact brought the step.
+    """
+    ids = [row.series_id]
+    history = up_to(histories(connection, ids)[row.series_id], row.point_id)
+    numbers = {point.id: number for number, point in enumerate(history)}
+    if (start := numbers.get(baseline_id)) is None:
+        return baseline_id, row.step_point_id, row.step_point_id
+    old = level_of(history[: start + 1], borders_of(connection, ids)[row.series_id])
+    between = [point for point in history[start:] if point.valid]
+    if len(between) < 2 or not old.values:
+        return baseline_id, row.step_point_id, row.step_point_id
+    was = statistics.median(old.values)
+    noise = spread_sigma(np.array(old.values)) / was
+    values, artifacts = [point.value for point in between], [None if any_night else point.artifact for point in between]
+    dated = date_step(values, artifacts, was, change, max(noise, row.noise or 0.0))
+    return between[dated.good].id, between[dated.step].id, between[dated.bad].id
 
 
 def _is_covered(connection: Connection, row: Row[Any], baseline_id: int) -> bool:

@@ -14,6 +14,8 @@ Outcome = Literal["steady", "slower", "faster", "new_epoch", "few", "invalid"]
 
 #: An artifact that is so many points old may still have brought the step: it was not suspicious enough by itself.
 _RECENT = 8
+#: Nights before the one on which a step seems to have begun that are surely at the old level.
+_MARGIN = 3
 #: A step that the history shows may lie so many points beside where it seems to.
 NEAR = 4
 _NOTHING = Screened("few", None, None, None)
@@ -23,7 +25,7 @@ _NOTHING = Screened("few", None, None, None)
 class Suspicion:
     """A step that a trial should decide on."""
 
-    #: Last point at the old level, whose artifact is measured against that of the newest point.
+    #: A point at the old level, whose artifact is measured against that of the newest point.
     baseline: HistoryPoint
     #: First point of the new level.
     step: HistoryPoint
@@ -40,7 +42,9 @@ class Look:
     suspicion: Suspicion | None = None
 
 
-def first_look(history: Sequence[HistoryPoint], borders: Borders, noise_floor: float | None) -> Look:
+def first_look(
+    history: Sequence[HistoryPoint], borders: Borders, noise_floor: float | None, settled: Collection[int] = ()
+) -> Look:
     """Look at the last point of a history.
 
     In a new environment the point itself is the bridge where its artifact is that of the level; another artifact is
@@ -50,6 +54,7 @@ def first_look(history: Sequence[HistoryPoint], borders: Borders, noise_floor: f
         history: in order of time; its last point is the new one.
         borders: explained steps (`levels.level_of`).
         noise_floor: relative noise that A/A runs taught; None where it is not known.
+        settled: points that a trial confirmed to be at a new level: what came before them may not be.
     """
     point = history[-1]
     if not point.valid:
@@ -72,28 +77,32 @@ def first_look(history: Sequence[HistoryPoint], borders: Borders, noise_floor: f
         outcome=screened.outcome,
         screened=screened,
         segment=level.points[0],
-        suspicion=_since_when(level, point, borders) if suspicious else None,
+        suspicion=_since_when(level, point, {*borders, *settled}) if suspicious else None,
     )
 
 
-def _since_when(level: Level, point: HistoryPoint, borders: Borders) -> Suspicion:
+def _since_when(level: Level, point: HistoryPoint, settled: Collection[int]) -> Suspicion:
     """Where the step that a point shows began, and the last artifact before it that is another one.
 
     Never before a step that is explained: it would be told again.
     """
-    explained = max((number for number, one in enumerate(level.points) if one.id in borders), default=0)
+    explained = _last_of(level.points, settled)
     last = max(len(level.points) - 1 - began_at(level, point.value), explained)
     step = (*level.points, point)[last + 1]
-    return Suspicion(baseline=_another(level.points[explained : last + 1], point, _RECENT), step=step)
+    safe = level.points[explained : max(last - _MARGIN, explained) + 1]
+    return Suspicion(baseline=_another(safe, level.points[explained : last + 1], point, _RECENT), step=step)
 
 
-def history_look(history: Sequence[HistoryPoint], borders: Borders, known: Collection[int]) -> Suspicion | None:
+def history_look(
+    history: Sequence[HistoryPoint], borders: Borders, known: Collection[int], settled: Collection[int] = ()
+) -> Suspicion | None:
     """Look at a whole history: a step to a slower level that nothing explains, and that was not looked into yet.
 
     Args:
         history: in order of time; nothing is suspected unless its last point is valid.
         borders: explained steps.
         known: first points of steps that were looked into.
+        settled: as `first_look` has them.
     """
     if not history or not history[-1].valid:
         return None
@@ -104,7 +113,8 @@ def history_look(history: Sequence[HistoryPoint], borders: Borders, known: Colle
     at = numbers[level.points[0].id]
     if any(abs(numbers[one] - at) <= NEAR for one in known if one in numbers):
         return None
-    baseline = _another(level.before.points, history[-1], NEAR)
+    before = level.before.points[_last_of(level.before.points, {*borders, *settled}) :]
+    baseline = _another(before[: max(len(before) - _MARGIN, 1)], before, history[-1], NEAR)
     return Suspicion(baseline=baseline, step=level.points[0])
 
 
@@ -120,6 +130,18 @@ def same_artifact(one: HistoryPoint, other: HistoryPoint) -> bool:
     return one.artifact is not None and one.artifact == other.artifact
 
 
-def _another(level: Sequence[HistoryPoint], point: HistoryPoint, recent: int) -> HistoryPoint:
-    """The last of a level's points with another artifact than a point, if it is recent; else simply the last."""
+def _last_of(level: Sequence[HistoryPoint], ids: Collection[int]) -> int:
+    """The last of a level's points that is one of these; else the first."""
+    return max((number for number, one in enumerate(level) if one.id in ids), default=0)
+
+
+def _another(
+    safe: Sequence[HistoryPoint], level: Sequence[HistoryPoint], point: HistoryPoint, recent: int
+) -> HistoryPoint:
+    """The artifact to compare a point's with: that of a night surely before the step, for where it began is a guess.
+
+    Where that is the same artifact, the last other one of the level, if it is recent; else the very artifact.
+    """
+    if not same_artifact(safe[-1], point):
+        return safe[-1]
     return next((one for one in reversed(level[-recent:]) if not same_artifact(one, point)), level[-1])

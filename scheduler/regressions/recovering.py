@@ -26,6 +26,9 @@ from scheduler.regressions.sigma import spread_sigma
 from scheduler.states import record
 from scheduler.verdicts import LEAST_EFFECT
 
+#: Points at a level that no trial confirmed: after a real change back one is made within some nights.
+_LEAST_UNTRIED = 8
+
 log = logging.getLogger(__name__)
 
 
@@ -114,10 +117,11 @@ def back_since(
     # The sizes of trials are better than the values of few points.
     if since and (1 + change) * math.prod(since.values()) - 1 <= within:
         return history[max(since)]
-    starts = list(since)
+    starts, least = list(since), LEAST_POINTS
     level = level_of(history, borders)
-    if step_of(level) < 0 and numbers[level.points[0].id] > start:
+    if not since and step_of(level) < 0 and numbers[level.points[0].id] > start:
         starts.append(numbers[level.points[0].id])
+        least = _LEAST_UNTRIED
     if not starts:
         return None
     others = {numbers[one]: factor / mending.get(one, 1.0) for one, factor in borders.items() if one in numbers}
@@ -126,7 +130,7 @@ def back_since(
         for number, point in enumerate(history)
         if number >= max(starts) and point.valid
     ]
-    if len(new) < LEAST_POINTS:
+    if len(new) < least:
         return None
     is_back = statistics.median(value for _, value in new) <= was * (1 + within)
     return new[0][0] if is_back else None

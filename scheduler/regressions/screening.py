@@ -6,15 +6,23 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import Connection, Row, exists, select, update
+from sqlalchemy import Connection, Row, exists, func, or_, select, update
 
 from device_registry.database import insert_row, one_of
 from device_registry.errors import UsageError
 from scheduler.cases import case_of, task_of
 from scheduler.payloads import payload_text, payloads
 from scheduler.points import points, series
-from scheduler.regressions.looks import Suspicion, first_look, history_look
-from scheduler.regressions.series_history import SeriesFacts, borders_of, facts_of, histories, screenings, up_to
+from scheduler.regressions.looks import NEAR, Suspicion, first_look, history_look
+from scheduler.regressions.series_history import (
+    SeriesFacts,
+    borders_of,
+    facts_of,
+    histories,
+    screenings,
+    settled_of,
+    up_to,
+)
 from scheduler.states import OPEN_JOB, jobs
 from scheduler.trials import Purpose, Wanted, noise_floor_of, start_trial, template_jobs, trials
 
@@ -40,13 +48,13 @@ def screen_points(connection: Connection, run_id: int, now: datetime) -> int:
         return 0
     ids = [row.series_id for row in ready]
     known, borders, floors = histories(connection, ids), borders_of(connection, ids), noise_floor_of(connection, ids)
-    facts = facts_of(connection, ids)
+    facts, settled = facts_of(connection, ids), settled_of(connection, ids)
     for row in ready:
         history = up_to(known[row.series_id], row.id)
         if not history:  # so old that five hundred newer ones hide it
             _insert(connection, row, run_id, now, outcome="few", conclusion="steady", looked_at=now)
             continue
-        look = first_look(history, borders[row.series_id], floors.get(row.series_id))
+        look = first_look(history, borders[row.series_id], floors.get(row.series_id), settled[row.series_id])
         values: dict[str, Any] = {
             "outcome": look.outcome,
             "effect": look.screened.change,
@@ -113,16 +121,16 @@ def look_back(connection: Connection, run_id: int, now: datetime) -> int:
     ).all()
     ids = [row.series_id for row in rows if row.trial_id is None and row.conclusion != "void"]
     known, borders, facts = histories(connection, ids), borders_of(connection, ids), facts_of(connection, ids)
-    before = _looked_into(connection, ids)
+    before, settled = _looked_into(connection, ids), settled_of(connection, ids)
     for row in rows:
         values: dict[str, Any] = {"looked_at": now}
         if row.series_id in known:
             history = up_to(known[row.series_id], row.point_id)
-            step = history_look(history, borders[row.series_id], before.get(row.series_id, ()))
+            step = history_look(history, borders[row.series_id], before.get(row.series_id, ()), settled[row.series_id])
             if step is not None:
-                values |= _confirm(connection, run_id, facts[row.series_id], step, row.point_id, "confirmation", now)
-                values["found_by"] = "history"
-                values.setdefault("conclusion", None)
+                found = _confirm(connection, run_id, facts[row.series_id], step, row.point_id, "confirmation", now)
+                if "step_point_id" in found:  # else it is looked into on another night
+                    values |= {"conclusion": None, "found_by": "history", **found}
         connection.execute(update(screenings).where(screenings.c.id == row.id).values(**values))
     return len(rows)
 
@@ -160,11 +168,22 @@ def _insert(connection: Connection, row: Row[Any], run_id: int, now: datetime, *
 
 
 def _looked_into(connection: Connection, series_ids: Sequence[int]) -> dict[int, list[int]]:
-    """First points of steps that the history showed and that were looked into, by series."""
+    """First points of steps that the history showed and that were looked into, by series.
+
+    What was inconclusive is looked into again when four more points are in.
+    """
+    later = screenings.alias("later")
+    since = (
+        select(func.count())
+        .where(later.c.series_id == screenings.c.series_id, later.c.id > screenings.c.id)
+        .correlate(screenings)
+        .scalar_subquery()
+    )
     query = select(screenings.c.series_id, screenings.c.step_point_id).where(
         one_of(screenings.c.series_id, series_ids),
         screenings.c.found_by == "history",
         screenings.c.step_point_id.is_not(None),
+        or_(screenings.c.conclusion.is_(None), screenings.c.conclusion != "inconclusive", since <= NEAR),
     )
     found: dict[int, list[int]] = {}
     for row in connection.execute(query):
@@ -183,11 +202,19 @@ def _confirm(
 ) -> dict[str, Any]:
     """Have a suspicion tried: the trial, or why there can be none, in the columns of a screening."""
     columns: dict[str, Any] = {"baseline_point_id": suspicion.baseline.id, "step_point_id": suspicion.step.id}
-    running = select(trials.c.id).where(
-        trials.c.series_id == facts.id, trials.c.state == "running", trials.c.purpose.in_(("confirmation", "bridge"))
+    running = (
+        select(trials.c.id, points.c.at)
+        .join(points, points.c.id == trials.c.baseline_point_id)
+        .where(
+            trials.c.series_id == facts.id,
+            trials.c.state == "running",
+            trials.c.purpose.in_(("confirmation", "bridge")),
+        )
     )
-    if (known := connection.execute(running.order_by(trials.c.id).limit(1)).scalar()) is not None:
-        return {**columns, "trial_id": known}
+    if (known := connection.execute(running.order_by(trials.c.id).limit(1)).first()) is not None:
+        if known.at <= suspicion.baseline.at:
+            return {**columns, "trial_id": known.id}
+        return {"conclusion": "inconclusive", "why": "a trial of an earlier night still runs, on a later baseline"}
     try:
         with connection.begin_nested():
             return {**columns, "trial_id": _start(connection, run_id, facts, suspicion, point_id, purpose, now)}

@@ -134,6 +134,17 @@ def borders_of(
     return found
 
 
+def settled_of(connection: Connection, series_ids: Collection[int]) -> dict[int, set[int]]:
+    """Of each series the points that a trial confirmed to be at a new level."""
+    query = select(screenings.c.series_id, screenings.c.point_id).where(
+        one_of(screenings.c.series_id, series_ids), screenings.c.conclusion == "confirmed"
+    )
+    found: dict[int, set[int]] = {series_id: set() for series_id in series_ids}
+    for row in connection.execute(query):
+        found[row.series_id].add(row.point_id)
+    return found
+
+
 def up_to(history: list[HistoryPoint], point_id: int) -> list[HistoryPoint]:
     """A history to a point of it."""
     for number, point in enumerate(history):

@@ -19,21 +19,21 @@ def test_an_invalid_point_is_said_to_be_one_and_enters_no_level() -> None:
     assert first_look(history([1.0, None, None, None, None, 1.0]), {}, None).outcome == "few"
 
 
-def test_a_slower_artifact_is_suspected_against_the_last_of_the_level() -> None:
-    look = first_look(history([*QUIET, 1.1], artifacts="aaaaaaaaaab"), {}, None)
+def test_a_slower_artifact_is_suspected_against_one_that_is_surely_of_the_level() -> None:
+    look = first_look(history([*QUIET, 1.1], artifacts="abcdefghijk"), {}, None)
     assert look.outcome == "slower"
     assert look.suspicion is not None
-    assert (look.suspicion.baseline.id, look.suspicion.step.id) == (10, 11)
+    assert (look.suspicion.baseline.id, look.suspicion.step.id) == (7, 11)
 
 
 def test_a_step_that_was_missed_for_two_nights_is_suspected_where_it_began() -> None:
     look = first_look(history([*QUIET, 1.05, 1.05, 1.07], artifacts="aaaaaaaaaabcd"), {}, None)
     assert look.suspicion is not None
-    assert (look.suspicion.baseline.id, look.suspicion.step.id) == (10, 11)
+    assert (look.suspicion.baseline.id, look.suspicion.step.id) == (7, 11)
 
 
 def test_the_artifact_before_a_recent_one_is_the_baseline_whatever_the_values_say() -> None:
-    look = first_look(history([*QUIET, 1.0, 1.1], artifacts="aaaaaaaaaabb"), {}, None)
+    look = first_look(history([*QUIET, 1.0, 1.0, 1.0, 1.0, 1.1], artifacts="aaaaaaaaaabbbbb"), {}, None)
     assert look.suspicion is not None
     assert look.suspicion.baseline.id == 10
 
@@ -77,7 +77,7 @@ def test_the_history_suspects_a_step_once() -> None:
     points = history([*QUIET, *(1.04 * value for value in QUIET[:6])])
     step = history_look(points, {}, ())
     assert step is not None
-    assert (step.baseline.id, step.step.id) == (10, 11)
+    assert (step.baseline.id, step.step.id) == (10, 11)  # one artifact for ever: its own baseline
     assert round(step_of(level_of(points, {})), 2) == 0.04
     # Looked into already, a few points beside; explained by a trial; faster; too small; the newest point invalid.
     assert history_look(points, {}, (9,)) is None
@@ -92,3 +92,11 @@ def test_a_suspicion_never_reaches_back_over_a_step_that_is_explained() -> None:
     look = first_look(points, {11: 0.9}, None)
     assert look.suspicion is not None
     assert (look.suspicion.baseline.id, look.suspicion.step.id) == (11, 12)
+
+
+def test_a_step_that_is_dated_a_night_early_lends_no_baseline() -> None:
+    """The border lies on a point that was still well; the trial measured the one after it."""
+    points = history([*QUIET, 1.05, 1.1, 1.1, 1.2], artifacts="abcdefghijklmn")
+    look = first_look(points, {11: 1.1}, None, {12})
+    assert look.suspicion is not None
+    assert look.suspicion.baseline.id >= 12

@@ -28,9 +28,10 @@ def test_a_faster_model_mends_no_unit() -> None:
 
 
 def test_one_good_night_without_a_trial_is_not_back_and_a_new_level_is() -> None:
-    points = history([*QUIET, *SLOW, *QUIET[:6]])
+    points = history([*QUIET, *SLOW, *QUIET[:8]])
     borders = {11: 1.1}
-    assert back_since(points[:16], borders, borders, 11, 0.1) is None
+    for last in range(16, 23):
+        assert back_since(points[:last], borders, borders, 11, 0.1) is None
     found = back_since(points, borders, borders, 11, 0.1)
     assert found is not None
     assert found.id == 16
