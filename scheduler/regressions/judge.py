@@ -116,19 +116,22 @@ def score(before: Fit, after: Fit, offset: float, shorter: Values, limit: float)
     """
     gap = np.abs(after.value - before.value)
     level = np.minimum(np.abs(before.value + offset), np.abs(after.value + offset))
-    first, first_freedom = before.trusted()
-    second, second_freedom = after.trusted()
-    freedom = np.maximum(before.freedom + after.freedom, 0) + _PRIOR
-    expected = (before.expected + after.expected) / 2
-    shared = (_PRIOR * expected + before.error + after.error) / freedom
+    freedom = np.maximum(before.freedom + after.freedom, 0.0) + _PRIOR
+    variance = (_PRIOR / 2 * (before.expected + after.expected) + before.error + after.error) / freedom
+    uncertainty = variance * (before.width + after.width)
     apart = np.maximum(before.expected, after.expected) > _LOUDER * np.minimum(before.expected, after.expected)
-    noise = np.sqrt(np.where(apart, (first + second) / 2, shared))
+    if apart.any():  # seldom, and this is most of the work of a new point
+        first, first_freedom = before.trusted()
+        second, second_freedom = after.trusted()
+        one, other = first * before.width, second * after.width
+        welch = (one + other) ** 2 / (one**2 / first_freedom + other**2 / second_freedom)
+        freedom = np.where(apart, welch, freedom)
+        variance = np.where(apart, (first + second) / 2, variance)
+        uncertainty = np.where(apart, one + other, uncertainty)
+    noise = np.sqrt(variance)
     quiet = np.maximum(_QUIET_EFFECT * level, _SURE_SIGMAS * noise)
     least = np.maximum((_LEAST_SIGMAS + _SHORT / shorter) * noise, np.minimum(_LEAST_EFFECT * level, quiet))
-    one, other = np.where(apart, first, shared) * before.width, np.where(apart, second, shared) * after.width
-    welch = (one + other) ** 2 / (one**2 / first_freedom + other**2 / second_freedom)
-    freedom = np.where(apart, welch, freedom)
-    z = normal_deviate(gap / np.sqrt(one + other), freedom)
+    z = normal_deviate(gap / np.sqrt(uncertainty), freedom)
     return np.asarray(np.minimum(z / limit, gap / least), dtype=np.float64)
 
 
