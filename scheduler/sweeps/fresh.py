@@ -22,6 +22,10 @@ from scheduler.states import jobs, portions
 from scheduler.sweeps.matrix import Matrix
 from workers.contract import PROTOCOL_VERSION
 
+#: What the environment of a measurement calls as the description of its host, or its device's attributes, do.
+_OF_HOST = ("python", "kernel")
+_OF_DEVICE = ("build", "os", "security_patch", "kernel", "soc")
+
 
 @dataclass(frozen=True)
 class LatestPoint:
@@ -143,22 +147,20 @@ class _Environments:
             .limit(1)
         )
         before: Mapping[str, str] = self._connection.execute(query).scalar() or {}
-        for name, version in _known_now(device, item.task.runtime).items():
+        for name, version in known_now(device, item.task.runtime).items():
             if name in before and before[name] != version:
                 return f"{name} {before[name]} -> {version}"
         return None
 
 
-def _known_now(device: RegisteredDevice, runtime: str) -> dict[str, str]:
+def known_now(device: RegisteredDevice, runtime: str) -> dict[str, str]:
     """Versions that a measurement on a device would tell of, as far as its host and it say now."""
-    host = device.host_description
-    known = {
-        name: str(value)
-        for name, value in device.attributes.items()
-        if value is not None and not isinstance(value, tuple)
-    }
+    host, attributes = device.host_description, device.attributes
     if device.driver == "cpu":
-        known |= {name: value for name, value in host["environment"].items() if name in ("python", "kernel")}
+        known = {name: str(version) for name, version in host["environment"].items() if name in _OF_HOST}
+        known["os"] = str(attributes.get("os_version"))
+    else:
+        known = {name: str(attributes[name]) for name in _OF_DEVICE if attributes.get(name) is not None}
     for capability in host["runtimes"]:
         if capability["name"] == runtime:
             known |= capability["versions"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import platform
+from dataclasses import asdict, replace
 from datetime import timedelta
 
 import pytest
@@ -10,17 +12,24 @@ from sqlalchemy import Connection
 from device_registry.database import reading, writing
 from device_registry.errors import UsageError
 from scheduler.executors.scripted import Succeed
+from scheduler.ingest import results
 from scheduler.interventions import cancel_run
 from scheduler.queue import sweep_runs
 from scheduler.runs import AlreadySubmittedError
 from scheduler.states import jobs
 from scheduler.sweeps.budgets import enforce_budgets, used_s
 from scheduler.sweeps.cells import cell_counts, run_cells
+from scheduler.sweeps.fresh import known_now
 from scheduler.sweeps.listing import list_runs, run_document
 from scheduler.sweeps.running import submit_sweep
 from scheduler.sweeps.submission import Submission, sweep_of_run
+from tests.unit.builders import make_device
 from tests.unit.scheduler.builders import CRASHED, UNSUPPORTED, check_history
 from tests.unit.sweeps.lab import TINY, Lab
+from workers.devices.cpu import HostCpu
+from workers.host import describe_host
+from workers.plugins import package_versions
+from workers.runtimes.onnx_runtime import OnnxRuntime
 
 BUDGET = TINY + "budget: {device_minutes: 60, deadline: 1h}\n"
 
@@ -102,22 +111,34 @@ def test_what_is_stale_is_measured_again_and_says_why(lab: Lab, changed: dict[st
 
 def test_a_new_version_of_the_device_makes_a_point_stale(lab: Lab) -> None:
     lab.sweep()
-    with reading(lab.engine) as connection:
-        told = run_cells(connection, 1)
-    assert all(cell["state"] == "done" for cell in told)
-    prepared = lab.prepare(fresh_only=True)
-    assert len(prepared.fresh) == 3
-    document = lab.results()[0].document["environment"]
-    name, before = next(iter(document.items()), (None, None))
-    assert name is not None, "the script tells an environment"
-    device = next(device for device in lab.devices() if device.id == lab.results()[0].device_id)
-    described = next(one for one in lab.host.devices if one.key == device.key)
-    others = [one for one in lab.host.devices if one.key != device.key]
-    changed = type(described)(**{**vars(described), "attributes": {**described.attributes, name: "newer"}})
-    lab.host.plug([changed, *others])
+    first = lab.results()[0]
+    with writing(lab.engine) as connection:
+        for row in lab.results():
+            document = {**row.document, "environment": {"os": "14", "python": "3"}}
+            connection.execute(results.update().where(results.c.id == row.id).values(document=document))
+    key = next(device.key for device in lab.devices() if device.id == first.device_id)
+    lab.host.plug(
+        [
+            replace(one, attributes={**one.attributes, "os": "15" if one.key == key else "14"})
+            for one in lab.host.devices
+        ]
+    )
     lab.tick()
-    stale = {point.stale for point in lab.prepare(fresh_only=True).points.values()}
-    assert f"{name} {before} -> newer" in stale
+    prepared = lab.prepare(fresh_only=True)
+    assert {point.stale for point in prepared.points.values()} == {None, "os 14 -> 15"}
+    assert len(prepared.fresh) == 2
+
+
+def test_what_a_host_says_of_its_cpu_is_what_its_measurements_tell() -> None:
+    """Or no point of a CPU would ever be fresh."""
+    [described] = HostCpu().discover()
+    host = describe_host()
+    device = make_device(driver="cpu", attributes=described.attributes, host_description=asdict(host))
+    said = known_now(device, "onnxruntime")
+    told = HostCpu().environment(described) | {"python": platform.python_version()}
+    told |= package_versions(OnnxRuntime.packages)
+    assert {"os", "kernel", "python"} <= set(said) & set(told)
+    assert {name: said[name] for name in set(said) & set(told)} == {name: told[name] for name in set(said) & set(told)}
 
 
 def test_what_was_found_unsupported_lately_is_not_tried_again(lab: Lab) -> None:
