@@ -137,6 +137,7 @@ def _described(connection: Connection, keys: set[str], run_ids: list[int]) -> li
     valid = (one_of(results.c.sweep_run_id, run_ids), one_of(results.c.case_key, keys), results.c.verdict == "valid")
     last = select(results.c.case_key, func.max(results.c.created_at)).where(*valid).group_by(results.c.case_key)
     when: dict[str, datetime] = {row[0]: row[1] for row in connection.execute(last)}
+    valid_then = _valid(connection, run_ids[:1])
     found = [
         MissingCell(
             case_key=job.case_key,
@@ -144,20 +145,22 @@ def _described(connection: Connection, keys: set[str], run_ids: list[int]) -> li
             device_id=job.device_id,
             device=job.name,
             last_valid_at=when.get(job.case_key),
-            why=_why(job, run_ids[0]),
+            why=_why(job, run_ids[0], job.case_key in valid_then),
         )
         for job in connection.execute(query)
     ]
     return sorted(found, key=lambda cell: (cell.title, cell.case_key))
 
 
-def _why(job: Any, last_run_id: int) -> str:
+def _why(job: Any, last_run_id: int, was_valid: bool) -> str:
     if job.sweep_run_id != last_run_id:
         if job.presence is not None and job.presence != "online":
             return f"{job.name} is {job.presence}: run {last_run_id} has no job for it"
         if job.admin is not None and job.admin != "enabled":
             return f"{job.name} is {job.admin}: run {last_run_id} has no job for it"
         return f"run {last_run_id} has no job for it"
+    if was_valid:
+        return f"there was no run after run {last_run_id}"
     if job.failure_message:
         return str(job.failure_message)
     return "its results are not valid" if job.state == "succeeded" else f"its job is {job.state}"
