@@ -119,8 +119,8 @@ def fill(connection: Connection, size: Size) -> None:
         f"FROM number WHERE n < {size.devices}"
     )
     told(
-        "INSERT INTO sweep_run (id, request, request_digest, unsupported, owner, created_at, resting) "
-        f"SELECT n, '{{}}', 'r' || n, '[]', 'lab', {at(f'({size.points} - n) * {run_length_s}')}, false "
+        "INSERT INTO sweep_run (id, request, request_digest, unsupported, owner, created_at, resting, sweep, watched) "
+        f"SELECT n, '{{}}', 'r' || n, '[]', 'lab', {at(f'({size.points} - n) * {run_length_s}')}, false, 'nightly', true "
         f"FROM number WHERE n < {size.points}"
     )
     told("INSERT INTO requirement (id, digest, place, selector, needs) SELECT 0, 'r', 'device', '', '[]'")
