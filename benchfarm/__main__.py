@@ -13,7 +13,9 @@ def main() -> None:
     try:
         app()
     except BenchfarmError as error:
-        print(f"benchfarm: {error}", file=sys.stderr)
+        from exporters.escaping import printable
+
+        print(printable(f"benchfarm: {error}"), file=sys.stderr)
         sys.exit(error.exit_code)
     except OSError as error:
         print(

@@ -20,6 +20,11 @@ def visible(text: str) -> str:
     return "".join(_shown(character) for character in " ".join(text.split()))
 
 
+def printable(text: str) -> str:
+    """Lines without what changes how other text is shown: what a terminal would take for a command among them."""
+    return "".join(character if character in "\n\t" else _shown(character) for character in text)
+
+
 def markdown(text: str) -> str:
     """A sentence in Markdown, in a table or not."""
     return visible(text).translate(_MARKDOWN).replace("www.", "www&#46;")

@@ -12,6 +12,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from exporters.escaping import printable
+from exporters.harmless import Harmless
 from exporters.numbers import duration, milliseconds
 from scheduler.status import JobStatus, RunStatus
 from workers.errors import UNSUPPORTED, UPSTREAM
@@ -50,9 +52,9 @@ class RunProgress:
         """Tell of something slow that is not a job."""
         self._saying = text
         if self._live is not None:
-            self._live.update(Text(text + " ..."), refresh=True)
+            self._live.update(Harmless(Text(text + " ...")), refresh=True)
         else:
-            self._console.print(text, style="dim", highlight=False)
+            self._console.print(Text(printable(text), style="dim"))
 
     def observe(self, status: RunStatus) -> None:
         """Show a state of the run."""
@@ -63,12 +65,12 @@ class RunProgress:
                     self._tell(job, status)
         if self._live is not None and time.monotonic() - self._shown_at >= 1.0:
             self._shown_at = time.monotonic()
-            self._live.update(_view(status, self._saying), refresh=True)
+            self._live.update(Harmless(_view(status, self._saying)), refresh=True)
 
     def _tell(self, job: JobStatus, status: RunStatus) -> None:
         head = f"[{status.finished}/{sum(status.counts.values())}] "
         if job.state == "succeeded":
-            line = Text(f"{head}{_VERB[job.kind]} {job.title}", style="default")
+            line = Text(f"{head}{_VERB[job.kind]} {printable(job.title)}", style="default")
             if job.took_s is not None:
                 line.append(f" in {duration(job.took_s)}", style="dim")
             if job.p50_ms is not None:
@@ -77,7 +79,7 @@ class RunProgress:
         else:
             word = UNSUPPORTED if job.failure_code == UNSUPPORTED else job.state
             line = Text(
-                f"{head}{word}: {job.title}" + (f": {job.failure_message}" if job.failure_message else ""),
+                printable(f"{head}{word}: {job.title}" + (f": {job.failure_message}" if job.failure_message else "")),
                 style="yellow" if word == UNSUPPORTED else "red",
             )
         if job.retries:

@@ -10,6 +10,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from exporters.harmless import Harmless
 from exporters.numbers import NONE, milliseconds, significant, size
 from workers.errors import UPSTREAM
 from workers.judge import OUTPUTS_WRONG
@@ -279,4 +280,4 @@ def console_width() -> int:
 
 def show(renderable: RenderableType) -> None:
     """Print to standard output."""
-    Console(width=console_width()).print(renderable)
+    Console(width=console_width()).print(Harmless(renderable))

@@ -21,9 +21,20 @@ _FORMAT = "%(asctime)s %(message)s"
 _TIME = "%Y-%m-%d %H:%M:%S"
 
 
+class _Printable(logging.Formatter):
+    """Lines that command no terminal, whatever the names in them hold."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        from exporters.escaping import printable
+
+        return printable(super().format(record))
+
+
 def log_to_terminal() -> None:
     """Events that matter, a line each, on standard error."""
     logging.basicConfig(format=_FORMAT, datefmt=_TIME, level=logging.WARNING)
+    for handler in logging.getLogger().handlers:
+        handler.setFormatter(_Printable(_FORMAT, _TIME))
     for package in ("exporters", "scheduler", "workers"):
         logging.getLogger(package).setLevel(logging.INFO)
 

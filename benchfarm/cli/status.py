@@ -49,12 +49,13 @@ def _watch(farm: Any) -> None:
     from rich.live import Live
 
     from exporters.farm_tables import status_view
+    from exporters.harmless import Harmless
 
-    console = Console()
-    with Live(status_view(_look(farm)), console=console, auto_refresh=False, screen=console.is_terminal) as live:
+    console, view = Console(), Harmless(status_view(_look(farm)))
+    with Live(view, console=console, auto_refresh=False, screen=console.is_terminal) as live:
         try:
             while True:
                 time.sleep(_PERIOD_S)
-                live.update(status_view(_look(farm)), refresh=True)
+                live.update(Harmless(status_view(_look(farm))), refresh=True)
         except KeyboardInterrupt:
             raise typer.Exit(130) from None
