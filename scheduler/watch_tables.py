@@ -77,6 +77,9 @@ class Trial(SQLModel, table=True):
     most: int = Field(default=30)
     #: The least effect that whoever asked cares for.
     effect: float = Field(default=0.02)
+    #: The change that it is to decide on, 0.05 for 5 % slower: it goes on no longer than until that is ruled out. NULL:
+    #: it asks whether there is any.
+    suspected: float | None = Field(default=None)
     #: `verdicts.Verdict`, of the candidate: faster, slower, same or inconclusive; NULL until done.
     answer: str | None = Field(default=None, sa_type=String(20))
     #: Speed-up: below 1 the candidate is slower.

@@ -27,6 +27,7 @@ from scheduler.regressions.series_history import SeriesFacts, borders_of, facts_
 from scheduler.regressions.sigma import spread_sigma
 from scheduler.states import record
 from scheduler.trials import template_jobs, trials
+from scheduler.trials.answers import ruled_out
 
 #: A trial whose device does not come to it holds up the others of its run for so long.
 _LONGEST_WAIT: Final = timedelta(hours=36)
@@ -80,7 +81,9 @@ def conclude(connection: Connection, run: Row[Any], now: datetime) -> None:
         if held:
             findings += _confirm(connection, row, held, facts[row.series_id])
         elif row.conclusion is None:
-            _conclude(connection, row, *_nothing(read_rows(row.tests), row.id in holding))
+            tests = read_rows(row.tests)
+            futile = row.trial_id is not None and _is_ruled_out(connection, row.trial_id)
+            _conclude(connection, row, *_nothing(tests, row.id in holding, row.found_by == "sibling", futile))
     judged = with_lone_units(findings, _steady(connection, rows, facts))
     for members in group(judged):
         open_or_join(connection, members, facts, run, now)
@@ -129,12 +132,31 @@ def _tests_before(connection: Connection, run: Row[Any], series_ids: Sequence[in
     return found
 
 
-def _nothing(tests: Sequence[Shown], held: bool) -> tuple[str, str]:
-    """What a trial came to that confirms nothing; `held`: it showed a change that is not believed yet."""
+def _is_ruled_out(connection: Connection, trial_id: int) -> bool:
+    """Whether a trial told that what was suspected is not there, though maybe something smaller is."""
+    query = select(trials.c.answer, trials.c.ratio_low, trials.c.ratio_high, trials.c.suspected)
+    row = connection.execute(query.where(trials.c.id == trial_id)).one()
+    interval = None if row.ratio_low is None else (row.ratio_low, row.ratio_high)
+    return row.answer == "inconclusive" and ruled_out(interval, row.suspected) is not None
+
+
+def _nothing(tests: Sequence[Shown], held: bool, sibling: bool, futile: bool) -> tuple[str, str]:
+    """What a trial came to that confirms nothing.
+
+    Args:
+        tests: what it showed.
+        held: it showed a change that is not believed yet.
+        sibling: it was made for the sake of another series of the model.
+        futile: what was suspected is ruled out.
+    """
     if held:
         return "passing", "the unit itself was off its old level: one night is a spell, the third in a row is told"
     if any(test.answer in ("slower", "faster") for test in tests):
         return "unconfirmed", "it does not hold beside the other trials of its run (Benjamini-Hochberg at 5 %)"
+    if sibling and (futile or any((test.kind, test.answer) == ("artifacts", "same") for test in tests)):
+        return "steady", "what another series of its model showed is not there, as its trial tells"
+    if futile:
+        return "passing", "in the trial what was suspected is ruled out: a passing spell"
     if any(test.answer == "inconclusive" for test in tests) or not tests:
         return "inconclusive", "the trial told neither a change nor that there is none"
     return "passing", "in the trial it was back at its old level: a passing spell"

@@ -18,6 +18,7 @@ from scheduler.points import points, series
 from scheduler.quarantine import ask_canary, canary_said
 from scheduler.regressions.attribution import Cause
 from scheduler.regressions.grouping import Finding, ties_of
+from scheduler.regressions.ranges import narrow
 from scheduler.regressions.series_history import SeriesFacts, facts_of, times_of
 from scheduler.states import record
 from scheduler.watch_tables import Incident, IncidentSeries
@@ -67,7 +68,8 @@ def open_incident(
         largest.setdefault(finding.series_id, finding)
     members = [largest[series_id] for series_id in sorted(largest)]
     changed = {name: [before, after] for one in members for name, before, after in one.environment}
-    # Each series dates the step for itself, and some are a night off: the range that most of them say.
+    # Each series dates the step for itself, and some are a night off: the range that most of them say. Of artifacts
+    # all that the series tell is put together (`ranges`).
     [((good, bad), _)] = Counter((one.revision_good, one.revision_bad) for one in members).most_common(1)
     title = title_of([(facts[one.series_id], one.change) for one in members], members[0].cause)
     incident_id = insert_row(
@@ -89,6 +91,7 @@ def open_incident(
         changed_at=now,
     )
     _add(connection, incident_id, members)
+    narrow(connection, incident_id)
     record(connection, "incident", incident_id, None, "open", who="watch", why=members[0].why, now=now)
     log.info("incident %d opened: %s (%s)", incident_id, title, members[0].cause, extra={"action": "incident_opened"})
     if members[0].cause == "device" and (asked := ask_canary(connection, facts[members[0].series_id].device_id, now)):
@@ -131,6 +134,7 @@ def open_or_join(
         "changed_at": now,
     }
     connection.execute(update(incidents).where(incidents.c.id == row.id).values(**values))
+    narrow(connection, row.id)
     why = f"{len(new)} more series of run {run.id} show it"
     record(connection, "incident", row.id, row.state, row.state, who="watch", why=why, now=now)
     return int(row.id)

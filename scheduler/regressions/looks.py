@@ -29,6 +29,10 @@ class Suspicion:
     baseline: HistoryPoint
     #: First point of the new level.
     step: HistoryPoint
+    #: By what it seems to have changed; None: nothing is suspicious, a bridge is measured all the same.
+    change: float | None = None
+    #: The artifact never changed: nothing is compared, its unit is measured.
+    alike: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,17 +75,17 @@ def first_look(
             outcome="new_epoch",
             screened=screened,
             segment=level.points[0],
-            suspicion=Suspicion(baseline=last, step=point) if bridge else None,
+            suspicion=_suspicion(last, point, point, screened.change if suspicious else None) if bridge else None,
         )
     return Look(
         outcome=screened.outcome,
         screened=screened,
         segment=level.points[0],
-        suspicion=_since_when(level, point, {*borders, *settled}) if suspicious else None,
+        suspicion=_since_when(level, point, {*borders, *settled}, screened.change) if suspicious else None,
     )
 
 
-def _since_when(level: Level, point: HistoryPoint, settled: Collection[int]) -> Suspicion:
+def _since_when(level: Level, point: HistoryPoint, settled: Collection[int], change: float | None) -> Suspicion:
     """Where the step that a point shows began, and the last artifact before it that is another one.
 
     Never before a step that is explained: it would be told again.
@@ -90,7 +94,8 @@ def _since_when(level: Level, point: HistoryPoint, settled: Collection[int]) -> 
     last = max(len(level.points) - 1 - began_at(level, point.value), explained)
     step = (*level.points, point)[last + 1]
     safe = level.points[explained : max(last - _MARGIN, explained) + 1]
-    return Suspicion(baseline=_another(safe, level.points[explained : last + 1], point, _RECENT), step=step)
+    baseline = _another(safe, level.points[explained : last + 1], point, _RECENT)
+    return _suspicion(baseline, step, point, change)
 
 
 def history_look(
@@ -115,7 +120,7 @@ def history_look(
         return None
     before = level.before.points[_last_of(level.before.points, {*borders, *settled}) :]
     baseline = _another(before[: max(len(before) - _MARGIN, 1)], before, history[-1], NEAR)
-    return Suspicion(baseline=baseline, step=level.points[0])
+    return _suspicion(baseline, level.points[0], history[-1], step_of(level))
 
 
 def step_of(level: Level) -> float:
@@ -128,6 +133,10 @@ def step_of(level: Level) -> float:
 def same_artifact(one: HistoryPoint, other: HistoryPoint) -> bool:
     """Whether two points measured the same bytes."""
     return one.artifact is not None and one.artifact == other.artifact
+
+
+def _suspicion(baseline: HistoryPoint, step: HistoryPoint, newest: HistoryPoint, change: float | None) -> Suspicion:
+    return Suspicion(baseline=baseline, step=step, change=change, alike=same_artifact(baseline, newest))
 
 
 def _last_of(level: Sequence[HistoryPoint], ids: Collection[int]) -> int:

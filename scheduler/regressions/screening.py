@@ -25,6 +25,7 @@ from scheduler.regressions.series_history import (
 )
 from scheduler.states import OPEN_JOB, jobs
 from scheduler.trials import Purpose, Wanted, noise_floor_of, start_trial, template_jobs, trials
+from scheduler.verdicts import LEAST_PROCESSES, ROUNDS
 
 #: Points, or series, that one step looks at: its transaction must be short.
 MOST_AT_ONCE: Final = 64
@@ -67,7 +68,7 @@ def screen_points(connection: Connection, run_id: int, now: datetime) -> int:
                 values["conclusion"] = "steady"
         else:
             purpose: Purpose = "bridge" if look.outcome == "new_epoch" else "confirmation"
-            values |= _confirm(connection, run_id, facts[row.series_id], look.suspicion, row.id, purpose, now)
+            values |= confirm(connection, run_id, facts[row.series_id], look.suspicion, row.id, purpose, now)
             values["found_by"] = "screen"
         _insert(connection, row, run_id, now, **values)
     return len(ready)
@@ -128,7 +129,7 @@ def look_back(connection: Connection, run_id: int, now: datetime) -> int:
             history = up_to(known[row.series_id], row.point_id)
             step = history_look(history, borders[row.series_id], before.get(row.series_id, ()), settled[row.series_id])
             if step is not None:
-                found = _confirm(connection, run_id, facts[row.series_id], step, row.point_id, "confirmation", now)
+                found = confirm(connection, run_id, facts[row.series_id], step, row.point_id, "confirmation", now)
                 if "step_point_id" in found:  # else it is looked into on another night
                     values |= {"conclusion": None, "found_by": "history", **found}
         connection.execute(update(screenings).where(screenings.c.id == row.id).values(**values))
@@ -191,7 +192,7 @@ def _looked_into(connection: Connection, series_ids: Sequence[int]) -> dict[int,
     return found
 
 
-def _confirm(
+def confirm(
     connection: Connection,
     run_id: int,
     facts: SeriesFacts,
@@ -253,6 +254,10 @@ def _start(
             candidate=template[point_id],
             baseline_point_id=suspicion.baseline.id,
             candidate_point_id=point_id,
+            # The same artifact on both sides is not compared: its processes are measured against its own past.
+            processes=LEAST_PROCESSES if suspicion.alike else ROUNDS[0],
+            most=LEAST_PROCESSES if suspicion.alike else ROUNDS[-1],
+            suspected=suspicion.change,
         ),
         connection.execute(own).scalar(),
         now=now,

@@ -11,6 +11,7 @@ from scheduler.queue import sweep_runs
 from scheduler.regressions.concluding import conclude, waits_for_trials
 from scheduler.regressions.incidents import note_canaries
 from scheduler.regressions.screening import is_screened, look_back, note_missing, screen_points
+from scheduler.regressions.siblings import try_siblings
 from scheduler.regressions.trying import judge_trials
 from scheduler.status import run_is_done
 
@@ -24,7 +25,8 @@ def watch_step(connection: Connection, now: datetime) -> int:
     """Look at what is new in watched runs, a bounded part of it; call again while it returns more than 0.
 
     Points are screened as their cases are complete; when a run is done its histories are looked at; when its trials are
-    over, too, it is concluded: incidents, recoveries, the digest. A run that was interrupted waits until it goes on.
+    over, the other series of the models that these tell of are tried, too; then it is concluded: incidents, recoveries,
+    the digest. A run that was interrupted waits until it goes on.
     Whatever is found is written in the one transaction that is given, under a lock of the runs: two schedulers do one
     after the other, and the second finds it done.
 
@@ -59,6 +61,8 @@ def _step(connection: Connection, run: Row[Any], now: datetime) -> int:
         return done
     if not is_screened(connection, run.id) or waits_for_trials(connection, run.id, now):
         return 0
+    if done := try_siblings(connection, run, now):
+        return done
     note_missing(connection, run.id, now)
     conclude(connection, run, now)
     return 1

@@ -59,6 +59,8 @@ class Wanted:
     most: int = ROUNDS[-1]
     #: The least that is worth a name to who asks.
     effect: float = LEAST_EFFECT
+    #: The change that is to be decided on, 0.05 for 5 % slower: once it is ruled out, no more processes are worth it.
+    suspected: float | None = None
 
 
 def start_trial(connection: Connection, wanted: Wanted, run_id: int | None = None, *, now: datetime) -> int:
@@ -93,6 +95,7 @@ def start_trial(connection: Connection, wanted: Wanted, run_id: int | None = Non
         wanted=min(wanted.processes, wanted.most),
         most=wanted.most,
         effect=wanted.effect,
+        suspected=wanted.suspected,
         created_at=now,
     )
     record(connection, "trial", trial_id, None, "running", who=wanted.owner, why=wanted.title, now=now)

@@ -149,6 +149,8 @@ def _decide(
     more = next((number for number in ROUNDS if number > row.wanted), row.wanted)
     if verdict is None or verdict.answer != "inconclusive" or row.purpose == "noise" or row.wanted >= row.most:
         return end
+    if end.answered is not None and end.answered.ruled_out:
+        return end
     wanted = min(more, row.most) if more > row.wanted else row.most
     connection.execute(update(trials).where(trials.c.id == row.id).values(wanted=wanted))
     add_processes(connection, row, wanted - row.wanted, now=now)
@@ -159,7 +161,8 @@ def _decide(
 def _judged(
     row: Row[Any], counted: Counted, ran: Ran, mine: Jobs, floors: Mapping[int, float], cut: str | None = None
 ) -> _End:
-    answered = answer(counted, noise_floor=floors.get(row.series_id), least_effect=row.effect)
+    floor = floors.get(row.series_id)
+    answered = answer(counted, noise_floor=floor, least_effect=row.effect, suspected=row.suspected)
     notes = [answered.verdict.why, answered.clock_why, cut]
     if counted.pauses:
         notes.append(f"{_number(counted.pauses, 'pause')} of over an hour between its processes")

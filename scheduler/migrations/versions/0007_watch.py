@@ -94,6 +94,7 @@ def _make_trial() -> None:
         sa.Column("wanted", sa.Integer(), nullable=False),
         sa.Column("most", sa.Integer(), nullable=False),
         sa.Column("effect", sa.Float(), nullable=False),
+        sa.Column("suspected", sa.Float(), nullable=True),
         sa.Column("answer", sa.String(length=20), nullable=True),
         sa.Column("ratio", sa.Float(), nullable=True),
         sa.Column("ratio_low", sa.Float(), nullable=True),
