@@ -15,6 +15,7 @@ from scheduler.points import points
 from scheduler.queue import sweep_runs
 from scheduler.regressions.attribution import Shown, read_rows
 from scheduler.regressions.incidents import incident_series, incidents
+from scheduler.regressions.levels import HistoryPoint
 from scheduler.regressions.series_history import facts_of, histories, screenings, valid_processes
 from scheduler.states import events
 from scheduler.trials import noise_floor_of, trials
@@ -110,10 +111,12 @@ def _series(connection: Connection, members: Sequence[Row[Any]], cause: str) -> 
             select(trials).where(one_of(trials.c.id, [one.trial_id for one in members if one.trial_id is not None]))
         )
     }
+    sides = {one.id: _sides(one, known[one.series_id]) for one in members if _of_points(tried.get(one.trial_id), cause)}
+    kept = valid_processes(connection, {point for side in sides.values() for half in side for point in half})
     made = []
     for one in members:
         fact, trial = facts[one.series_id], tried.get(one.trial_id)
-        before, after = _processes(connection, one, trial, known[one.series_id], cause)
+        before, after = _processes(trial, [[kept.get(point, []) for point in half] for half in sides.get(one.id, ())])
         made.append(
             {
                 "series_id": one.series_id,
@@ -200,22 +203,29 @@ def _trial(trial: Row[Any] | None) -> dict[str, Any] | None:
     }
 
 
-def _processes(
-    connection: Connection, one: Row[Any], trial: Row[Any] | None, history: Sequence[Any], cause: str
-) -> tuple[list[float], list[float]]:
-    """Medians of processes before and after: of the trial's two sides, or of the unit's past and its trial."""
-    if trial is not None and trial.state == "done" and cause not in OF_UNIT:
-        return _values(trial.baseline_values), _values(trial.candidate_values)
+def _of_points(trial: Row[Any] | None, cause: str) -> bool:
+    """Whether the processes of points are shown: the two sides of a trial tell nothing of what its unit was before."""
+    return trial is None or trial.state != "done" or cause in OF_UNIT
+
+
+def _sides(one: Row[Any], history: Sequence[HistoryPoint]) -> tuple[list[int], list[int]]:
+    """The valid points next to a step, before and after it."""
     numbers = {point.id: number for number, point in enumerate(history)}
     step = numbers.get(one.candidate_point_id, len(history))
     past = [point.id for point in history[:step] if point.valid][-_BEFORE:]
-    later = [point.id for point in history[step:] if point.valid][:_BEFORE]
-    kept = valid_processes(connection, [*past, *later])
-    before = [value for known in past for value in kept.get(known, ())]
-    if trial is not None and trial.state == "done":
+    return past, [point.id for point in history[step:] if point.valid][:_BEFORE]
+
+
+def _processes(trial: Row[Any] | None, sides: Sequence[Sequence[Sequence[float]]]) -> tuple[list[float], list[float]]:
+    """Medians of processes before and after: of the trial's two sides, or of the unit's past and its trial."""
+    done = trial is not None and trial.state == "done"
+    if trial is not None and done and not sides:
+        return _values(trial.baseline_values), _values(trial.candidate_values)
+    before, after = ([value for point in half for value in point] for half in sides)
+    if trial is not None and done:
         same = trial.baseline_key == trial.candidate_key
-        return before, _values(trial.baseline_values) + (_values(trial.candidate_values) if same else [])
-    return before, [value for known in later for value in kept.get(known, ())]
+        after = _values(trial.baseline_values) + (_values(trial.candidate_values) if same else [])
+    return before, after
 
 
 def _values(kept: Sequence[Sequence[Any]]) -> list[float]:
