@@ -180,7 +180,7 @@ def _confirm(connection: Connection, row: Row[Any], held: Sequence[Shown], facts
     elif trial is not None and row.outcome != "new_epoch":
         good_id, step_id, bad_id = _dated(connection, row, baseline_id, change, any_night=True)
     said = "; ".join(f"{test.change or 0.0:+.1%}: {test.why}" for test in held)
-    covered = _is_covered(connection, row, baseline_id)
+    covered = _is_covered(connection, row, baseline_id, change)
     tests = as_rows([replace(test, held=test in held) for test in read_rows(row.tests)])
     confirmed = None if covered else change
     _conclude(connection, row, "confirmed", said, confirmed=confirmed, step_point_id=step_id, tests=tests)
@@ -238,21 +238,30 @@ def _dated(
     return between[dated.good].id, between[dated.step].id, between[dated.bad].id
 
 
-def _is_covered(connection: Connection, row: Row[Any], baseline_id: int) -> bool:
-    """Whether an incident has its step between the two points already: another run's trial told of the same."""
+def _is_covered(connection: Connection, row: Row[Any], baseline_id: int, change: float) -> bool:
+    """Whether a step between the two points is known already: another run's trial told of the same."""
     step = points.alias("step")
     bounds = connection.execute(
         select(points.c.id, points.c.at).where(one_of(points.c.id, [baseline_id, row.point_id]))
     )
     at = {one.id: one.at for one in bounds}
+    between = (step.c.at > at[baseline_id], step.c.at <= at[row.point_id])
+    confirmed = (
+        select(screenings.c.id)
+        .join(step, step.c.id == screenings.c.step_point_id)
+        .where(
+            screenings.c.series_id == row.series_id,
+            screenings.c.id != row.id,
+            screenings.c.confirmed > 0 if change > 0 else screenings.c.confirmed < 0,
+            *between,
+        )
+    )
+    if connection.execute(confirmed.limit(1)).first() is not None:
+        return True
     query = (
         select(incident_series.c.id)
         .join(step, step.c.id == incident_series.c.candidate_point_id)
-        .where(
-            incident_series.c.series_id == row.series_id,
-            step.c.at > at[baseline_id],
-            step.c.at <= at[row.point_id],
-        )
+        .where(incident_series.c.series_id == row.series_id, *between)
     )
     return connection.execute(query.limit(1)).first() is not None
 

@@ -9,6 +9,7 @@ from typing import Literal
 
 from scheduler.regressions.levels import Borders, HistoryPoint, Level, began_at, level_of
 from scheduler.regressions.screen import LEAST_CHANGE, LEAST_POINTS, Screened, screen
+from scheduler.verdicts import ROUNDS
 
 Outcome = Literal["steady", "slower", "faster", "new_epoch", "few", "invalid"]
 
@@ -33,6 +34,8 @@ class Suspicion:
     change: float | None = None
     #: The artifact never changed: nothing is compared, its unit is measured.
     alike: bool = False
+    #: Processes on each side that it is worth.
+    most: int = ROUNDS[-1]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,6 +117,8 @@ def history_look(
     level = level_of(history, borders)
     if level.before is None or len(level.points) < LEAST_POINTS or step_of(level) < LEAST_CHANGE:
         return None
+    if any(borders.get(one.id, 1.0) != 1.0 or one.id in settled for one in level.points[1:]):
+        return None  # the newest artifact has that step, too: a trial of it would not tell of this one
     numbers = {point.id: number for number, point in enumerate(history)}
     at = numbers[level.points[0].id]
     if any(abs(numbers[one] - at) <= NEAR for one in known if one in numbers):

@@ -256,7 +256,7 @@ def _start(
             candidate_point_id=point_id,
             # The same artifact on both sides is not compared: its processes are measured against its own past.
             processes=LEAST_PROCESSES if suspicion.alike else ROUNDS[0],
-            most=LEAST_PROCESSES if suspicion.alike else ROUNDS[-1],
+            most=LEAST_PROCESSES if suspicion.alike else suspicion.most,
             suspected=suspicion.change,
         ),
         connection.execute(own).scalar(),

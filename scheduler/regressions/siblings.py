@@ -27,6 +27,7 @@ from scheduler.regressions.series_history import (
     up_to,
 )
 from scheduler.trials import trials
+from scheduler.verdicts import ROUNDS
 
 #: Of a run, and of one device in it: the rest has its turn on the next nights. The most suspicious come first.
 MOST_PER_RUN: Final = 100
@@ -35,6 +36,8 @@ MOST_PER_DEVICE: Final = 10
 _MOST_AT_ONCE = 32
 #: A series that was tried in vain for its model's sake is left alone for so many runs.
 _REST: Final = 5
+#: A trial tells of others tonight only if it is so sure: of many trials some are misled. An incident does in any case.
+_SURE_P: Final = 0.001
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,7 +146,7 @@ def sibling_of(history: Sequence[HistoryPoint], explained: Borders, lead: Lead, 
         change = 1 / (1 + slow.change) - 1
     if at < 0 or same_artifact(history[at], history[-1]):
         return None
-    return Suspicion(baseline=history[at], step=history[at + 1], change=change)
+    return Suspicion(baseline=history[at], step=history[at + 1], change=change, most=ROUNDS[1])
 
 
 def _start(
@@ -162,7 +165,10 @@ def _tonight(connection: Connection, rows: Sequence[Row[Any]]) -> list[Lead]:
     held = [
         (row, test)
         for (row, test), holds in zip(tested, sure([test for _, test in tested]), strict=True)
-        if holds and test.kind == "artifacts" and test.cause == "code" and row.trial_id is not None
+        if holds
+        and (test.kind, test.cause) == ("artifacts", "code")
+        and (test.p or 0.0) <= _SURE_P
+        and row.trial_id is not None
     ]
     facts = facts_of(connection, {row.series_id for row, _ in held})
     of_trial = _baseline_runs(connection, [row.trial_id for row, _ in held])

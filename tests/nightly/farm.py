@@ -134,7 +134,7 @@ class NightlyFarm:
         while self.now < over:
             busy, rounds = self._round(step_s), rounds + 1
             if not busy and self._is_done():
-                if not self._keep_chores():
+                if not self._keep_chores() and self._is_done():  # a trial that goes on is no news of a chore
                     return
                 busy = True
             elif rounds % _CHORES_EVERY == 0 and not self._is_open_of_sweep():
