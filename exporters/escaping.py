@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 #: What stands for a character that must not be shown.
 _REPLACED: Final = "\ufffd"
-#: Everything that Markdown, GitHub's dialect of it or HTML gives a meaning.
-_MARKDOWN: Final = {ord(character): f"&#{ord(character)};" for character in "\\`*_{}[]<>|~&!$:\"'"}
+#: What Markdown, GitHub's dialect of it or HTML gives a meaning; the rest stays as it is read.
+_MARKDOWN: Final = {ord(character): f"&#{ord(character)};" for character in "\\`*{}[]<>|~&$"}
 #: No @name calls anybody and no #12 links anywhere: a word joiner parts them, which nobody sees.
 _MARKDOWN[ord("@")] = "@&#8288;"
 _MARKDOWN[ord("#")] = "&#35;&#8288;"
+#: What would be a link or a pictogram (https://..., :name:), and what would begin a list.
+_COLON: Final = re.compile(r":(?=\S)")
+#: Within a word Markdown leaves an underscore alone.
+_UNDERSCORES: Final = re.compile(r"(?<![A-Za-z0-9_])_+|_+(?![A-Za-z0-9_])")
+_LEAD: Final = re.compile(r"^(\d*)([+=-]|(?<=\d)[.)])(?=\s|[+=-]|$)")
 #: Inside <code> nobody is called and nothing links.
 _CODE: Final = {ord(character): f"&#{ord(character)};" for character in "\\`*_{}[]<>|~&$"}
 
@@ -26,8 +32,11 @@ def printable(text: str) -> str:
 
 
 def markdown(text: str) -> str:
-    """A sentence in Markdown, in a table or not."""
-    return visible(text).translate(_MARKDOWN).replace("www.", "www&#46;")
+    """A sentence in Markdown, in a table or not: whatever it holds is text there."""
+    plain = _COLON.sub("&#58;", visible(text).translate(_MARKDOWN))
+    plain = _UNDERSCORES.sub(lambda found: "&#95;" * len(found[0]), plain)
+    plain = _LEAD.sub(lambda lead: f"{lead[1]}&#{ord(lead[2])};", plain)
+    return plain.replace("www.", "www&#46;")
 
 
 def markdown_code(text: str) -> str:

@@ -162,12 +162,12 @@ def _show_channels(found: list[dict[str, Any]], json: bool) -> None:
 
 def _try(channel: Channel) -> str | None:
     """Send a test; why it did not arrive."""
-    from exporters.notifiers.channel import DeliveryError
+    from exporters.notifiers.channel import failure
 
     try:
         channel.send(_test_message(channel.name))
-    except DeliveryError as error:
-        return str(error)
+    except Exception as error:
+        return str(failure(error))
     return None
 
 

@@ -24,6 +24,11 @@ class DeliveryError(BenchfarmError):
         self.asked_s = asked_s
 
 
+def failure(error: Exception) -> DeliveryError:
+    """What a channel raised, in words: what is no DeliveryError is a fault of ours, and its text may hold anything."""
+    return error if isinstance(error, DeliveryError) else DeliveryError(f"a fault: {type(error).__name__}")
+
+
 class Channel(Protocol):
     """Where messages go."""
 

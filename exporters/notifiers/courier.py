@@ -16,7 +16,7 @@ from datetime import datetime
 from sqlalchemy import Engine
 
 from device_registry.database import reading, writing
-from exporters.notifiers.channel import Channel, DeliveryError
+from exporters.notifiers.channel import Channel, failure
 from exporters.notifiers.settings import SettingsError, read_settings
 from scheduler.home import Home
 from scheduler.notifications import delivery
@@ -125,8 +125,7 @@ class Courier:
         try:
             receipt = channel.send(message)
         except Exception as error:
-            # What is no DeliveryError is a fault of ours, and its text may hold anything.
-            known = error if isinstance(error, DeliveryError) else DeliveryError(f"a fault: {type(error).__name__}")
+            known = failure(error)
             pause = pause_s(message.attempt, asked_s=known.asked_s)
             with writing(self._engine) as connection:
                 last = delivery.failed(connection, message, str(known), now, pause=pause, channel_is_away=known.away)

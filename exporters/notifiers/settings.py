@@ -158,11 +158,13 @@ class _Table:
         value = self._left.pop(key, default)
         if value is not default and (not isinstance(value, kind) or value in ("", {})):
             raise SettingsError(f"{self.where}: {key} must be {_TYPES[kind]}")
+        if isinstance(value, str) and not value.isprintable():
+            raise SettingsError(f"{self.where}: {key} holds a character that cannot be printed")
         return value
 
     def tells(self) -> frozenset[str]:
         told = self.take("tells", list, list(_TELLS))
-        unknown = [one for one in told if one not in _TELLS]
+        unknown = [one for one in told if not isinstance(one, str) or one not in _TELLS]
         if unknown or not told:
             raise SettingsError(f"{self.where}: tells is a list of {', '.join(_TELLS)}")
         return frozenset(_TELLS[one] for one in told)

@@ -32,17 +32,22 @@ def slack_body(words: Words, key: str) -> dict[str, Any]:
     if words.url is not None:
         last.append(_link(words.url, "dashboard"))
     last.append(escape(key))
-    blocks.append({"type": "context", "elements": [{"type": "mrkdwn", "text": _cut_markup("  ".join(last))}]})
+    blocks.append({"type": "context", "elements": [_markup(_cut_markup("  ".join(last)))]})
     return {"text": _cut_markup(escape(words.summary), _MOST_TEXT), "blocks": blocks}
 
 
 def escape(text: str) -> str:
-    """A text that Slack shows as it is: nothing in it is a link, a mention or markup of its own."""
+    """A text in which Slack finds no sequence of its own: no link, no mention."""
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
 def _section(text: str) -> dict[str, Any]:
-    return {"type": "section", "text": {"type": "mrkdwn", "text": text}}
+    return {"type": "section", "text": _markup(text)}
+
+
+def _markup(text: str) -> dict[str, Any]:
+    # Verbatim: of a bare address or an @name Slack would make a link or a mention by itself.
+    return {"type": "mrkdwn", "text": text, "verbatim": True}
 
 
 def _list(section: Section) -> str:

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 
+from exporters import escaping
 from exporters.notifiers.words import Words, one_line
-
-#: What Markdown would take for markup within a line.
-_MARKUP = re.compile(r"([\\`*_\[\]|~])")
-#: And at its beginning: a heading, a list, a quotation.
-_LEAD = re.compile(r"^(\d*)([#>+=-]|(?<=\d)[.)])")
 
 
 def text(words: Words) -> str:
@@ -50,17 +45,17 @@ def _text_lines(words: Words) -> Iterator[str]:
 
 
 def _markdown_lines(words: Words, level: int) -> Iterator[str]:
-    yield f"{'#' * level} {_escaped(words.title)}"
+    yield f"{'#' * level} {escaping.markdown(words.title)}"
     for paragraph in words.paragraphs:
         yield ""
-        yield _escaped(paragraph)
+        yield escaping.markdown(paragraph)
     for section in words.sections:
         yield ""
-        yield f"{'#' * (level + 1)} {_escaped(section.heading)} ({section.count:,})"
+        yield f"{'#' * (level + 1)} {escaping.markdown(section.heading)} ({section.count:,})"
         yield ""
         for line in section.lines:
             link = "" if line.url is None else f" ([more](<{line.url.replace('>', '%3E')}>))"
-            yield f"- {_escaped(line.text)}{link}"
+            yield f"- {escaping.markdown(line.text)}{link}"
         if section.left_out:
             yield f"- and {section.left_out:,} more"
     ends = [] if words.url is None else [f"[Dashboard](<{words.url.replace('>', '%3E')}>)"]
@@ -68,8 +63,3 @@ def _markdown_lines(words: Words, level: int) -> Iterator[str]:
     if ends:
         yield ""
         yield ", ".join(ends)
-
-
-def _escaped(value: str) -> str:
-    escaped = _MARKUP.sub(r"\\\1", one_line(value)).replace("<", "&lt;")
-    return _LEAD.sub(r"\1\\\2", escaped)

@@ -153,7 +153,7 @@ def _post(url: str, body: bytes, headers: dict[str, str], timeouts_s: tuple[floa
         raise DeliveryError(f"{where} does not answer in time") from error
     except requests.exceptions.ConnectionError as error:
         raise DeliveryError(f"{where} cannot be reached: the connection was refused or lost") from error
-    except requests.exceptions.RequestException as error:
+    except (requests.exceptions.RequestException, ValueError) as error:  # "a..b", say
         raise DeliveryError(f"{where} cannot be asked: {type(error).__name__}") from error
 
 
@@ -190,8 +190,8 @@ def _asked_s(answer: requests.Response) -> float | None:
         return float(told[:9])
     try:
         until = parsedate_to_datetime(told)
-    except ValueError:
+        if until.tzinfo is None:
+            until = until.replace(tzinfo=UTC)
+        return max(0.0, (until - datetime.now(UTC)).total_seconds())
+    except (ValueError, OverflowError):  # no date, or one of another age
         return None
-    if until.tzinfo is None:
-        until = until.replace(tzinfo=UTC)
-    return max(0.0, (until - datetime.now(UTC)).total_seconds())

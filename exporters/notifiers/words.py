@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from exporters.escaping import visible
 from exporters.notifiers.links import Links
 from exporters.numbers import milliseconds, significant
 
@@ -232,5 +233,5 @@ def _percent(share: float) -> str:
 
 def one_line(text: str, most: int = _MOST_CHARACTERS) -> str:
     """A text of anybody's on one line of printable characters, cut where it is long."""
-    line = " ".join("".join(char if char.isprintable() else " " for char in text).split())
+    line = visible(text)
     return line if len(line) <= most else line[: most - 1] + "…"

@@ -74,6 +74,14 @@ def test_every_kind_of_channel(tmp_path: Path) -> None:
         ("[channels.'A b']\nkind = 'webhook'", "names of channels are small letters, digits, - and _, fifty at most"),
         ("[channels.a]\nkind = 'pager'", "channel a: kind must be one of webhook, markdown, grafana"),
         ("[channels.a]\nkind = 'webhook'", "channel a: give one of url, url_env and url_file"),
+        (
+            "[channels.a]\nkind = 'webhook'\nurl = 'http://h'\ntells = [['digests']]",
+            "channel a: tells is a list of incidents, digests, trouble",
+        ),
+        (
+            '[channels.a]\nkind = "markdown"\nfolder = "a\\u0000b"',
+            "channel a: folder holds a character that cannot be printed",
+        ),
         ("[channels.a]\nkind = 'webhook'\nurl = 5", "channel a: url must be a text"),
         (
             "[channels.a]\nkind = 'webhook'\nurl = 'ftp://x/s3cr3t'",

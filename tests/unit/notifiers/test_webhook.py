@@ -120,10 +120,23 @@ def test_nobody_listens(receiver: Receiver) -> None:
     assert str(error) == "127.0.0.1 cannot be reached: the connection was refused or lost"
 
 
-@pytest.mark.parametrize(("asked", "seconds"), [("120", 120.0), ("x", None), ("-5", None), ("9" * 400, 999_999_999.0)])
+@pytest.mark.parametrize(
+    ("asked", "seconds"),
+    [
+        ("120", 120.0),
+        ("x", None),
+        ("-5", None),
+        ("9" * 400, 999_999_999.0),
+        ("Mon, 01 Jan 2030 00:00:00 +99999999999999", None),
+    ],
+)
 def test_a_receiver_may_ask_for_time(receiver: Receiver, asked: str, seconds: float | None) -> None:
     receiver.wrong.append(Answer(429, {"Retry-After": asked}))
     assert _why(_webhook(receiver.url)).asked_s == seconds
+
+
+def test_a_host_that_is_no_name_is_a_sentence() -> None:
+    assert str(_why(_webhook("http://a..b/secret"))) == "a..b cannot be asked: LocationParseError"
 
 
 def test_a_receiver_may_ask_for_time_by_a_date(receiver: Receiver) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 from dashboards import links as dashboard_links
 from exporters.notifiers import links, text
@@ -97,17 +98,21 @@ def test_changes_are_said_in_words() -> None:
 def test_names_are_text_in_markdown() -> None:
     hostile = series(device="a_b*[x](http://evil)`<img src=x>\n# heading\x1b[31m")
     told = text.markdown(words_of("incident.opened", incident_document(hostile), _GRAFANA))
-    assert "\\[x\\](http://evil)" in told
+    assert "&#91;x&#93;(http&#58;//evil)" in told
     assert "<img" not in told
     assert "\x1b" not in told
     assert not any(line.startswith("# heading") for line in told.splitlines())
     trouble = text.markdown(words_of("trouble", {"title": "1. x", "text": "# not a heading"}, _NOWHERE))
-    assert trouble == "# 1\\. x\n\n\\# not a heading\n"
+    assert trouble == "# 1&#46; x\n\n&#35;&#8288; not a heading\n"
 
 
 def test_what_is_made_up_is_marked() -> None:
     told = text.text(words_of("incident.opened", incident_document(series(simulated=True)), _NOWHERE))
     assert "on pixel-3 (simulated): " in told
+
+
+def _markups(block: dict[str, Any]) -> list[dict[str, Any]]:
+    return [text for text in [block.get("text"), *block.get("elements", ())] if text and text["type"] == "mrkdwn"]
 
 
 def test_slack_gets_no_markup_of_names() -> None:
@@ -119,6 +124,8 @@ def test_slack_gets_no_markup_of_names() -> None:
     assert body["blocks"][0]["text"] == {"type": "plain_text", "text": "Regression: a <b> & c", "emoji": False}
     assert body["text"].startswith("Regression: a &lt;b&gt; &amp; c.")
     assert "|more>" in sent
+    # Else Slack makes a link of a bare address, and a mention of @channel, by itself.
+    assert all(text["verbatim"] for block in body["blocks"] for text in _markups(block))
 
 
 def test_slack_gets_large_digests_within_its_limits() -> None:
