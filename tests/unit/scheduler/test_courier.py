@@ -8,9 +8,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from sqlalchemy.exc import ProgrammingError
 
 from device_registry.database import writing
 from exporters.notifiers.courier import Courier
+from exporters.notifiers.deliver import deliver_unless_up
 from scheduler.home import Home
 from scheduler.notifications.outbox import notifications, tell_digest, tell_incident
 from tests.unit.notifiers.receiver import Answer, Receiver
@@ -60,7 +62,7 @@ def _tell(farm: Farm) -> None:
 
 def _step(farm: Farm, courier: Courier) -> int:
     begun = courier.step(farm.clock())
-    assert courier.wait(20)
+    assert courier.wait(60)
     return begun
 
 
@@ -76,15 +78,15 @@ def test_a_receiver_that_is_down_for_hours_gets_everything_once_and_in_order(
     there.usual = Answer(503)
     courier = Courier(farm.engine, _home(farm, team=there))
     _tell(farm)
-    for _ in range(5 * 60):
+    for _ in range(5 * 30):
         _step(farm, courier)
-        farm.clock.advance(60)
+        farm.clock.advance(120)
     tried = len(there.got)
     assert 20 <= tried <= 40  # five hours: pauses have grown to a quarter of one; one message asks for both
     there.usual = Answer()
-    for _ in range(30):
+    for _ in range(15):
         _step(farm, courier)
-        farm.clock.advance(60)
+        farm.clock.advance(120)
     arrived = [json.loads(got.body) for got in there.got[tried:]]
     assert [body["event"] for body in arrived] == ["incident.opened", "digest"]
     assert len({body["idempotency_key"] for body in arrived}) == 2
@@ -99,9 +101,9 @@ def test_what_never_arrives_is_given_up_after_a_day(farm: Farm, receivers: Calla
     there.usual = Answer(404, body=b"no_service")
     courier = Courier(farm.engine, _home(farm, team=there))
     _tell(farm)
-    for _ in range(150):
+    for _ in range(60):
         _step(farm, courier)
-        farm.clock.advance(600)
+        farm.clock.advance(1500)
     assert {state for _, _, state in _states(farm)} == {"given_up"}
     assert farm.rows(notifications, notifications.c.state == "given_up")[0].error == "127.0.0.1 answers 404: no_service"
 
@@ -112,13 +114,13 @@ def test_a_receiver_that_hangs_holds_up_no_other_and_no_caller(farm: Farm, recei
     courier = Courier(farm.engine, _home(farm, slow=slow, quick=quick))
     _tell(farm)
     assert courier.step(farm.clock()) == 2
-    courier._rounds["quick"].thread.join(20)
+    courier._rounds["quick"].thread.join(60)
     assert [state for channel, _, state in _states(farm) if channel == "quick"] == ["sent", "sent"]
     assert [state for channel, _, state in _states(farm) if channel == "slow"] == ["pending", "pending"]
     farm.clock.advance(1)
     assert courier.step(farm.clock()) == 0  # the other's thread is at it
     slow.over.set()
-    assert courier.wait(20)
+    assert courier.wait(60)
 
 
 def test_two_couriers_send_nothing_twice(farm: Farm, receivers: Callable[[], Receiver]) -> None:
@@ -128,7 +130,7 @@ def test_two_couriers_send_nothing_twice(farm: Farm, receivers: Callable[[], Rec
     _tell(farm)
     for courier in couriers:
         courier.step(farm.clock())
-    assert all(courier.wait(20) for courier in couriers)
+    assert all(courier.wait(60) for courier in couriers)
     assert sorted(json.loads(got.body)["event"] for got in there.got) == ["digest", "incident.opened"]
 
 
@@ -151,3 +153,24 @@ def test_without_channels_messages_are_done_with(farm: Farm) -> None:
     _tell(farm)
     assert _step(farm, courier) == 0
     assert {row.state for row in farm.rows(notifications)} == {"addressed"}
+
+
+def test_who_has_no_channels_leaves_what_others_are_to_be_told(farm: Farm) -> None:
+    _tell(farm)
+    farm.clock.advance(3600)  # no service is up
+    home = Home(path=farm.folder / "laptop", database_url="", store_url="")
+    shared = farm.engine.dialect.name != "sqlite"
+    assert deliver_unless_up(farm.engine, home, farm.clock()) is not shared
+    assert {row.state for row in farm.rows(notifications)} == {"pending" if shared else "addressed"}
+
+
+def test_who_may_not_deliver_changes_nothing(
+    farm: Farm, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(*_: object) -> None:
+        raise ProgrammingError("UPDATE", {}, Exception("permission denied for table notification"))
+
+    monkeypatch.setattr(Courier, "step", refuse)
+    farm.clock.advance(3600)  # no service is up
+    assert not deliver_unless_up(farm.engine, _with(farm.folder, ""), farm.clock())
+    assert "nobody is told from here: permission denied for table notification" in caplog.text

@@ -93,7 +93,7 @@ _hours = st.sampled_from(["*", "0", "1", "2", "3", "23", "*/2", "1-3", "0-23", "
 _days = st.sampled_from(["* * *", "* * *", "* * mon-fri", "1,15 * *", "13 * 5", "29 2 *", "* 3,10,11 sun"])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(st.data(), st.sampled_from(_ZONES), st.integers(2008, 2036), _minutes, _hours, _days)
 def test_due_times_are_what_a_clock_on_the_wall_says(
     data: st.DataObject, zone: str, year: int, minute: str, hour: str, days: str
@@ -108,7 +108,7 @@ def test_due_times_are_what_a_clock_on_the_wall_says(
         assert cron.latest(begin, until) == max((due for due in found if due <= until), default=None)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(st.sampled_from(sorted(available_timezones())), st.integers(1975, 2060), st.integers(0, 23), st.integers(0, 59))
 def test_a_nightly_schedule_is_due_once_a_day_in_every_zone_and_year(
     zone: str, year: int, hour: int, minute: int
