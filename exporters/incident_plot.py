@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from device_registry.errors import UsageError
+from exporters.escaping import visible
+from exporters.regression_tables import short_revision
 
 Row = Mapping[str, Any]
 #: Series that have a row of their own; the title says how many there are.
 _MOST_ROWS = 6
+#: Characters of a revision.
+_MOST_NAME = 14
 _BEFORE, _AFTER, _ODD = "#228833", "#cc3311", "#888888"
 
 
@@ -31,13 +36,16 @@ def write_png(incident: Row, file: Path) -> None:
     FigureCanvasAgg(figure)
     more = len(incident["series"]) - len(series)
     title = f"Incident {incident['id']}: {incident['title']}" + (f" ({more} more series)" if more > 0 else "")
-    figure.suptitle(f"{title}\n{incident['cause']}: {incident['cause_why']}", fontsize=10, parse_math=False)
+    told = f"{visible(title)}\n{incident['cause']}: {visible(incident['cause_why'])}"
+    figure.suptitle(told, fontsize=10, parse_math=False)
     axes = figure.subplots(len(series), 2, squeeze=False, width_ratios=(3, 1))
     for row, (left, right) in zip(series, axes, strict=True):
         _history(left, row)
         _processes(right, row)
     try:
-        figure.savefig(file, format="png", dpi=120)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Glyph")  # of a character that the font lacks it draws a box
+            figure.savefig(file, format="png", dpi=120)
     except OSError as error:
         raise UsageError(f"cannot write {file}: {error.strerror}") from error
 
@@ -61,7 +69,7 @@ def _history(axes: Any, row: Row) -> None:
         at, values = [point["at"] for point in odd], [point["p50_ms"] for point in odd]
         axes.plot(at, values, "x", color=_ODD, ms=4, label="not valid")
     if bad is not None:
-        said = f"first slower: {bad['revision']}" if bad["revision"] else "first slower"
+        said = f"first slower: {_cut(bad['revision'])}" if bad["revision"] else "first slower"
         axes.axvline(bad["at"], color=_AFTER, linestyle="--", linewidth=1)
         axes.annotate(
             said,
@@ -73,16 +81,23 @@ def _history(axes: Any, row: Row) -> None:
             va="top",
             rotation=90,
             parse_math=False,
+            in_layout=False,
         )
     for before, after in pairwise(valid):
         if before["environment"] != after["environment"]:
             axes.axvline(after["at"], color=_ODD, linestyle=":", linewidth=1)
-    axes.set_title(row["title"], fontsize=8, loc="left", parse_math=False)
+    axes.set_title(visible(row["title"]), fontsize=8, loc="left", parse_math=False)
     axes.set_ylabel("ms", fontsize=8)
     axes.tick_params(labelsize=7)
     axes.tick_params(axis="x", labelrotation=20)
     axes.grid(visible=True, alpha=0.3)
     axes.legend(fontsize=6, loc="upper left")
+
+
+def _cut(revision: str) -> str:
+    """As much of a name as there is room for along the line."""
+    name = visible(short_revision(revision))
+    return name if len(name) <= _MOST_NAME else name[: _MOST_NAME - 1] + "…"
 
 
 def _processes(axes: Any, row: Row) -> None:

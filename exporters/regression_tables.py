@@ -97,7 +97,7 @@ def revisions_text(one: Row) -> str:
     good, bad = one["revision_good"], one["revision_bad"]
     if good is None and bad is None:
         return "the runs told none"
-    return f"{_short(good)} .. {_short(bad)}" if good != bad else f"{_short(bad)} on both sides"
+    return f"{short_revision(good)} .. {short_revision(bad)}" if good != bad else f"{short_revision(bad)} on both sides"
 
 
 def histogram(values: Sequence[float], low: float, high: float, fields: int = _FIELDS) -> str:
@@ -182,10 +182,10 @@ def _run(point: Row | None) -> str:
         return NONE
     at = point["at"]
     day = f"{at:%m-%d}" if isinstance(at, datetime) else str(at)[5:10]
-    return f"run {point['run']}, {day}" + (f", {_short(point['revision'])}" if point["revision"] else "")
+    return f"run {point['run']}, {day}" + (f", {short_revision(point['revision'])}" if point["revision"] else "")
 
 
-def _short(revision: str | None) -> str:
+def short_revision(revision: str | None) -> str:
     """A commit in twelve letters; other names as they are."""
     if revision is None:
         return "unknown"
