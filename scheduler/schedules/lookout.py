@@ -26,7 +26,8 @@ class Lookout:
     def __init__(self, engine: Engine) -> None:
         """Nothing is looked at before `step`."""
         self._engine = engine
-        self._known: dict[int, tuple[int, str]] = {}
+        #: What each schedule lacked at the last look.
+        self._known: dict[int, frozenset[tuple[str, datetime | None]]] = {}
 
     def step(self, held: Callable[[Connection], None], now: datetime) -> int:
         """Keep how many cells each schedule lacks, for metrics, and tell which; returns how many there are.
@@ -47,19 +48,22 @@ class Lookout:
             except UsageError:  # gone meanwhile; or of a cron that cannot be read, of which `due` tells
                 continue
             count += len(found)
-            told = len(found), digest([[cell.case_key, str(cell.last_valid_at)] for cell in found])
-            if self._known.get(schedule_id) == told:
+            known = self._known.get(schedule_id)
+            lacks = frozenset((cell.case_key, cell.last_valid_at) for cell in found)
+            if lacks == known:
                 continue
             with writing(self._engine) as connection:
                 held(connection)
-                connection.execute(update(schedules).where(schedules.c.id == schedule_id).values(missing=told[0]))
-                if found:
-                    _tell(connection, name, found, told[1], now)
-            self._known[schedule_id] = told
+                connection.execute(update(schedules).where(schedules.c.id == schedule_id).values(missing=len(found)))
+                # What comes back case by case, while a run makes up for the last one, is no news each minute.
+                if lacks and (known is None or lacks - known):
+                    _tell(connection, name, found, now)
+            self._known[schedule_id] = lacks
         return count
 
 
-def _tell(connection: Connection, name: str, found: Sequence[MissingCell], which: str, now: datetime) -> None:
+def _tell(connection: Connection, name: str, found: Sequence[MissingCell], now: datetime) -> None:
+    which = digest([[cell.case_key, str(cell.last_valid_at)] for cell in found])
     named = "; ".join(f"{cell.title}: {cell.why}" for cell in found[:_MOST_NAMED])
     more = f"; and {len(found) - _MOST_NAMED} more" if len(found) > _MOST_NAMED else ""
     tell_trouble(

@@ -193,6 +193,19 @@ def test_it_is_told_once_and_again_when_it_happens_again(farm: Farm) -> None:
     assert messages(farm) == [title, title]  # type: ignore[arg-type]
 
 
+def test_what_comes_back_case_by_case_is_told_once(farm: Farm, monkeypatch: pytest.MonkeyPatch) -> None:
+    measure(farm, 0)
+    farm.play(only("measure onnx", CRASHED))
+    measure(farm, 1)
+    both, lookout = missing(farm), Lookout(farm.engine)
+    assert len(both) == 2
+    for left in (2, 1, 0):
+        monkeypatch.setattr("scheduler.schedules.lookout.missing_cells", lambda *_, left=left: both[:left])
+        lookout.step(lambda _: None, farm.clock())
+        assert farm.rows(schedules)[0].missing == left
+    assert messages(farm) == ["Schedule nightly: 2 cells without a fresh valid point"]  # type: ignore[arg-type]
+
+
 def test_of_no_schedule_nothing_is_known(farm: Farm) -> None:
     with reading(farm.engine) as connection, pytest.raises(UsageError, match="no schedule 'weekly'"):
         missing_cells(connection, "weekly", farm.clock())
