@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.acceptance.conftest import Command, call, document, one_sentence
+from tests.acceptance.conftest import Command, Typed, call, document
 
 #: Two convolutions whose lines are known, on a pooled head.
 CODE = """
@@ -56,6 +56,14 @@ def profiled(code: Path) -> tuple[Path, dict[str, Any]]:
 
 
 @pytest.fixture
+def asked(profiled: tuple[Path, dict[str, Any]], typed: Typed, monkeypatch: pytest.MonkeyPatch) -> Typed:
+    """Type a command that only reads what was profiled."""
+    monkeypatch.setenv("BENCHFARM_HOME", str(profiled[0]))
+    monkeypatch.setenv("COLUMNS", "200")
+    return typed
+
+
+@pytest.fixture
 def has_program(code: Path, profiled: tuple[Path, dict[str, Any]], home: Path) -> Path:
     """The test's own data directory, with what was converted for the profiles; nothing was measured in it."""
     shutil.copytree(profiled[0], home)
@@ -89,63 +97,64 @@ def test_a_profile_states_its_sum_its_run_and_the_run_without_it(profiled: tuple
         assert sum(op["share"] for op in shown["ops"]) == pytest.approx(1)
 
 
-def test_profiles_are_no_measurements(profiled: tuple[Path, dict[str, Any]]) -> None:
-    assert document(call(profiled[0], "results", "list", "--json")) == []
+def test_profiles_are_no_measurements(asked: Typed) -> None:
+    assert asked("results", "list", "--json").json == []
 
 
 def test_what_eager_torch_does_not_compute_is_listed_as_unsupported(profiled: tuple[Path, dict[str, Any]]) -> None:
     assert ("torch", "int8-static") in {(row["runtime"], row["recipe"]) for row in profiled[1]["unsupported"]}
 
 
-def test_a_profile_is_shown_again_filtered_as_table_json_and_csv(profiled: tuple[Path, dict[str, Any]]) -> None:
-    home, shown = profiled
+def test_a_profile_is_shown_again_filtered_as_table_json_and_csv(
+    profiled: tuple[Path, dict[str, Any]], asked: Typed
+) -> None:
+    shown = profiled[1]
     number = str(_profile(shown, "onnxruntime", "fp32")["profile"])
-    table = call(home, "profile", "show", number, "--top", "1")
-    assert "more" in table.stdout
-    assert "body" in table.stdout
-    chosen = document(call(home, "profile", "show", number, "--type", "conv", "--by", "flops", "--json"))["ops"]
+    table = asked("profile", "show", number, "--top", "1").out
+    assert "more" in table
+    assert "body" in table
+    chosen = asked("profile", "show", number, "--type", "conv", "--by", "flops", "--json").json["ops"]
     assert [op["flops"] for op in chosen] == sorted((op["flops"] for op in chosen), reverse=True)
     assert all("conv" in op["type"].lower() for op in chosen)
-    lines = list(csv.DictReader(io.StringIO(call(home, "profile", "show", number, "--csv").stdout)))
+    lines = list(csv.DictReader(io.StringIO(asked("profile", "show", number, "--csv").out)))
     assert len(lines) == len(_profile(shown, "onnxruntime", "fp32")["ops"])
-    assert len(document(call(home, "profile", "list", "--json"))) == len(shown["profiles"])
+    assert len(asked("profile", "list", "--json").json) == len(shown["profiles"])
 
 
-def test_fp32_and_int8_are_compared_part_by_part(profiled: tuple[Path, dict[str, Any]]) -> None:
-    home, shown = profiled
+def test_fp32_and_int8_are_compared_part_by_part(profiled: tuple[Path, dict[str, Any]], asked: Typed) -> None:
+    shown = profiled[1]
     numbers = [str(_profile(shown, "onnxruntime", recipe)["profile"]) for recipe in ("fp32", "int8-static")]
-    compared = document(call(home, "profile", "compare", *numbers, "--json"))
+    compared = asked("profile", "compare", *numbers, "--json").json
     (body,) = [part for part in compared["parts"] if "body" in part["layers"]]
     assert body["before"] == ["Conv"]
     assert "QLinearConv" in body["after"]
     assert "QuantizeLinear" in {part["type"] for part in compared["inserted"]}
-    assert "QLinearConv" in call(home, "profile", "compare", *numbers).stdout
+    assert "QLinearConv" in asked("profile", "compare", *numbers).out
 
 
-def test_no_such_profile_is_refused_in_one_sentence(benchfarm: Command) -> None:
-    finished = benchfarm("profile", "show", "7")
-    assert finished.returncode == 2
-    assert "no profile 7" in one_sentence(finished)
+def test_no_such_profile_is_refused_in_one_sentence(typed: Typed) -> None:
+    said = typed("profile", "show", "7")
+    assert said.code == 2
+    assert "no profile 7" in said.sentence
 
 
-def test_a_number_that_no_row_can_have_is_refused(benchfarm: Command) -> None:
-    finished = benchfarm("profile", "show", "99999999999999999999")
-    assert finished.returncode == 2
-    assert "less than or equal to" in finished.stderr
-    assert "Traceback" not in finished.stderr
+def test_a_number_that_no_row_can_have_is_refused(typed: Typed) -> None:
+    said = typed("profile", "show", "99999999999999999999")
+    assert said.code == 2
+    assert "less than or equal to" in said.err
+    assert "Traceback" not in said.err
 
 
-def test_the_group_and_its_default_command_both_have_help(benchfarm: Command) -> None:
-    assert "compare" in benchfarm("profile", "--help").stdout
-    assert "--recipe" in benchfarm("profile", "run", "--help").stdout
+def test_the_group_and_its_default_command_both_have_help(typed: Typed) -> None:
+    assert "compare" in typed("profile", "--help").out
+    assert "--recipe" in typed("profile", "run", "--help").out
 
 
-def test_an_unknown_value_of_an_option_is_refused_with_a_close_one(benchfarm: Command) -> None:
-    finished = benchfarm("run", "torchvision/resnet18", "--option", "execution=paralel")
-    assert finished.returncode == 2
-    assert "did you mean parallel" in one_sentence(finished)
-    finished = benchfarm("run", "torchvision/resnet18", "--option", "execution")
-    assert "write NAME=VALUE" in one_sentence(finished)
+def test_an_unknown_value_of_an_option_is_refused_with_a_close_one(typed: Typed) -> None:
+    said = typed("run", "torchvision/resnet18", "--option", "execution=paralel")
+    assert said.code == 2
+    assert "did you mean parallel" in said.sentence
+    assert "write NAME=VALUE" in typed("run", "torchvision/resnet18", "--option", "execution").sentence
 
 
 def test_options_of_a_runtime_are_compared_as_cases(benchfarm: Command, has_program: Path) -> None:
@@ -169,7 +178,7 @@ def test_a_provider_that_this_build_lacks_is_unsupported(benchfarm: Command, has
     assert "has no provider dnnl; it has " in shown["unsupported"][0]["why"]
 
 
-def test_the_table_of_the_readme_is_what_the_registrations_say(benchfarm: Command) -> None:
+def test_the_table_of_the_readme_is_what_the_registrations_say(typed: Typed) -> None:
     readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
-    table = benchfarm("runtimes", "list", "--markdown").stdout
+    table = typed("runtimes", "list", "--markdown").out
     assert table.strip() in readme, "put what `benchfarm runtimes list --markdown` prints into the README"

@@ -136,7 +136,7 @@ class LabHost(Space):
         command = ["unshare", "--mount", "--propagation", "private", "sh", "-c", prepare, str(self.home)]
         self._disk = subprocess.Popen(command)
         mounts = Path(f"/proc/{self._disk.pid}/mounts")
-        wait_until(lambda: str(self.home) in mounts.read_text(), 10, doing="disk mounted")
+        wait_until(lambda: str(self.home) in mounts.read_text(), 60, doing="disk mounted")
         self.joined: subprocess.Popen[bytes] | None = None
 
     def join(self, *options: str, head: str | None = None) -> subprocess.Popen[bytes]:

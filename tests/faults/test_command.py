@@ -102,11 +102,11 @@ def test_interrupt_ends_everything_and_the_same_command_resumes(
     process = start(*arguments)
     wait_until(lambda: runners(home))
     os.killpg(process.pid, signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=120)
     assert process.returncode == 130
     assert "the same command resumes run 1" in errors
     assert "Traceback" not in errors
-    wait_until(lambda: not of_home(home), timeout_s=15)
+    wait_until(lambda: not of_home(home), timeout_s=60)
     states = {job["state"] for job in document(call(home, "jobs", "list", "--json"))}
     assert "running" not in states
 
@@ -133,7 +133,7 @@ def test_a_killed_command_is_healed_by_the_next_and_leaves_no_process(
     assert again.returncode == 0, again.stderr
     assert "resuming run 1" in again.stderr
     assert len(document(again)["results"]) == 1
-    wait_until(lambda: not of_home(home), timeout_s=15)
+    wait_until(lambda: not of_home(home), timeout_s=60)
     states = [job["state"] for job in document(call(home, "jobs", "list", "--json"))]
     assert set(states) == {"succeeded"}
 

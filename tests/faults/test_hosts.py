@@ -78,7 +78,7 @@ class Farm:
         """A run whose conversion a runner is at, and stays at; the host where, and the other."""
         with ThreadPoolExecutor(1) as pool:
             submitting = pool.submit(self.submit, 1, fresh=True)
-            wait_until(lambda: [*self.a.runners(), *self.b.runners()], 30, doing="a conversion runs")
+            wait_until(lambda: [*self.a.runners(), *self.b.runners()], 60, doing="a conversion runs")
             here, other = (self.a, self.b) if self.a.runners() else (self.b, self.a)
             here.signal(signal.SIGSTOP, here.runners())
             assert len(here.runners()) == 1
@@ -97,10 +97,10 @@ class Farm:
     def submit_and_run(self, repeats: int = 2) -> int:
         """A run of which every device measures the first repeat."""
         run = self.submit(repeats)
-        wait_until(lambda: self.running(run) == 6, 30, doing="six measurements at a time")
+        wait_until(lambda: self.running(run) == 6, 60, doing="six measurements at a time")
         return run
 
-    def done(self, run: int, timeout_s: float = 60) -> list[int]:
+    def done(self, run: int, timeout_s: float = 120) -> list[int]:
         """Wait until all is done, see that what must hold does; returns how many attempts each job of a run took."""
         wait_until(lambda: open_jobs(self.engine) == 0, timeout_s, doing="every job done")
         assert idle_violations(self.engine) == []
@@ -108,7 +108,7 @@ class Farm:
             rows = connection.execute(select(jobs).where(jobs.c.sweep_run_id == run)).all()
         assert {row.state for row in rows} == {"succeeded"}, [(row.title, row.failure_message) for row in rows]
         for host in (self.a, self.b):
-            wait_until(lambda host=host: not host.runners(), 10, doing="no runner left")
+            wait_until(lambda host=host: not host.runners(), 60, doing="no runner left")
         return [row.attempts for row in rows if row.kind == "measure"]
 
     def tries(self, run: int) -> int:
@@ -173,13 +173,13 @@ def report(record_property: Callable[[str, object], None]) -> Callable[[str, Any
 def test_a_dispatcher_that_is_killed_or_ended_is_replaced_and_no_job_notices(farm: Farm) -> None:
     run = farm.submit_and_run(4)
     second = farm.lab.up("second.out")
-    wait_until(lambda: "standing by" in farm.lab.said("second.out"), 30, doing="the second stands by")
+    wait_until(lambda: "standing by" in farm.lab.said("second.out"), 60, doing="the second stands by")
     farm.service.kill()
-    wait_until(lambda: "dispatching" in farm.lab.said("second.out"), 30, doing="the second takes over")
+    wait_until(lambda: "dispatching" in farm.lab.said("second.out"), 60, doing="the second takes over")
     third = farm.lab.up("third.out")
-    wait_until(lambda: "standing by" in farm.lab.said("third.out"), 30, doing="the third stands by")
+    wait_until(lambda: "standing by" in farm.lab.said("third.out"), 60, doing="the third stands by")
     second.send_signal(signal.SIGTERM)
-    assert second.wait(timeout=20) == 0
+    assert second.wait(timeout=60) == 0
     assert "hosts go on with what they run" in farm.lab.said("second.out")
     farm.service = third
     assert set(farm.done(run)) == {1}
@@ -227,13 +227,14 @@ def test_a_killed_raylet_and_a_host_of_which_only_a_runner_outlives(
     killed = time.time()
     other.raylet().kill()
     dead.signal(signal.SIGKILL, [process for process in dead.processes() if process not in orphans])
-    wait_until(lambda: not any(agent.is_running() for agent in agents), 6, doing="the agent ends itself")
+    # Sooner than Ray would end it.
+    wait_until(lambda: not any(agent.is_running() for agent in agents), 15, doing="the agent ends itself")
     agent_s = time.time() - killed
-    wait_until(lambda: len(farm.given_up(run, killed)) == 6, 20, doing="jobs queued again")
+    wait_until(lambda: len(farm.given_up(run, killed)) == 6, 60, doing="jobs queued again")
     requeued = {host.host: farm.given_up(run, killed, host.host) for host in (other, dead)}
     report("killed raylet, dead host: agent of the first gone, jobs queued again after s", (agent_s, requeued))
-    assert requeued[other.host][-1] < 20
-    assert requeued[dead.host][-1] < 15
+    # Workers outlive a killed raylet by minutes.
+    assert max(requeued[other.host][-1], requeued[dead.host][-1]) < 3 * EXPIRY_S
     assert dead.processes() == orphans  # nobody is there to end it
     dead.join(*farm.options)
     assert sorted(farm.done(run)) == [1] * 6 + [2] * 6
@@ -247,7 +248,7 @@ def test_a_frozen_host_and_a_pulled_cable_outlast_the_lease(farm: Farm, report: 
     began = time.time()
     frozen.signal(signal.SIGSTOP)
     cut_off.pull_cable()
-    wait_until(lambda: len(farm.given_up(run, began)) == 6, EXPIRY_S + 10, doing="jobs queued again")
+    wait_until(lambda: len(farm.given_up(run, began)) == 6, EXPIRY_S + 45, doing="jobs queued again")
     frozen.signal(signal.SIGCONT)
     cut_off.plug_cable()
     attempts_each = farm.done(run, 90)
@@ -305,10 +306,10 @@ def test_leaving_leaves_nothing_behind(farm: Farm) -> None:
     assert farm.b.joined is not None
     left = time.time()
     farm.b.joined.send_signal(signal.SIGTERM)
-    assert farm.b.joined.wait(timeout=20) == 0
+    assert farm.b.joined.wait(timeout=60) == 0
     assert farm.b.processes() == []
     assert "left the farm" in farm.b.said()
-    wait_until(lambda: farm.presence_of("b")[-1] == "left", 20, doing="b known to have left")
+    wait_until(lambda: farm.presence_of("b")[-1] == "left", 60, doing="b known to have left")
     # All that it had was handed back, for it said goodbye: none waited for a lease that ran out.
     assert len(farm.given_up(run, left, "b")) == 3
     assert max(farm.given_up(run, left, "b")) < EXPIRY_S

@@ -41,7 +41,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
     for process in started:
         if process.poll() is None:
             process.terminate()
-        process.wait(timeout=30)
+        process.wait(timeout=60)
 
 
 def value(port: int, series: str) -> float | None:
@@ -87,7 +87,7 @@ def test_a_farm_on_one_machine(start: Start, tmp_path: Path) -> None:
         assert done.returncode == 0, done.stderr
 
         ended = 'benchfarm_attempts_total{cause="none",kind="measure",outcome="succeeded"}'
-        wait_until(lambda: value(port, ended) == 2, 30, doing="attempts counted")
+        wait_until(lambda: value(port, ended) == 2, 60, doing="attempts counted")
 
         listening = []
         for process in of_homes(farm, host):
@@ -98,7 +98,7 @@ def test_a_farm_on_one_machine(start: Start, tmp_path: Path) -> None:
         assert {known.removeprefix("::ffff:") for known in listening} <= {"127.0.0.1", "::1"}
 
         service.send_signal(signal.SIGINT)
-        assert service.wait(timeout=30) == 0
+        assert service.wait(timeout=60) == 0
         assert "`benchfarm down` ends it" in out.read_text()
         assert of_homes(farm) != []  # the head goes on
         again = start("again", farm, "up", "--no-metrics")
@@ -106,13 +106,13 @@ def test_a_farm_on_one_machine(start: Start, tmp_path: Path) -> None:
         assert "starting a Ray head" not in (tmp_path / "again.out").read_text()
         assert "metrics" not in (tmp_path / "again.out").read_text()
         again.terminate()
-        assert again.wait(timeout=30) == 0
+        assert again.wait(timeout=60) == 0
 
         join.terminate()
-        assert join.wait(timeout=30) == 0
+        assert join.wait(timeout=60) == 0
         assert of_homes(host) == []
     finally:
         ended = call(farm, "down")
     assert "ended" in ended.stdout
-    wait_until(lambda: not of_homes(farm, host), 20, doing="nothing left")
+    wait_until(lambda: not of_homes(farm, host), 60, doing="nothing left")
     assert "no head runs" in call(farm, "down").stdout

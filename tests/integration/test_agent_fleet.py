@@ -182,7 +182,7 @@ def test_a_store_that_never_answers_holds_no_place_for_ever(
     left = [thread for thread in threading.enumerate() if thread.name == "attempt-1"]
     mended.set()
     for thread in left:
-        thread.join(10)
+        thread.join(60)
     # It woke up, began nothing, and is told of once.
     kinds = [event["kind"] for event in agent.poll(0, 0)["events"]]
     assert kinds == ["finished"]

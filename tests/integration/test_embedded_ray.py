@@ -164,5 +164,5 @@ def test_the_agent_ends_by_itself_when_its_raylet_dies(driver: subprocess.Popen[
     raylet = agent.parent()
     assert raylet is not None
     raylet.kill()
-    gone, _ = psutil.wait_procs([agent], timeout=10)
+    gone, _ = psutil.wait_procs([agent], timeout=15)
     assert gone == [agent]
