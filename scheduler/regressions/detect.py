@@ -12,7 +12,7 @@ from scheduler.regressions.drift import without_drift
 from scheduler.regressions.e_divisive import LEAST_POINTS, divided
 from scheduler.regressions.hampel import clipped
 from scheduler.regressions.judge import judged
-from scheduler.regressions.running_sums import RunningSums
+from scheduler.regressions.running_sums import RunningSums, best_place
 from scheduler.regressions.segments import Segment
 from scheduler.regressions.sigma import Values, difference_sigma, local_sigma, spread_sigma
 
@@ -22,10 +22,6 @@ _WINDOW = 512
 _NEWEST = 64
 #: Of values of up to one: below are their last digits.
 _LEAST_SIGMA = 1e-12
-#: Beyond its levels by so many sigma a value tells no more of where a change is.
-_CLIP = 2.0
-#: Nor is a change so far from where the values without spikes have it.
-_BESIDE = 3
 
 
 def change_points(values: Sequence[float | None]) -> list[int]:
@@ -121,31 +117,18 @@ def _changes(values: Values) -> list[int]:
         return []
     sums = RunningSums(calm, noise)
     places, sloped = without_drift(sums, calm, judged(sums, calm, places))
-    return _located(values, calm, sums, places, sloped, sigma)
+    return _located(values, places, sloped)
 
 
-def _located(
-    values: Values, calm: Values, sums: RunningSums, places: list[int], sloped: list[bool], sigma: float
-) -> list[int]:
-    """Each change moved to where its two levels, as they are now, divide best; beside a slope it stays."""
-    borders = [0, *places, sums.count]
+def _located(values: Values, places: list[int], sloped: list[bool]) -> list[int]:
+    """Each change moved to where its two levels, as they are now, divide best; beside a slope it stays.
+
+    Values beyond the medians of the two levels count like these: a spike beside the border tells no more than its side.
+    """
+    borders = [0, *places, len(values)]
     for index in range(1, len(borders) - 1):
         if not (sloped[index - 1] or sloped[index]):
-            before, _, after = borders[index - 1 : index + 2]
-            borders[index] = place = sums.best_place(before, after, LEAST_POINTS)
-            near = slice(place - _BESIDE, place + _BESIDE)
-            if not np.array_equal(values[near], calm[near]):
-                borders[index] = _unmoved(values[before:after], before, place, sums, sigma)
+            before, place, after = borders[index - 1 : index + 2]
+            low, high = sorted((np.median(values[before:place]), np.median(values[place:after])))
+            borders[index] = before + best_place(np.clip(values[before:after], low, high), LEAST_POINTS)
     return borders[1:-1]
-
-
-def _unmoved(values: Values, start: int, place: int, sums: RunningSums, sigma: float) -> int:
-    """Where two levels divide values of which some are spikes beside their border.
-
-    A spike there leads a moving median astray, and with it what that clipped: here the levels clip it.
-    """
-    edges = np.array([start, place, start + len(values)])
-    low, high = np.sort(sums.level(edges[:-1], edges[1:])[0]) + sums.offset
-    within = np.clip(values, low - _CLIP * sigma, high + _CLIP * sigma)
-    moved = start + RunningSums(within, np.full(len(within), sigma)).best_place(0, len(values), LEAST_POINTS)
-    return moved if abs(moved - place) <= _BESIDE else place

@@ -15,8 +15,8 @@ import numpy as np
 from scheduler.regressions.running_sums import Places, RunningSums
 from scheduler.regressions.sigma import Values
 
-#: Two-sided p = 1e-4 as a normal deviate: what a change must reach in a series of a hundred points.
-_Z_AT_100 = 3.89
+#: Two-sided p = 2.7e-5 as a normal deviate: what a change must reach in a series of a hundred points.
+_Z_AT_100 = 4.2
 #: Changes are named from 2 % of the level on ...
 _LEAST_EFFECT = 0.02
 #: ... and in quiet series from where they stand out of the noise by so many sigma, but never below 0.5 % ...
@@ -25,13 +25,11 @@ _QUIET_EFFECT = 0.005
 #: ... and nowhere below so many sigma, and so many more over the length of the shorter stretch: a lasting step of one
 #: sigma is seen, a bump of a few points is not. Levels near zero, where no share means anything, have this alone.
 _LEAST_SIGMAS = 0.7
-_SHORT = 10.0
+_SHORT = 12.0
 #: The first and the last level count for so many times their length: a bump has two borders, they may go on.
 _UNFINISHED = 2.0
 #: The expected noise of a stretch counts like so many values.
 _PRIOR = 8
-#: Ratio of the expected variances of two sides from which one is much the louder.
-_LOUDER = 2.0
 #: Correlation of neighbours is not believed above.
 _MOST_CORRELATION = 0.9
 
@@ -92,20 +90,12 @@ class Fit:
         """Of those after."""
         return Fit(self.value[1:], self.error[1:], self.expected[1:], self.width[1:], self.freedom[1:])
 
-    def trusted(self) -> tuple[Values, Values]:
-        """Variance about the fit and its degrees of freedom.
-
-        The expected noise counts like eight values: four alike points have no variance to be trusted.
-        """
-        freedom = np.maximum(self.freedom, 0) + _PRIOR
-        return (_PRIOR * self.expected + self.error) / freedom, freedom.astype(np.float64)
-
 
 def score(before: Fit, after: Fit, offset: float, shorter: Values, limit: float) -> Values:
     """How sure and how large the gap between two fits is, the lesser of both; 1 is enough.
 
-    Both sides share their variance, unless one is much the louder: then each has its own (Welch 1947), for it is the
-    mean of the loud one that is uncertain.
+    Both sides share their variance. The expected noise counts like eight values: four alike points have no variance to
+    be trusted.
 
     Args:
         before: fits on the one side.
@@ -118,20 +108,10 @@ def score(before: Fit, after: Fit, offset: float, shorter: Values, limit: float)
     level = np.minimum(np.abs(before.value + offset), np.abs(after.value + offset))
     freedom = np.maximum(before.freedom + after.freedom, 0.0) + _PRIOR
     variance = (_PRIOR / 2 * (before.expected + after.expected) + before.error + after.error) / freedom
-    uncertainty = variance * (before.width + after.width)
-    apart = np.maximum(before.expected, after.expected) > _LOUDER * np.minimum(before.expected, after.expected)
-    if apart.any():  # seldom, and this is most of the work of a new point
-        first, first_freedom = before.trusted()
-        second, second_freedom = after.trusted()
-        one, other = first * before.width, second * after.width
-        welch = (one + other) ** 2 / (one**2 / first_freedom + other**2 / second_freedom)
-        freedom = np.where(apart, welch, freedom)
-        variance = np.where(apart, (first + second) / 2, variance)
-        uncertainty = np.where(apart, one + other, uncertainty)
     noise = np.sqrt(variance)
     quiet = np.maximum(_QUIET_EFFECT * level, _SURE_SIGMAS * noise)
     least = np.maximum((_LEAST_SIGMAS + _SHORT / shorter) * noise, np.minimum(_LEAST_EFFECT * level, quiet))
-    z = normal_deviate(gap / np.sqrt(uncertainty), freedom)
+    z = normal_deviate(gap / np.sqrt(variance * (before.width + after.width)), freedom)
     return np.asarray(np.minimum(z / limit, gap / least), dtype=np.float64)
 
 
@@ -143,7 +123,7 @@ def normal_deviate(t: Values, freedom: Values) -> Values:
 
 
 def z_limit(count: int) -> float:
-    """The deviate that a change must reach in a series of this length: p = 1e-4 at a hundred points, in proportion to
+    """The deviate that a change must reach in a series of this length: p = 2.7e-5 at a hundred points, in proportion to
     one over the length (the tail of the normal distribution, roughly), at fewer than fifty as at fifty.
     """
     return math.sqrt(_Z_AT_100**2 + 2 * math.log(max(count, 50) / 100))

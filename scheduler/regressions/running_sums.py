@@ -45,13 +45,14 @@ class RunningSums:
         """Variance of the noise that is expected in a stretch."""
         return np.asarray((self._noise[end] - self._noise[start]) / (end - start))
 
-    def best_place(self, start: int, end: int, margin: int) -> int:
-        """Where a stretch divides into two levels with the least squared error, each of `margin` values at least."""
-        places = np.arange(start + margin, end - margin + 1)
-        before = self._sum[places] - self._sum[start]
-        after = self._sum[end] - self._sum[places]
-        saved = before * before / (places - start) + after * after / (end - places)
-        return int(places[np.argmax(saved)])
+
+def best_place(values: Values, margin: int) -> int:
+    """Where values divide into two levels with the least squared error, each of `margin` values at least."""
+    count = len(values)
+    sums = np.cumsum(values - values.mean())
+    places = np.arange(margin, count - margin + 1)
+    before = sums[places - 1]
+    return int(places[np.argmax(before * before * (1 / places + 1 / (count - places)))])
 
 
 def middle(start: Places, end: Places) -> Values:

@@ -15,8 +15,9 @@ MAD_TO_SIGMA = 1.4826
 _SPREAD_TO_SIGMA = 1 / 3.2897
 #: No measurement is better than this share of its level: a floor under sigma.
 LEAST_SHARE = 0.001
-#: Neighbours whose differences tell whether a stretch is louder than the series, and by how much it must be.
-_BLOCK = 12
+#: Neighbours whose differences tell whether a stretch is louder than the series, and by how much it must be. Of a dozen
+#: neighbours a few spikes move most differences, and real histories have such dozens.
+_BLOCK = 30
 _LOUDER = 2.0
 #: Beyond, sums of weights would lose the loud stretch.
 _LOUDEST = 1000.0

@@ -70,6 +70,13 @@ def test_a_spike_at_the_step_moves_it_by_nothing() -> None:
     assert change_points(values) == [40]
 
 
+def test_spikes_of_one_stretch_hide_no_steps_within_it() -> None:
+    values = noisy((350, 48), (275, 12), (315, 12), (265, 12), (325, 12), (285, 12), noise=0.015)
+    for spike in (51, 54, 57, 63, 67, 75, 78, 81, 88, 91):
+        values[spike] *= 1.4
+    assert change_points(values) == [48, 60, 72, 84, 96]
+
+
 def test_a_slope_is_no_change_point_but_a_jump_beside_it_is() -> None:
     generator = np.random.default_rng(3)
     slope = 100 * (1 + np.linspace(0, 0.2, 150)) * (1 + generator.normal(0, 0.01, 150))
