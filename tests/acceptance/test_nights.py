@@ -59,7 +59,9 @@ def test_a_slower_revision_is_an_incident_that_names_it_and_its_fix_closes_it(
     sweep("r5", 240)
     [incident] = incidents()
     assert (incident["cause"], incident["state"]) == ("code", "open")
-    assert (incident["revision_good"], incident["revision_bad"]) == ("r4", "r5")
+    # What a busy machine cannot rule out stays in the range.
+    assert incident["revision_good"] in ("r1", "r2", "r3", "r4")
+    assert incident["revision_bad"] == "r5"
     shown = typed("regressions", "show", str(incident["id"])).out
     assert "net.onnx" in shown
     assert "r5" in shown
