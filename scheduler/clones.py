@@ -14,6 +14,7 @@ from device_registry.selectors import Selector, Term
 from scheduler.interventions import known_run
 from scheduler.payloads import payloads
 from scheduler.request import Request
+from scheduler.requirements import requirements
 from scheduler.states import jobs
 from scheduler.tables import CANARY
 from workers.codec import ContractError, from_dict
@@ -23,10 +24,14 @@ def request_of_run(connection: Connection, run_id: int) -> Request:
     """What a run was asked for.
 
     Raises:
-        UsageError: there is no such run.
+        UsageError: there is no such run, or no one request makes it again.
         BenchfarmError: another version of benchfarm wrote it.
     """
-    return _request(known_run(connection, run_id))
+    run = known_run(connection, run_id)
+    if run.request.get("sweep") is not None:
+        again = f"benchfarm sweep run {run.request['sweep']['source']} --all measures it again"
+        raise UsageError(f"run {run_id} is one of sweep {run.sweep}, which no one request makes again: {again}")
+    return _request(run)
 
 
 def request_of_job(connection: Connection, job_id: int) -> Request:
@@ -36,7 +41,11 @@ def request_of_job(connection: Connection, job_id: int) -> Request:
         UsageError: there is no such job, or it is a conversion.
         BenchfarmError: another version of benchfarm wrote it.
     """
-    query = select(jobs, payloads.c.document.label("payload")).join(payloads, payloads.c.id == jobs.c.payload_id)
+    query = (
+        select(jobs, payloads.c.document.label("payload"), requirements.c.selector)
+        .join(payloads, payloads.c.id == jobs.c.payload_id)
+        .join(requirements, requirements.c.id == jobs.c.requirement_id)
+    )
     row = connection.execute(query.where(jobs.c.id == job_id)).first()
     if row is None:
         raise UsageError(f"no job {job_id}; see benchfarm jobs list")
@@ -52,6 +61,10 @@ def request_of_job(connection: Connection, job_id: int) -> Request:
         threads=(task["options"]["threads"],),
         runtime_options={name: (value,) for name, value in task["options"].get("runtime_options", {}).items()},
         repeats=1,
+        # A sweep's run keeps the first of its requests, and this case may be another's.
+        options=replace(request.options, batch=task["options"]["batch"], mode=task["options"]["mode"]),
+        selector=row.selector if request.sweep is not None else request.selector,
+        sweep=None,
     )
     if row.device_id is None:
         return narrowed

@@ -7,10 +7,11 @@ from dataclasses import asdict, replace
 from datetime import timedelta
 
 import pytest
-from sqlalchemy import Connection
+from sqlalchemy import Connection, select
 
 from device_registry.database import reading, writing
 from device_registry.errors import UsageError
+from scheduler.clones import request_of_job, request_of_run
 from scheduler.executors.scripted import Succeed
 from scheduler.ingest import results
 from scheduler.interventions import cancel_run
@@ -302,3 +303,16 @@ def test_expected_times_come_from_history(lab: Lab) -> None:
     queued = lab.prepare().expected
     assert queued.queued_s
     assert queued.finish_s > known.expected.finish_s
+
+
+def test_a_case_of_a_sweep_is_cloned_as_it_was_measured_and_its_run_is_not(lab: Lab) -> None:
+    made = lab.sweep(TINY + "options: {batch: [1, 4], mode: [burst, offline]}\ndevices: [model=Galaxy S24, d0]\n")
+    assert made.sweep_run_id is not None
+    with reading(lab.engine) as connection:
+        title = "%d0%batch 4%offline%repeat 2%"
+        job_id = connection.execute(select(jobs.c.id).where(jobs.c.title.like(title))).scalar_one()
+        one = request_of_job(connection, job_id)
+        with pytest.raises(UsageError, match=r"one of sweep night.*: benchfarm sweep run night\.yaml --all"):
+            request_of_run(connection, made.sweep_run_id)
+    assert (one.options.batch, one.options.mode, one.repeats, one.sweep) == (4, "offline", 1, None)
+    assert one.selector == "key=sim:here:0"
