@@ -90,7 +90,14 @@ class Fleet:
             rows = [dict(zip(names, meaning, strict=True)) for meaning in meanings]
             self._channel_ids = list(connection.execute(made, rows).scalars())
             self._run_id = insert_row(
-                connection, sweep_runs, request={}, request_digest="r", unsupported=[], owner="bench", created_at=now
+                connection,
+                sweep_runs,
+                request={},
+                request_digest="r",
+                unsupported=[],
+                owner="bench",
+                created_at=now,
+                watched=True,
             )
             self._results(connection)
         self.change()

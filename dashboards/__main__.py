@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 from pathlib import Path
 
@@ -10,11 +11,13 @@ def main() -> None:
     """Write, and say what changed."""
     from dashboards.documents import FOLDER, write
 
+    parser = argparse.ArgumentParser(prog="python -m dashboards", description="Write the JSON of every dashboard.")
+    parser.add_argument("folder", metavar="FOLDER", type=Path, nargs="?", default=FOLDER, help="default: %(default)s")
+    folder = parser.parse_args().folder
     try:
         from dashboards.generate import generate
     except ModuleNotFoundError as error:
         sys.exit(f"dashboards: {error.name} is not installed: pip install 'benchfarm[grafana]'")
-    folder = Path(sys.argv[1]) if len(sys.argv) > 1 else FOLDER
     for path in write(generate(), folder):
         print(path)
 
