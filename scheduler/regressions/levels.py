@@ -38,6 +38,10 @@ class Level:
     before: Level | None = None
 
 
+#: So many points since an explained step stand for themselves: the size of the step is known by a trial, no better than
+#: to a percent or so.
+_ENOUGH = 8
+
 #: By a point's id: the factor by which the level is known to have changed there.
 Borders = Mapping[int, float]
 
@@ -62,6 +66,8 @@ def level_of(history: Sequence[HistoryPoint], borders: Borders) -> Level:
         kept.append(point)
         factors.append(factor)
         if point.id in borders:
+            if borders[point.id] != 1 and len(kept) >= _ENOUGH:
+                break
             factor *= borders[point.id]
         elif number and known[number - 1].environment != point.environment:
             break

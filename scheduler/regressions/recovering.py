@@ -28,6 +28,8 @@ from scheduler.verdicts import LEAST_EFFECT
 
 #: Points at a level that no trial confirmed: after a real change back one is made within some nights.
 _LEAST_UNTRIED = 8
+#: What the sizes of two trials may differ by, of the noise of points.
+_TWO_TRIALS = 1.5
 
 log = logging.getLogger(__name__)
 
@@ -114,8 +116,9 @@ def back_since(
     noise = spread_sigma(np.array(old.values)) / was
     within = min(max(LEAST_EFFECT, noise), abs(change) / 2)
     since = {numbers[one]: factor for one, factor in mending.items() if factor < 1 and numbers.get(one, -1) > start}
-    # The sizes of trials are better than the values of few points.
-    if since and (1 + change) * math.prod(since.values()) - 1 <= within:
+    # The sizes of trials are better than the values of few points; but two of them are wrong by more than one.
+    within_tried = min(max(LEAST_EFFECT, _TWO_TRIALS * noise), abs(change) / 2)
+    if since and (1 + change) * math.prod(since.values()) - 1 <= within_tried:
         return history[max(since)]
     starts, least = list(since), LEAST_POINTS
     level = level_of(history, borders)

@@ -53,7 +53,7 @@ class Lead:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Slow:
+class Slow:
     """A series of an incident of code that is not back."""
 
     #: A point whose artifact a trial found slow.
@@ -121,7 +121,7 @@ def try_siblings(connection: Connection, run: Row[Any], now: datetime) -> int:
     return done
 
 
-def sibling_of(history: Sequence[HistoryPoint], explained: Borders, lead: Lead, slow: _Slow | None) -> Suspicion | None:
+def sibling_of(history: Sequence[HistoryPoint], explained: Borders, lead: Lead, slow: Slow | None) -> Suspicion | None:
     """What to try of a series for the sake of another one of its model; None: nothing, or it is known already. Pure.
 
     Args:
@@ -224,7 +224,7 @@ def _baseline_runs(connection: Connection, trial_ids: Sequence[int]) -> dict[int
     return {row.id: row.sweep_run_id for row in connection.execute(query)}
 
 
-def _slow_series(connection: Connection) -> Mapping[int, _Slow]:
+def _slow_series(connection: Connection) -> Mapping[int, Slow]:
     query = (
         select(
             incident_series.c.series_id,
@@ -236,7 +236,7 @@ def _slow_series(connection: Connection) -> Mapping[int, _Slow]:
         .where(IS_UNRESOLVED, incidents.c.cause == "code", incident_series.c.recovered_point_id.is_(None))
         .order_by(incident_series.c.id)
     )
-    return {row.series_id: _Slow(point_id=row.point_id, change=row.change) for row in connection.execute(query)}
+    return {row.series_id: Slow(point_id=row.point_id, change=row.change) for row in connection.execute(query)}
 
 
 def _tried(connection: Connection, series_ids: Sequence[int], run_id: int) -> tuple[dict[int, int], set[int]]:

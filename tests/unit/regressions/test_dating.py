@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from scheduler.regressions.dating import date_step
+from scheduler.regressions.dating import Dating, date_step, date_together
 
 
 def test_a_clear_step_is_dated_to_the_night() -> None:
@@ -28,3 +28,25 @@ def test_a_spike_before_the_step_does_not_date_it() -> None:
 
 def test_one_artifact_for_ever_is_dated_last() -> None:
     assert date_step([1.0, 1.1], "aa", 1.0, 0.1, 0.01).step == 1
+
+
+def test_what_several_series_tell_together_is_sharper_than_what_each_tells() -> None:
+    vague = Dating(unit=1, good=10, costs={11: 0.0, 12: 2.5, 13: 3.0})
+    dated = date_together([vague, Dating(unit=2, good=10, costs={11: 0.0, 12: 2.0, 13: 1.5})])
+    assert (dated.good, dated.step) == (10, 11)
+    assert dated.bad == 11
+    assert date_together([vague]).bad == 13
+    # On one unit they have the same nights: two are no more than one.
+    assert date_together([vague, vague]) == date_together([vague])
+
+
+def test_one_series_that_is_misled_does_not_shut_out_the_night_of_all_others() -> None:
+    right = [Dating(unit=unit, good=10, costs={11: 0.0, 12: 3.0, 13: 6.0}) for unit in range(4)]
+    misled = Dating(unit=9, good=11, costs={12: 0.0, 13: 4.0})
+    dated = date_together([*right, misled])
+    assert dated.good < 11 <= dated.bad
+
+
+def test_a_night_without_a_point_counts_as_the_next_one() -> None:
+    dated = date_together([Dating(unit=1, good=10, costs={14: 0.0}), Dating(unit=2, good=12, costs={13: 0.0, 14: 9.0})])
+    assert (dated.good, dated.step, dated.bad) == (12, 13, 13)
