@@ -120,8 +120,8 @@ def fill(connection: Connection, size: Size) -> None:
     )
     told(
         "INSERT INTO sweep_run (id, request, request_digest, unsupported, owner, created_at, resting, sweep, watched) "
-        f"SELECT n, '{{}}', 'r' || n, '[]', 'lab', {at(f'({size.points} - n) * {run_length_s}')}, false, 'nightly', true "
-        f"FROM number WHERE n < {size.points}"
+        f"SELECT n, '{{}}', 'r' || n, '[]', 'lab', {at(f'({size.points} - n) * {run_length_s}')}, false, "
+        f"'nightly', true FROM number WHERE n < {size.points}"
     )
     told("INSERT INTO requirement (id, digest, place, selector, needs) SELECT 0, 'r', 'device', '', '[]'")
     told("INSERT INTO payload (id, digest, document) SELECT 0, 'p', '{}'")
@@ -176,6 +176,18 @@ def fill(connection: Connection, size: Size) -> None:
         f"CASE WHEN n % {_NOT_VALID} > 1 THEN 'valid' END, NULL, n, {size.points - 1}, n, "
         f"{at('3600 + n % 1000000')} FROM number WHERE n < {size.series} AND n % 97 <> 0"
     )
+    # Incidents of a hundred series each, one in ten of them not resolved.
+    told(
+        "INSERT INTO incident (id, state, cause, cause_why, title, sweep, sweep_run_id, change, environment, "
+        "opened_at, changed_at) SELECT n, CASE n % 10 WHEN 0 THEN 'open' ELSE 'resolved' END, 'code', 'why', 'what', 'nightly', "
+        f"{size.points - 1}, 0.05, '{{}}', {at('n * 3600')}, {at('n * 3600')} FROM number "
+        f"WHERE n < {size.series // 100}"
+    )
+    told(
+        "INSERT INTO incident_series (incident_id, series_id, found_by, baseline_point_id, candidate_point_id, change) "
+        f"SELECT n / 100, n, 'history', {(size.points - 2) * size.series} + n, {(size.points - 1) * size.series} + n, "
+        f"0.05 FROM number WHERE n < {size.series // 100 * 100}"
+    )
     # Devices are there for half of each day; of a hundred one always, and one has been gone since long.
     told(
         "INSERT INTO event (at, who, entity, entity_id, before, after) SELECT "
@@ -227,6 +239,8 @@ def questions(size: Size) -> list[Question]:
     energy, coverage, availability = view_of("energy_vs_latency"), view_of("coverage"), view_of("device_availability")
     history, readings, outcomes = view_of("point_history"), view_of("telemetry_reading"), view_of("job_outcome")
     now = utc_now()
+    regression, noise = view_of("regression"), view_of("series_noise")
+    sight = select(noise.c.simulated, noise.c.is_sighted, func.count()).where(noise.c.watched)
     device = size.devices // 2 + 3
     series = size.series // 2 + 3
     attempt = size.results - 5
@@ -272,6 +286,9 @@ def questions(size: Size) -> list[Question]:
             "telemetry_reading, a device over a day",
             lambda: select(readings).where(readings.c.device_id == device, readings.c.at > now - timedelta(days=1)),
         ),
+        Question("regression, what is open", lambda: select(regression).where(regression.c.state == "open")),
+        Question("regression, a device", lambda: select(regression).where(regression.c.device_id == device)),
+        Question("series_noise, counts of all", lambda: sight.group_by(noise.c.simulated, noise.c.is_sighted)),
         Question("job_outcome, a day by kind", lambda: failed.group_by(outcomes.c.kind, outcomes.c.state)),
         Question("job_outcome, a run", lambda: select(outcomes).where(outcomes.c.sweep_run_id == 3).limit(1000)),
     ]
