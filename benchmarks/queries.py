@@ -179,8 +179,8 @@ def fill(connection: Connection, size: Size) -> None:
     # Incidents of a hundred series each, one in ten of them not resolved.
     told(
         "INSERT INTO incident (id, state, cause, cause_why, title, sweep, sweep_run_id, change, environment, "
-        "opened_at, changed_at) SELECT n, CASE n % 10 WHEN 0 THEN 'open' ELSE 'resolved' END, 'code', 'why', 'what', 'nightly', "
-        f"{size.points - 1}, 0.05, '{{}}', {at('n * 3600')}, {at('n * 3600')} FROM number "
+        "opened_at, changed_at) SELECT n, CASE n % 10 WHEN 0 THEN 'open' ELSE 'resolved' END, 'code', 'why', 'what', "
+        f"'nightly', {size.points - 1}, 0.05, '{{}}', {at('n * 3600')}, {at('n * 3600')} FROM number "
         f"WHERE n < {size.series // 100}"
     )
     told(
