@@ -12,22 +12,12 @@ from typing import Any
 
 import pytest
 
-from tests.acceptance.conftest import MODEL, call, document
+from tests.acceptance.conftest import MODEL, Typed, call, document
 
-#: The rest of the runtimes: test_runtimes.
+#: The other runtimes: test_runtimes.
 RUNTIMES = ("--runtime", "torch", "--runtime", "onnxruntime", "--runtime", "litert")
-RECIPES = (
-    "--recipe",
-    "fp32",
-    "--recipe",
-    "bf16",
-    "--recipe",
-    "fp16",
-    "--recipe",
-    "int8-dynamic",
-    "--recipe",
-    "int8-static",
-)
+#: The rest of the recipes: integration tests of each runtime.
+RECIPES = [word for recipe in ("fp32", "bf16", "int8-dynamic", "int8-static") for word in ("--recipe", recipe)]
 RUN = ("run", MODEL, *RUNTIMES, *RECIPES, "--max-seconds", "0.5", "--no-gate", "--json")
 QUICK = ("--max-seconds", "0.3", "--no-gate", "--executor", "local", "--json")
 
@@ -48,16 +38,23 @@ class Farm:
         assert len(found) == 1, f"{runtime} {recipe} is not among the results"
         return found[0]
 
-    def count_jobs(self, kind: str) -> int:
-        return sum(
-            job["kind"] == kind for job in document(call(self.home, "jobs", "list", "--limit", "1000", "--json"))
-        )
-
 
 @pytest.fixture(scope="module")
 def farm(tmp_path_factory: pytest.TempPathFactory) -> Farm:
     home = tmp_path_factory.mktemp("farm") / "home"
     return Farm(home, call(home, *RUN))
+
+
+@pytest.fixture
+def asked(farm: Farm, typed: Typed, monkeypatch: pytest.MonkeyPatch) -> Typed:
+    """Type a command that only reads the farm."""
+    monkeypatch.setenv("BENCHFARM_HOME", str(farm.home))
+    monkeypatch.setenv("COLUMNS", "200")
+    return typed
+
+
+def _count_jobs(asked: Typed, kind: str) -> int:
+    return sum(job["kind"] == kind for job in asked("jobs", "list", "--limit", "1000", "--json").json)
 
 
 def test_a_run_ends_well_and_prints_one_document(farm: Farm) -> None:
@@ -83,7 +80,8 @@ def test_every_runtime_that_can_run_here_is_measured(farm: Farm) -> None:
 @pytest.mark.parametrize("runtime", ["torch", "onnxruntime", "litert"])
 def test_fp32_is_the_reference_model_and_says_so(farm: Farm, runtime: str) -> None:
     row = farm.case(runtime, "fp32")
-    assert row["precision"] == "fp32"
+    assert (row["precision"], row["compute_unit"]) == ("fp32", "cpu")
+    assert not row["quantised_flop_share"]
     assert row["fidelity"]["snr_db"] is None or row["fidelity"]["snr_db"] > 60
     assert row["fidelity"]["top1_agreement"] == 1.0
     assert row["weights"] == "random"
@@ -114,6 +112,7 @@ def test_a_row_holds_what_it_must(farm: Farm) -> None:
     assert row["p50_ci_ms"] is None  # one process tells nothing of the spread between processes
     assert row["speedup"] == pytest.approx(farm.case("torch", "fp32")["p50_ms"] / row["p50_ms"])
     assert row["environment"]["ai-edge-litert"]
+    assert all(row["speedup"] is not None for row in farm.outcome["results"])
     process = row["processes"][0]
     assert process["iterations"] >= 7
     assert process["p50_within_ci_ms"][0] <= process["p50_ms"] <= process["p50_within_ci_ms"][1]
@@ -127,18 +126,17 @@ def test_a_missing_sensor_is_said_and_no_zero(farm: Farm) -> None:
         assert row["energy_why"]
 
 
-def test_chatter_of_native_libraries_goes_to_the_log_only(farm: Farm) -> None:
-    jobs = document(call(farm.home, "jobs", "list", "--limit", "1000", "--json"))
+def test_chatter_of_native_libraries_goes_to_the_log_only(farm: Farm, asked: Typed) -> None:
+    jobs = asked("jobs", "list", "--limit", "1000", "--json").json
     export = next(job for job in jobs if job["title"].startswith("tflite fp32"))
-    log = call(farm.home, "jobs", "logs", str(export["id"]))
-    assert "LiteRT" in log.stdout
+    assert "LiteRT" in asked("jobs", "logs", str(export["id"])).out
     assert "LiteRT-Torch Convert" not in farm.first.stderr
 
 
-def test_a_job_tells_its_history(farm: Farm) -> None:
-    jobs = document(call(farm.home, "jobs", "list", "--limit", "1000", "--json"))
+def test_a_job_tells_its_history(asked: Typed) -> None:
+    jobs = asked("jobs", "list", "--limit", "1000", "--json").json
     measured = next(job for job in jobs if job["kind"] == "measure" and job["state"] == "succeeded")
-    shown = document(call(farm.home, "jobs", "show", str(measured["id"]), "--json"))
+    shown = asked("jobs", "show", str(measured["id"]), "--json").json
     changes = [(event["before"], event["after"]) for event in shown["events"] if event["entity"] == "job"]
     assert changes == [(None, "blocked"), ("blocked", "queued"), ("queued", "running"), ("running", "succeeded")]
     assert [attempt["state"] for attempt in shown["attempts"]] == ["finished"]
@@ -159,11 +157,11 @@ def test_raw_iterations_telemetry_and_points_are_stored(farm: Farm) -> None:
     assert qualities["ok"] > 0
 
 
-def test_a_second_run_converts_nothing_and_repeats_give_an_interval(farm: Farm) -> None:
-    converted = farm.count_jobs("convert")
+def test_a_second_run_converts_nothing_and_repeats_give_an_interval(farm: Farm, asked: Typed) -> None:
+    converted = _count_jobs(asked, "convert")
     again = call(farm.home, "run", MODEL, "--runtime", "litert", "--recipe", "fp32", "--repeats", "5", *QUICK)
     assert again.returncode == 0, again.stderr
-    assert farm.count_jobs("convert") == converted
+    assert _count_jobs(asked, "convert") == converted
     (row,) = document(again)["results"]
     assert len(row["processes"]) == 5
     valid = [process["p50_ms"] for process in row["processes"] if process["verdict"] == "valid"]
@@ -184,21 +182,21 @@ def test_a_damaged_artifact_is_noticed_and_made_again(farm: Farm) -> None:
     assert "try 2" in again.stderr
 
 
-def test_results_are_listed_shown_and_exported(farm: Farm, tmp_path: Path) -> None:
-    listed = document(call(farm.home, "results", "list", "--json"))
+def test_results_are_listed_shown_and_exported(farm: Farm, asked: Typed, tmp_path: Path) -> None:
+    listed = asked("results", "list", "--json").json
     assert {row["model"] for row in listed} == {MODEL}
-    shown = call(farm.home, "results", "show", "1")
-    assert shown.returncode == 0
-    assert "speed-up" in shown.stdout
-    assert "Unsupported here" in shown.stdout
-    text = call(farm.home, "results", "export", "--format", "csv", "--run", "1").stdout
+    shown = asked("results", "show", "1")
+    assert shown.code == 0
+    assert "speed-up" in shown.out
+    assert "Unsupported here" in shown.out
+    text = asked("results", "export", "--format", "csv", "--run", "1").out
     rows = list(csv.DictReader(io.StringIO(text)))
     assert {(row["runtime"], row["recipe"]) for row in rows} == {
         (row["runtime"], row["recipe"]) for row in farm.outcome["results"]
     }
     assert all(float(row["p50_ms"]) > 0 for row in rows)
     parquet = tmp_path / "out.parquet"
-    assert call(farm.home, "results", "export", "--format", "parquet", "-o", str(parquet)).returncode == 0
+    assert asked("results", "export", "--format", "parquet", "-o", str(parquet)).code == 0
     assert parquet.read_bytes()[:4] == b"PAR1"
 
 
