@@ -44,7 +44,7 @@ def recover(connection: Connection, run: Row[Any], now: datetime) -> None:
     """
     own = screenings.alias("own")
     rows = connection.execute(
-        select(incident_series, incidents.c.cause, own.c.point_id)
+        select(incident_series, incidents.c.cause, incidents.c.change.label("of_all"), own.c.point_id)
         .join(incidents, incidents.c.id == incident_series.c.incident_id)
         .join(own, own.c.series_id == incident_series.c.series_id)
         .where(
@@ -65,7 +65,7 @@ def recover(connection: Connection, run: Row[Any], now: datetime) -> None:
         history = up_to(known[row.series_id], row.point_id)
         kind = kinds[row.id]
         mending = (borders if kind is None else of_kind[kind])[row.series_id]
-        point = back_since(history, borders[row.series_id], mending, row.candidate_point_id, row.change)
+        point = back_since(history, borders[row.series_id], mending, row.candidate_point_id, _size(row))
         if point is not None:
             connection.execute(
                 update(incident_series).where(incident_series.c.id == row.id).values(recovered_point_id=point.id)
@@ -73,6 +73,13 @@ def recover(connection: Connection, run: Row[Any], now: datetime) -> None:
             touched.add(row.incident_id)
     for incident_id in sorted(touched):
         _close_if_back(connection, incident_id, now)
+
+
+def _size(row: Row[Any]) -> float:
+    """The step of a series: of code, as all series of the incident have it, where its own trial allows that."""
+    low, high = row.change_low, row.change_high
+    alike = row.cause == "code" and low is not None and high is not None and low <= row.of_all <= high
+    return float(row.of_all if alike else row.change)
 
 
 def _kinds(connection: Connection, rows: Sequence[Row[Any]]) -> dict[int, str | None]:
