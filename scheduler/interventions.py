@@ -7,16 +7,16 @@ from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, select, update
+from sqlalchemy import Connection, Row, insert, select, update
 
-from device_registry.database import insert_row, one_of
+from device_registry.database import one_of
 from device_registry.errors import UsageError
 from device_registry.registry import devices
 from scheduler import queue, resting
 from scheduler.placement import rank_of
 from scheduler.queue import sweep_runs
 from scheduler.records import superseded
-from scheduler.states import OPEN_JOB, jobs, portions, record
+from scheduler.states import OPEN_JOB, jobs, portions, record, record_all
 from scheduler.wakeups import announce
 
 
@@ -63,15 +63,16 @@ def retry(connection: Connection, job_ids: Sequence[int], *, who: str, now: date
     Raises:
         UsageError: there is no such job, or it neither failed nor was cancelled.
     """
-    made = {}
-    for row in _known(connection, job_ids):
+    rows = _known(connection, job_ids)
+    for row in rows:
         if row.state not in ("failed", "cancelled"):
             raise UsageError(f"job {row.id} is {row.state}: only failed and cancelled jobs are tried again")
         if row.canary:
             raise UsageError(f"job {row.id} is a probe of a quarantined device; benchfarm devices release ends that")
         if row.trial_id is not None:
             raise UsageError(f"job {row.id} belongs to trial {row.trial_id}, which makes again by itself what it lacks")
-        made[int(row.id)] = _again(connection, row, who=who, now=now)
+    made = {int(row.id): _made_again(connection, row, who=who, now=now) for row in rows if row.makes_key is not None}
+    made |= _again(connection, [row for row in rows if row.makes_key is None], who=who, now=now)
     announce(connection)
     return made
 
@@ -141,32 +142,49 @@ def _hand_over(connection: Connection, run_ids: Collection[int], now: datetime) 
     return given | resting.hand_over(connection, leaving, now, to_resting=True)
 
 
-def _again(connection: Connection, row: Row[Any], *, who: str, now: datetime) -> int:
-    """A copy of a finished job, and of the conversions it needs whose artifacts do not stand. Returns its number."""
-    if row.makes_key is not None:
-        open_one = connection.execute(
-            select(jobs.c.id).where(jobs.c.makes_key == row.makes_key, jobs.c.state.in_(OPEN_JOB))
-        ).scalar()
-        if open_one is not None:  # somebody makes it already
-            return int(open_one)
-    state = "queued"
-    if row.needs_key is not None and not queue.standing(connection, {row.needs_key}):
-        state = "blocked"
-        maker = select(jobs).where(jobs.c.makes_key == row.needs_key).order_by(jobs.c.id.desc()).limit(1)
-        _again(connection, connection.execute(maker).one(), who=who, now=now)
+def _made_again(connection: Connection, row: Row[Any], *, who: str, now: datetime) -> int:
+    """A copy of a finished conversion, and of those that it needs. Returns its number."""
+    open_one = connection.execute(
+        select(jobs.c.id).where(jobs.c.makes_key == row.makes_key, jobs.c.state.in_(OPEN_JOB))
+    ).scalar()
+    if open_one is not None:  # somebody makes it already
+        return int(open_one)
+    return _again(connection, [row], who=who, now=now)[int(row.id)]
+
+
+def _again(connection: Connection, rows: Sequence[Row[Any]], *, who: str, now: datetime) -> dict[int, int]:
+    """Copies of finished jobs, and of the conversions that they need whose artifacts do not stand. Old number to new.
+
+    Few statements for many jobs: a large sweep that was cancelled is taken up whole.
+    """
+    if not rows:
+        return {}
+    lacking: set[str] = set()
+    for portion in portions({row.needs_key for row in rows if row.needs_key is not None}):
+        lacking |= set(portion) - queue.standing(connection, portion)
+    for key in sorted(lacking):
+        maker = select(jobs).where(jobs.c.makes_key == key).order_by(jobs.c.id.desc()).limit(1)
+        _made_again(connection, connection.execute(maker).one(), who=who, now=now)
+    fresh = [_copy(row, "blocked" if row.needs_key in lacking else "queued", now) for row in rows]
+    adding = insert(jobs).returning(jobs.c.id, sort_by_parameter_order=True)
+    made = dict(zip((int(row.id) for row in rows), connection.execute(adding, fresh).scalars(), strict=True))
+    for state in ("blocked", "queued"):
+        mine = [row.id for row, new in zip(rows, fresh, strict=True) if new["state"] == state]
+        why = {made[number]: f"job {number} again" for number in mine}
+        record_all(connection, "job", list(why), None, state, who=who, why=why, now=now)
+    # Should nobody wait for a run any more, it is worked on all the same.
+    for run_id in {row.sweep_run_id for row in rows}:
+        nobody = (sweep_runs.c.id == run_id, sweep_runs.c.followed_until <= now)
+        connection.execute(update(sweep_runs).where(*nobody).values(followed_until=None))
+        resting.wake(connection, run_id)
+    return made
+
+
+def _copy(row: Row[Any], state: str, now: datetime) -> dict[str, Any]:
     fresh = {name: value for name, value in row._mapping.items() if name != "id"}
     fresh |= {"state": state, "attempts": 0, "avoid": [], "not_before": None, "created_at": now, "changed_at": now}
     fresh |= {"failure_cause": None, "failure_code": None, "failure_message": None}
     fresh["rank"] = rank_of(now.timestamp(), row.priority)
     if row.queue_until is not None:
         fresh["queue_until"] = now + (row.queue_until - row.created_at)
-    job_id = insert_row(connection, jobs, **fresh)
-    record(connection, "job", job_id, None, state, who=who, why=f"job {row.id} again", now=now)
-    # Should nobody wait for the run any more, it is worked on all the same.
-    connection.execute(
-        update(sweep_runs)
-        .where(sweep_runs.c.id == row.sweep_run_id, sweep_runs.c.followed_until <= now)
-        .values(followed_until=None)
-    )
-    resting.wake(connection, row.sweep_run_id)
-    return job_id
+    return fresh

@@ -224,7 +224,7 @@ def over_budget(prepared: Prepared) -> str:
     assert budget_s is not None
     out = _beyond(budget_s, prepared.times, prepared.points)
     fitting, every = len(prepared.times) - len(out), len(prepared.times)
-    takes = f"its {every} cases take about {prepared.wanted_s / 60:.1f} device minutes"
+    takes = f"its {every} case{'s take' if every != 1 else ' takes'} about {prepared.wanted_s / 60:.1f} device minutes"
     fits = f"{fitting} of them fit, which --trim runs" if fitting else "none of them fits"
     return f"{takes}, and the budget is {budget_s / 60:g}: {fits}"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import shutil
 from pathlib import Path
 from typing import Protocol
@@ -50,12 +51,14 @@ class PostgresDatabases:
         self._server = server
         self._free: list[str] = []
         self._made = 0
+        # Each folder of tests that takes these fixtures over has its own, on the one server of the session.
+        self._prefix = f"farm_{secrets.token_hex(4)}"
 
     def fresh(self, folder: Path) -> str:
         """See `Databases.fresh`."""
         if not self._free:
             self._made += 1
-            name = f"farm_{self._made}"
+            name = f"{self._prefix}_{self._made}"
             self._server.execute(f"CREATE DATABASE {name}")
             schema.migrate(self._server.url(name))
             self._free.append(name)

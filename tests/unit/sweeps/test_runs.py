@@ -7,7 +7,7 @@ from dataclasses import asdict, replace
 from datetime import timedelta
 
 import pytest
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, event, select
 
 from device_registry.database import reading, writing
 from device_registry.errors import UsageError
@@ -316,3 +316,16 @@ def test_a_case_of_a_sweep_is_cloned_as_it_was_measured_and_its_run_is_not(lab: 
             request_of_run(connection, made.sweep_run_id)
     assert (one.options.batch, one.options.mode, one.repeats, one.sweep) == (4, "offline", 1, None)
     assert one.selector == "key=sim:here:0"
+
+
+def test_many_jobs_are_tried_again_with_few_statements(lab: Lab) -> None:
+    made = lab.sweep(TINY, work=False)
+    assert made.sweep_run_id is not None
+    with writing(lab.engine) as connection:
+        cancel_run(connection, made.sweep_run_id, who="tester", now=lab.clock())
+    seen: list[str] = []
+    event.listen(lab.engine, "before_cursor_execute", lambda _c, _cursor, text, *_rest: seen.append(text))
+    assert lab.resume(made.sweep_run_id).again == 6
+    # What stands is asked once for all of them and once for the conversion that they need.
+    assert sum(text.startswith("SELECT artifact") and "IN (" in text for text in seen) <= 3, seen
+    assert sum(text.startswith("UPDATE sweep_run") for text in seen) <= 6, seen
