@@ -22,9 +22,11 @@ from tests.unit.scheduler.databases import Databases
 
 incidents, members, trials = table_of(Incident), table_of(IncidentSeries), table_of(Trial)
 
-QUIET = Noise(sigma=0.01)
+QUIET = Noise(sigma=0.008)
+#: Processes of each case and night: fewer tell too little of what an artifact took before on its unit.
+REPEATS = 5
 #: When devices are struck, when they are well again, when a revision is slower, and when it is mended.
-STRUCK, WELL, SLOWER, MENDED, NIGHTS = 6, 8, 11, 13, 17
+STRUCK, WELL, SLOWER, MENDED, NIGHTS = 4, 6, 8, 9, 11
 
 
 def _units(model: str, count: int) -> list[Unit]:
@@ -37,7 +39,7 @@ def _named(*names: str) -> frozenset[str]:
 
 EVENTS: list[Event] = [
     Update(since=STRUCK, devices=_named("alpha-0", "alpha-1"), os="15", change=0.12),
-    Update(since=STRUCK, devices=_named("beta-0", "beta-1"), os="15"),
+    Update(since=STRUCK, devices=_named("beta-0"), os="15"),
     Worn(since=STRUCK, devices=_named("gamma-0"), change=0.15),
     Throttled(since=STRUCK, until=WELL, devices=_named("delta-0")),
     Unwell(since=STRUCK, until=WELL, devices=_named("epsilon-0")),
@@ -86,9 +88,9 @@ def said(databases: Databases, tmp_path_factory: pytest.TempPathFactory) -> Iter
     """All nights, once."""
     url = databases.fresh(tmp_path_factory.mktemp("nights"))
     engine = open_database(url)
-    groups = (("alpha", 2), ("beta", 2), ("gamma", 2), ("delta", 1), ("epsilon", 1), ("zeta", 1))
+    groups = (("alpha", 2), ("beta", 1), ("gamma", 2), ("delta", 1), ("epsilon", 1), ("zeta", 1))
     units = [unit for model, count in groups for unit in _units(model, count)]
-    farm = NightlyFarm(engine, World(units, EVENTS, noise=QUIET, seed=1), ["net-0", "net-1"])
+    farm = NightlyFarm(engine, World(units, EVENTS, noise=QUIET, seed=1), ["net-0", "net-1"], repeats=REPEATS)
     came: dict[int, int] = {}
     closed: dict[int, int] = {}
     quarantined = {}
@@ -125,7 +127,7 @@ def test_an_update_that_slows_its_devices_is_one_incident_of_the_environment(sai
 
 
 def test_an_update_that_slows_nothing_is_no_incident(said: Said) -> None:
-    assert said.of("beta-0", "beta-1") == []
+    assert said.of("beta-0") == []
 
 
 def test_one_unit_that_is_slower_alone_is_under_suspicion_itself(said: Said) -> None:
@@ -191,12 +193,12 @@ class _TwoSchedulers(NightlyFarm):
 def test_two_schedulers_confirm_once_and_tell_once(databases: Databases, tmp_path: Path) -> None:
     url = databases.fresh(tmp_path)
     engine = open_database(url)
-    change = CodeChange(since=6, change=0.15)
-    farm = _TwoSchedulers(engine, World(_units("alpha", 2), [change], noise=QUIET), ["net-0"])
-    for _ in range(8):
+    change = CodeChange(since=4, change=0.15)
+    farm = _TwoSchedulers(engine, World(_units("alpha", 2), [change], noise=QUIET), ["net-0"], repeats=REPEATS)
+    for _ in range(6):
         farm.pass_night()
     [incident] = farm.rows(incidents)
-    assert (incident.cause, incident.revision_bad) == ("code", "r6")
+    assert (incident.cause, incident.revision_bad) == ("code", "r4")
     of_point = [row.candidate_point_id for row in farm.rows(trials) if row.purpose == "confirmation"]
     assert len(of_point) == len(set(of_point))
     farm.close()

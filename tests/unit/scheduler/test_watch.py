@@ -70,7 +70,8 @@ def _making(folder: Path, databases: Databases) -> Iterator[Any]:
     def make(events: list[Any], units: list[Unit], models: list[str], **options: Any) -> Nights:
         url = databases.fresh(folder)
         engine = open_database(url)
-        farm = NightlyFarm(engine, World(units, events, QUIET, seed=3), models, **options)
+        # Three processes a night: they are what these tests cost.
+        farm = NightlyFarm(engine, World(units, events, QUIET, seed=3), models, **{"repeats": 3, **options})
         made.append((Nights(engine, farm), url))
         return made[-1][0]
 
@@ -88,7 +89,7 @@ def test_a_slower_revision_an_update_and_a_worn_unit_each_become_one_incident(ma
         Update(since=6, os="15", change=0.10, devices=frozenset(["c"])),
         Worn(since=8, change=0.12, devices=frozenset(["b"])),
     ]
-    nights = make_nights(changes, units, ["net-0", "net-1"])
+    nights = make_nights(changes, units, ["net-0", "net-1"], repeats=5)
     for _ in range(11):
         nights.farm.pass_night()
     code = nights.record("code")
