@@ -168,7 +168,7 @@ def test_a_sweep_larger_than_its_budget_is_refused_or_trimmed_to_what_was_measur
 
 
 def test_what_has_not_begun_by_the_deadline_is_cancelled_and_what_runs_goes_on(lab: Lab) -> None:
-    lab.play(lambda order: Succeed() if order.convert is not None else "run")
+    lab.play(lambda order: Succeed() if order.convert is not None else "silent")
     made = lab.sweep(BUDGET, work=False)
     for _ in range(6):
         lab.tick()
@@ -187,7 +187,7 @@ def test_what_has_not_begun_by_the_deadline_is_cancelled_and_what_runs_goes_on(l
 
 
 def test_what_is_beyond_the_budget_is_cancelled(lab: Lab) -> None:
-    lab.play(lambda order: Succeed() if order.convert is not None else "run")
+    lab.play(lambda order: Succeed() if order.convert is not None else "silent")
     made = lab.sweep(TINY + "budget: {device_minutes: 1}\n", work=False)
     assert made.sweep_run_id is not None
     for _ in range(6):
