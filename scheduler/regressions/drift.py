@@ -54,8 +54,8 @@ def _jumps(sums: RunningSums, values: Values, borders: Places, sloped: Flags) ->
     # Beside a slope a level of which a line explains more than half is part of a slope as well.
     as_line = sloped | (line_error < _TILTED * level_error)
     before, after = np.where(flat, ~steps, as_line[:-1]), np.where(flat, ~steps, as_line[1:])
-    first = _fit(sums, start[:-1], end[:-1], before, end[:-1] - 0.5, inflation)
-    second = _fit(sums, start[1:], end[1:], after, start[1:] - 0.5, inflation)
+    first = _fit(sums, start[:-1], end[:-1], before, end[:-1].astype(np.float64) - 0.5, inflation)
+    second = _fit(sums, start[1:], end[1:], after, start[1:].astype(np.float64) - 0.5, inflation)
     jumps = score(first, second, sums.offset, shorter_of(borders), z_limit(0))
     # Against the direction of the levels: the lines cross, and neither tells of a step.
     jumps[flat & ((second.value - first.value) * (level[1:] - level[:-1]) < 0)] = 0.0
