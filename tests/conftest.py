@@ -30,7 +30,6 @@ LONGEST = (
     "integration/test_executorch.py",
     "acceptance/test_third_party.py",
     "acceptance/test_profile.py",
-    "acceptance/test_nights.py",
     "integration/android/test_android_command.py",
     "unit/android/test_leftovers.py",
     "integration/android/test_phone_agent.py",

@@ -46,7 +46,9 @@ def start_costs(
     values: Sequence[float], artifacts: Sequence[str | None], old: float, change: float, sigma: float
 ) -> dict[int, float]:
     """Of each number at which the step may have begun, how little that fits; arguments as of `date_step`."""
-    new, spread = old * (1 + change), max(sigma * old, 1e-12)
+    new = old * (1 + change)
+    # Of few points the noise is hardly known: what lies nearer to one of the levels tells so all the same.
+    spread = max(sigma * old, abs(new - old) / (2 * _CLIP), 1e-12)
 
     def cost(value: float, level: float) -> float:
         return min(abs(value - level) / spread, _CLIP) ** 2 / 2
@@ -68,6 +70,8 @@ class Dating:
     #: The night that a trial found good, and of later nights on which it may have begun, how little that fits.
     good: int
     costs: Mapping[int, float]
+    #: Nights on which it had a point, from that one on; on those without a cost nothing can have begun.
+    nights: Sequence[int] = ()
 
 
 def date_together(datings: Sequence[Dating]) -> Dated:
@@ -86,7 +90,7 @@ def date_together(datings: Sequence[Dating]) -> Dated:
         night: sum(sum(_cost(one, night) for one in mine) / len(mine) for mine in units.values()) for night in nights
     }
     best, plausible = _likely(costs)
-    seen = sorted({*nights, *(one.good for one in datings)})
+    seen = sorted({*nights, *(night for one in datings for night in (one.good, *one.nights))})
     return Dated(good=seen[bisect_left(seen, min(plausible)) - 1], step=best, bad=max(plausible))
 
 

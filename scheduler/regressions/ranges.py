@@ -82,7 +82,8 @@ def _dating(history: Sequence[HistoryPoint], borders: Borders, row: Any, unit: i
         [point.value for point in between], [point.artifact for point in between], was, row.change, sigma
     )
     by_run = {between[at].run_id: cost for at, cost in costs.items()}
-    return Dating(unit=unit, good=between[0].run_id, costs=by_run)
+    nights = [point.run_id for point in between]
+    return Dating(unit=unit, good=nights[0], costs=by_run, nights=nights)
 
 
 def _revisions(connection: Connection, run_ids: Sequence[int]) -> dict[int, str | None]:

@@ -65,7 +65,7 @@ def recover(connection: Connection, run: Row[Any], now: datetime) -> None:
         history = up_to(known[row.series_id], row.point_id)
         kind = kinds[row.id]
         mending = (borders if kind is None else of_kind[kind])[row.series_id]
-        point = back_since(history, borders[row.series_id], mending, row.candidate_point_id, _size(row))
+        point = back_since(history, borders[row.series_id], mending, row.candidate_point_id, *_size(row))
         if point is not None:
             connection.execute(
                 update(incident_series).where(incident_series.c.id == row.id).values(recovered_point_id=point.id)
@@ -75,11 +75,16 @@ def recover(connection: Connection, run: Row[Any], now: datetime) -> None:
         _close_if_back(connection, incident_id, now)
 
 
-def _size(row: Row[Any]) -> float:
-    """The step of a series: of code, as all series of the incident have it, where its own trial allows that."""
+def _size(row: Row[Any]) -> tuple[float, float]:
+    """The step of a series, and how well its trial knows its factor.
+
+    Of code it is what all series of the incident have, where the series' own trial allows that.
+    """
     low, high = row.change_low, row.change_high
-    alike = row.cause == "code" and low is not None and high is not None and low <= row.of_all <= high
-    return float(row.of_all if alike else row.change)
+    if low is None or high is None:
+        return float(row.change), 0.0
+    alike = row.cause == "code" and low <= row.of_all <= high
+    return float(row.of_all if alike else row.change), (1 + high) / (1 + row.change) - 1
 
 
 def _kinds(connection: Connection, rows: Sequence[Row[Any]]) -> dict[int, str | None]:
@@ -98,7 +103,12 @@ def _kinds(connection: Connection, rows: Sequence[Row[Any]]) -> dict[int, str | 
 
 
 def back_since(
-    history: Sequence[HistoryPoint], borders: Borders, mending: Borders, step_id: int, change: float
+    history: Sequence[HistoryPoint],
+    borders: Borders,
+    mending: Borders,
+    step_id: int,
+    change: float,
+    uncertainty: float = 0.0,
 ) -> HistoryPoint | None:
     """The first point since which a series is back at the level that it had before a step; None: it is not. Pure.
 
@@ -112,6 +122,7 @@ def back_since(
         mending: the part of them that can mend this step: of artifacts, or of the unit.
         step_id: the first point after the step.
         change: the step's size.
+        uncertainty: of 1 + change, relative: half of its interval.
     """
     numbers = {point.id: number for number, point in enumerate(history)}
     if (start := numbers.get(step_id)) is None:
@@ -124,7 +135,7 @@ def back_since(
     within = min(max(LEAST_EFFECT, noise), abs(change) / 2)
     since = {numbers[one]: factor for one, factor in mending.items() if factor < 1 and numbers.get(one, -1) > start}
     # The sizes of trials are better than the values of few points; but two of them are wrong by more than one.
-    within_tried = min(max(LEAST_EFFECT, _TWO_TRIALS * noise), abs(change) / 2)
+    within_tried = min(max(LEAST_EFFECT, _TWO_TRIALS * noise, uncertainty), abs(change) / 2)
     if since and (1 + change) * math.prod(since.values()) - 1 <= within_tried:
         return history[max(since)]
     starts, least = list(since), LEAST_POINTS

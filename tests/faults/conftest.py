@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.acceptance.conftest import benchfarm
+from tests.acceptance.conftest import benchfarm, typed
 from tests.integration.android.conftest import adb
 
-__all__ = ["adb", "benchfarm"]
+__all__ = ["adb", "benchfarm", "typed"]

@@ -50,3 +50,12 @@ def test_one_series_that_is_misled_does_not_shut_out_the_night_of_all_others() -
 def test_a_night_without_a_point_counts_as_the_next_one() -> None:
     dated = date_together([Dating(unit=1, good=10, costs={14: 0.0}), Dating(unit=2, good=12, costs={13: 0.0, 14: 9.0})])
     assert (dated.good, dated.step, dated.bad) == (12, 13, 13)
+
+
+def test_points_at_a_level_of_hardly_known_noise_still_tell_on_which_side_they_are() -> None:
+    dated = date_step([1.0, 1.03, 1.02, 1.04, 4.1, 4.0], "abcdef", 1.0, 3.0, 0.001)
+    assert (dated.good, dated.step, dated.bad) == (3, 4, 4)
+
+
+def test_nights_of_the_same_artifact_as_the_good_one_are_good() -> None:
+    assert date_together([Dating(unit=1, good=10, costs={14: 0.0}, nights=[10, 11, 12, 13, 14])]).good == 13

@@ -52,3 +52,10 @@ def test_a_series_at_its_slow_level_is_never_back() -> None:
 
 def test_a_step_older_than_what_is_known_says_nothing() -> None:
     assert back_since(history(QUIET), {}, {}, 99, 0.1) is None
+
+
+def test_a_large_step_is_known_to_within_its_interval_and_so_is_its_end() -> None:
+    points = history([*QUIET, *(4 * value for value in QUIET[:5]), 1.0])
+    borders = {11: 4.1, 16: 1 / 3.95}
+    assert back_since(points, borders, borders, 11, 3.1, uncertainty=0.05) is not None
+    assert back_since(points, borders, borders, 11, 3.1) is None

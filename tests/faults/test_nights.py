@@ -40,7 +40,7 @@ def _write_net(path: Path, blocks: int) -> None:
 def test_a_slower_revision_is_an_incident_that_names_it_and_its_fix_closes_it(
     typed: Typed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Other tests run on this machine at the same time and spoil most processes; four times as slow shows all the same.
+    # Whatever else runs on this machine spoils processes; four times as slow shows all the same.
     monkeypatch.setattr("workers.judge._verdict", lambda *_: ("valid", []))
     (tmp_path / "nightly.yaml").write_text(SWEEP)
 
@@ -59,9 +59,7 @@ def test_a_slower_revision_is_an_incident_that_names_it_and_its_fix_closes_it(
     sweep("r5", 240)
     [incident] = incidents()
     assert (incident["cause"], incident["state"]) == ("code", "open")
-    # What a busy machine cannot rule out stays in the range.
-    assert incident["revision_good"] in ("r1", "r2", "r3", "r4")
-    assert incident["revision_bad"] == "r5"
+    assert (incident["revision_good"], incident["revision_bad"]) == ("r4", "r5")
     shown = typed("regressions", "show", str(incident["id"])).out
     assert "net.onnx" in shown
     assert "r5" in shown
