@@ -26,9 +26,8 @@ test: $(VENV)/.installed
 unit: $(VENV)/.installed
 	$(BIN)/python -m pytest tests/unit
 
-# What is killed, frozen, cut off and starved of disk, phones under a real adbd, and what has to measure without other tests
-# beside it; hosts of their own need root, iproute2,
-# util-linux, PostgreSQL, debootstrap.
+# What is killed, frozen, cut off and starved of disk, phones under a real adbd, and what measures without other tests beside
+# it; hosts of their own need root, iproute2, util-linux, PostgreSQL, debootstrap.
 faults: $(VENV)/.installed
 	$(BIN)/python -m pytest tests/faults
 
