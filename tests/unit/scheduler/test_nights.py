@@ -18,7 +18,7 @@ from scheduler.schema import open_database
 from scheduler.watch_tables import Incident, IncidentSeries, Trial
 from tests.nightly.farm import NightlyFarm
 from tests.nightly.world import CodeChange, Event, Missing, Noise, Throttled, Unit, Unwell, Update, World, Worn
-from tests.unit.scheduler.databases import Databases
+from tests.unit.scheduler.databases import Databases, SqliteDatabases
 
 incidents, members, trials = table_of(Incident), table_of(IncidentSeries), table_of(Trial)
 
@@ -84,9 +84,9 @@ def _about(farm: NightlyFarm) -> dict[int, set[tuple[str, str]]]:
 
 
 @pytest.fixture(scope="module")
-def said(databases: Databases, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Said]:
-    """All nights, once."""
-    url = databases.fresh(tmp_path_factory.mktemp("nights"))
+def said(sqlite_databases: SqliteDatabases, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Said]:
+    """All nights, once: what differs on a server, test_watch asks of both."""
+    url = sqlite_databases.fresh(tmp_path_factory.mktemp("nights"))
     engine = open_database(url)
     groups = (("alpha", 2), ("beta", 1), ("gamma", 2), ("delta", 1), ("epsilon", 1), ("zeta", 1))
     units = [unit for model, count in groups for unit in _units(model, count)]
@@ -110,7 +110,7 @@ def said(databases: Databases, tmp_path_factory: pytest.TempPathFactory) -> Iter
     yield Said(farm.rows(incidents), _about(farm), came, closed, verdicts, quarantined)
     farm.close()
     engine.dispose()
-    databases.drop(url)
+    sqlite_databases.drop(url)
 
 
 def test_nothing_is_said_before_anything_happened(said: Said) -> None:
