@@ -10,10 +10,10 @@ MODEL  ?= torchvision/mobilenet_v3_small
 # Every runtime, two recipes: three minutes. All of them: benchfarm run MODEL.
 RECIPES ?= fp32 int8-static
 
-# Four processes, for on two cores some of them often wait; each file of tests in one of them: no test measures time,
-# and what a file's tests share is made once. In the order of tests/conftest.py, the longest first: xdist would begin with
-# the files of most tests.
-AT_A_TIME := --numprocesses 4 --dist loadfile --no-loadscope-reorder
+# Three processes, for on two cores one of them often waits (four end no sooner, and starve what waits by the clock); each
+# file of tests in one of them: no test measures time, and what a file's tests share is made once. In the order of
+# tests/conftest.py, the longest first: xdist would begin with the files of most tests.
+AT_A_TIME := --numprocesses 3 --dist loadfile --no-loadscope-reorder
 
 .PHONY: run test unit faults install lint bench constraints clean
 

@@ -252,7 +252,7 @@ def test_whatever_happens_no_job_is_lost_and_none_counts_twice(databases: Databa
         # The same examples every time; not shrunk, which takes minutes with a database behind every step.
         settings=settings(
             # What differs on PostgreSQL are statements, and a few examples make them all.
-            max_examples=20 if isinstance(databases, SqliteDatabases) else 4,
+            max_examples=12 if isinstance(databases, SqliteDatabases) else 4,
             stateful_step_count=20,
             deadline=None,
             derandomize=True,
