@@ -26,6 +26,12 @@ def visible(text: str) -> str:
     return "".join(_shown(character) for character in " ".join(text.split()))
 
 
+def one_line(text: str, most: int = 300) -> str:
+    """The same, cut where it is longer than so many characters."""
+    line = visible(text)
+    return line if len(line) <= most else line[: most - 1] + "…"
+
+
 def printable(text: str) -> str:
     """Lines without what changes how other text is shown: what a terminal would take for a command among them."""
     return "".join(character if character in "\n\t" else _shown(character) for character in text)

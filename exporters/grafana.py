@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from urllib.parse import urlsplit
 
 from device_registry.errors import BenchfarmError, UsageError
+from exporters.escaping import one_line
 
 if TYPE_CHECKING:
     import requests
@@ -305,7 +306,7 @@ def _look(response: requests.Response, *_: Any, **__: Any) -> requests.Response:
     if response.status_code >= 400:
         raise _StatusError(response.status_code, _said(response))
     if 300 <= response.status_code < 400:
-        raise _StatusError(response.status_code, _one_line(response.headers.get("Location", "nowhere")))
+        raise _StatusError(response.status_code, one_line(response.headers.get("Location", "nowhere"), _MOST_SAID))
     if not response.content.strip():
         response._content = b"null"
     return response
@@ -318,16 +319,11 @@ def _said(response: requests.Response) -> str:
     except ValueError:
         document = None
     said = document.get("message") if isinstance(document, Mapping) else response.text
-    return _one_line(str(said or response.reason or "nothing"))
-
-
-def _one_line(text: str) -> str:
-    line = " ".join("".join(char if char.isprintable() else " " for char in text).split())
-    return line if len(line) <= _MOST_SAID else line[: _MOST_SAID - 1] + "…"
+    return one_line(str(said or response.reason or "nothing"), _MOST_SAID)
 
 
 def _first_line(error: Exception) -> str:
-    return _one_line(str(error).partition("\n")[0])
+    return one_line(str(error).partition("\n")[0], _MOST_SAID)
 
 
 def _part(answer: Mapping[str, Any], name: str) -> Mapping[str, Any]:

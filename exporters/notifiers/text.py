@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from exporters import escaping
-from exporters.notifiers.words import Words, one_line
+from exporters.escaping import one_line
+from exporters.notifiers.words import Words
 
 
 def text(words: Words) -> str:

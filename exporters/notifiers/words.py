@@ -6,13 +6,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from exporters.escaping import visible
+from exporters.escaping import one_line
 from exporters.notifiers.links import Links
 from exporters.numbers import milliseconds, significant
 
 Document = Mapping[str, Any]
-#: Characters of one line, and of a text.
-_MOST_CHARACTERS, _MOST_TEXT = 300, 2000
+#: Characters of a text.
+_MOST_TEXT = 2000
 #: Differences of an environment that are listed.
 _MOST_DIFFERENCES = 8
 _CHANGED = {"opened": "Regression", "resolved": "Resolved", "reopened": "Reopened"}
@@ -229,9 +229,3 @@ def change_words(change: float | None, interval: Sequence[float | None] | None =
 
 def _percent(share: float) -> str:
     return f"{significant(share * 100, 2)} %"
-
-
-def one_line(text: str, most: int = _MOST_CHARACTERS) -> str:
-    """A text of anybody's on one line of printable characters, cut where it is long."""
-    line = visible(text)
-    return line if len(line) <= most else line[: most - 1] + "…"

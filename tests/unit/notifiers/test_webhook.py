@@ -18,13 +18,17 @@ from hypothesis import strategies as st
 from exporters.notifiers.channel import DeliveryError
 from exporters.notifiers.links import Links
 from exporters.notifiers.secrets import Secret
-from exporters.notifiers.signature import is_genuine, sign
+from exporters.notifiers.signature import SIGNATURE_HEADER, TIME_HEADER, sign
 from exporters.notifiers.webhook import Webhook
 from tests.unit.notifiers.documents import incident_document, message
 from tests.unit.notifiers.receiver import Answer, Receiver
 
 _SECRET = "k3y-0f-th3-t34m"
 _NOW = 1_790_000_000.5
+#: What the page tells receivers to do.
+_PAGE = (Path(__file__).parents[3] / "docs" / "notifications.md").read_text(encoding="utf-8")
+_DOCUMENTED: dict[str, Any] = {}
+exec(_PAGE.split("### Is it genuine?")[1].split("```python")[1].split("```")[0], _DOCUMENTED)  # ours
 _OPENED = message("incident.opened", incident_document())
 
 
@@ -88,6 +92,10 @@ def test_another_try_is_the_same_body_and_key(receiver: Receiver) -> None:
 
 @given(body=st.binary(max_size=50), late=st.integers(-1000, 1000), key=st.text("abc", min_size=1, max_size=3))
 def test_what_is_changed_old_or_signed_by_another_is_not_genuine(body: bytes, late: int, key: str) -> None:
+    def is_genuine(secret: str, timestamp: str, signature: str, body: bytes, *, now: float) -> bool:
+        headers = {TIME_HEADER: timestamp, SIGNATURE_HEADER: signature}
+        return bool(_DOCUMENTED["is_genuine"](secret.encode(), headers, body, now))
+
     signature = sign(_SECRET, 1000, body)
     assert is_genuine(_SECRET, "1000", signature, body, now=1000 + late) == (abs(late) <= 300)
     assert not is_genuine(key, "1000", signature, body, now=1000)
