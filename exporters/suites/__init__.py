@@ -1,0 +1,3 @@
+"""What a suite found, beside what was published."""
+
+from __future__ import annotations

@@ -1,0 +1,3 @@
+"""Suites: published experiments as matrices."""
+
+from __future__ import annotations

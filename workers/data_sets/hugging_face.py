@@ -1,0 +1,9 @@
+"""To be built (issue 9)."""
+
+from __future__ import annotations
+
+from workers.data_sets.data_set import DataSet
+
+
+class HuggingFace(DataSet):
+    """To be built."""

@@ -1,0 +1,3 @@
+"""Training: what recipes that learn share."""
+
+from __future__ import annotations
