@@ -28,6 +28,7 @@ from workers.contract import ModelRequest
 from workers.converters.converter import ConversionInput
 from workers.converters.executorch_export import ExecuTorchExport
 from workers.errors import AttemptError
+from workers.models.source import BuiltModule
 from workers.models.torch_export import export_canonical
 
 class Net(nn.Module):
@@ -71,7 +72,7 @@ root = Path(sys.argv[1])
 def make(name, module, make_inputs, recipes):
     folder = root / name
     folder.mkdir()
-    made = export_canonical(module, make_inputs, ModelRequest(name=name), folder, {}, calibrate_norms=True)
+    made = export_canonical(BuiltModule(module, make_inputs, calibrate_norms=True), ModelRequest(name=name), folder)
     for recipe in recipes:
         out = folder / recipe
         out.mkdir()

@@ -28,6 +28,7 @@ from workers.contract import ModelRequest
 from workers.converters.converter import ConversionInput
 from workers.converters.litert_export import LiteRtExport
 from workers.converters.litert_quantize import LiteRtQuantize
+from workers.models.source import BuiltModule
 from workers.models.torch_export import export_canonical
 
 class Block(nn.Module):
@@ -48,7 +49,7 @@ class Net(nn.Module):
 folder = Path(sys.argv[1])
 torch.manual_seed(0)
 make = lambda generator, count: {"image": generator.normal(size=(count, 1, 3, 32, 32)).astype(np.float32)}
-export_canonical(Net(), make, ModelRequest(name="m"), folder, {})
+export_canonical(BuiltModule(Net(), make), ModelRequest(name="m"), folder)
 artifact = folder / "model.pt2"
 for recipe in ("fp32", "fp16", "int8-dynamic", "int8-static"):
     (folder / recipe).mkdir()

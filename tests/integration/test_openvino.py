@@ -35,6 +35,7 @@ from workers.converters.converter import ConversionInput
 from workers.converters.onnx_export import OnnxExport
 from workers.converters.openvino_export import OpenVinoExport
 from workers.converters.openvino_quantize import OpenVinoQuantize
+from workers.models.source import BuiltModule
 from workers.models.torch_export import export_canonical
 
 class Net(nn.Module):
@@ -53,10 +54,8 @@ class Net(nn.Module):
 
 torch.manual_seed(0)
 folder = Path(sys.argv[1])
-made = export_canonical(
-    Net(), lambda generator, count: {"image": generator.normal(size=(count, 1, 3, 16, 16)).astype(np.float32)},
-    ModelRequest(name="net"), folder, {}, calibrate_norms=True,
-)
+make = lambda generator, count: {"image": generator.normal(size=(count, 1, 3, 16, 16)).astype(np.float32)}
+made = export_canonical(BuiltModule(Net(), make, calibrate_norms=True), ModelRequest(name="net"), folder)
 def convert(converter, artifact, source_format, recipe):
     out = folder / f"{source_format}-{recipe}"
     out.mkdir()

@@ -14,12 +14,14 @@ import json, sys
 from pathlib import Path
 import numpy as np, torch
 from workers.contract import ModelRequest
+from workers.models.source import BuiltModule
 from workers.models.torch_export import export_canonical, load_program
 module = torch.nn.Sequential(torch.nn.Conv2d(3, 2, 1), torch.nn.BatchNorm2d(2))
 torch.nn.init.constant_(module[1].running_mean, 5.0)
 make = lambda generator, count: {"image": generator.normal(size=(count, 1, 3, 4, 4)).astype(np.float32)}
 request = ModelRequest(name="m")
-made = export_canonical(module, make, request, Path(sys.argv[1]), {}, calibrate_norms=sys.argv[2] == "fresh")
+built = BuiltModule(module, make, calibrate_norms=sys.argv[2] == "fresh")
+made = export_canonical(built, request, Path(sys.argv[1]))
 print(json.dumps(load_program(made.artifact).state_dict["1.running_mean"].tolist()))
 """
 

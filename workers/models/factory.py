@@ -18,13 +18,13 @@ import numpy as np
 from workers.contract import ModelRequest
 from workers.errors import AttemptError, Cause, first_line
 from workers.examples import Array
-from workers.models.source import Made, ModelSource, Resolved, UnknownModelError, file_digest
+from workers.models.source import BuiltModule, ModuleSource, Resolved, UnknownModelError, file_digest
 from workers.plugins import package_versions
 
 _NAME = re.compile(r"(?P<module>[A-Za-z_]\w*(\.[A-Za-z_]\w*)*):(?P<function>[A-Za-z_]\w*)")
 
 
-class Factory(ModelSource):
+class Factory(ModuleSource):
     """Identity is the whole package (or the module and its neighbours): code, configuration and checkpoints.
 
     What lies elsewhere (another package, a downloaded checkpoint) is not seen; change anything here to export again.
@@ -32,7 +32,6 @@ class Factory(ModelSource):
 
     packages: ClassVar[tuple[str, ...]] = ("torch",)
     extra: ClassVar[str] = "torch"
-    formats: ClassVar[tuple[str, ...]] = ("pt2",)
     revision: ClassVar[int] = 2  # carries sources
 
     def names(self) -> list[str]:
@@ -58,11 +57,9 @@ class Factory(ModelSource):
         identity = {"files": files, "versions": package_versions(self.packages)}
         return Resolved(request.name, "pt2", "fp32", identity, request, "of the factory")
 
-    def materialise(self, request: ModelRequest, folder: Path) -> Made:
-        """Call the factory and export what it returns."""
+    def build(self, request: ModelRequest) -> BuiltModule:
+        """Call the factory."""
         import torch
-
-        from workers.models.torch_export import export_canonical
 
         torch.manual_seed(request.seed)
         module, inputs = self._call(request)
@@ -75,7 +72,7 @@ class Factory(ModelSource):
         def make_inputs(generator: np.random.Generator, count: int) -> dict[str, Array]:
             return {name: _vary(value, generator, count, request.batch) for name, value in named.items()}
 
-        return export_canonical(module, make_inputs, request, folder, {"task": "user code"})
+        return BuiltModule(module, make_inputs, {"task": "user code"})
 
     def _call(self, request: ModelRequest) -> tuple[Any, Any]:
         sys.path[:0] = request.search_path

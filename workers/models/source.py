@@ -5,19 +5,26 @@ from __future__ import annotations
 import hashlib
 import importlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from device_registry.errors import UsageError
 from workers.contract import ModelRequest
-from workers.errors import AttemptError, Cause, first_line
+from workers.errors import AttemptError, Cause, UnsupportedError, first_line
 from workers.examples import Array, Examples, load_user_calibration
 
+if TYPE_CHECKING:
+    import torch
+
+    from workers.data_sets.labelled import Labelled
+
+#: Makes the stacked inputs of so many examples: name to (count, *input shape).
+MakeInputs = Callable[[np.random.Generator, int], dict[str, Array]]
 #: Examples whose outputs are compared for fidelity, and examples for calibration.
 FIDELITY_EXAMPLES = 8
 CALIBRATION_EXAMPLES = 32
@@ -41,6 +48,8 @@ class Resolved:
     request: ModelRequest
     #: Which weights results say they ran, where the source does not go by the request: of the file, of the factory.
     weights: str | None = None
+    #: The labelled data that it has, given or its own; None: none.
+    data: str | None = None
 
 
 @dataclass(frozen=True)
@@ -52,7 +61,30 @@ class Made:
     calibration: Path | None = None
     #: Layer of the model to the line of code that calls it (JSON).
     sources: Path | None = None
+    #: Labelled data for training and for accuracy.
+    train: Path | None = None
+    test: Path | None = None
+    #: Of a compression: the module's weights, and how its layers were cut (`workers.compressions.checkpoint`).
+    checkpoint: Path | None = None
     facts: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class BuiltModule:
+    """A torch module as its source builds it, and what exporting it needs."""
+
+    module: torch.nn.Module
+    make_inputs: MakeInputs
+    #: Named facts: the task, ...
+    facts: dict[str, Any] = field(default_factory=dict)
+    #: Give batch norms statistics of seeded inputs; for fresh random weights only.
+    calibrate_norms: bool = False
+    #: Gives the module its weights where that takes training, and returns facts of it; not called where they are read
+    #: back from the canonical program.
+    learn: Callable[[], dict[str, Any]] | None = None
+    #: Labelled data that comes with the model: for training, and for accuracy.
+    train: Labelled | None = None
+    test: Labelled | None = None
 
 
 class ModelSource(ABC):
@@ -64,6 +96,8 @@ class ModelSource(ABC):
     formats: ClassVar[tuple[str, ...]] = ()
     #: Its models are made up: listed last, and named only to those who ask for them.
     simulated: ClassVar[bool] = False
+    #: Whether `build` makes its models again, so that compressions can change them.
+    builds_modules: ClassVar[bool] = False
     #: Raise it when the same request would be made differently: it is part of every artifact's key.
     revision: ClassVar[int] = 1
 
@@ -86,6 +120,31 @@ class ModelSource(ABC):
     @abstractmethod
     def materialise(self, request: ModelRequest, folder: Path) -> Made:
         """Make the canonical program and its examples. Runs in a child; may import anything."""
+
+    def build(self, request: ModelRequest) -> BuiltModule:
+        """Build the torch module that `materialise` exports: the same layers for the same request.
+
+        Raises:
+            UnsupportedError: this source has no module, but a program.
+        """
+        raise UnsupportedError(f"{request.name} is a program, not a module of layers: nothing can change its structure")
+
+
+class ModuleSource(ModelSource):
+    """Models that are torch modules built by code: what is left to say is `build`."""
+
+    formats: ClassVar[tuple[str, ...]] = ("pt2",)
+    builds_modules: ClassVar[bool] = True
+
+    @abstractmethod
+    def build(self, request: ModelRequest) -> BuiltModule:
+        """See `ModelSource.build`."""
+
+    def materialise(self, request: ModelRequest, folder: Path) -> Made:
+        """Build the module and export it."""
+        from workers.models.torch_export import export_canonical
+
+        return export_canonical(self.build(request), request, folder)
 
 
 def import_packages(packages: tuple[str, ...]) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,7 @@ import numpy as np
 from workers.contract import ModelRequest
 from workers.errors import AttemptError, Cause, first_line
 from workers.examples import Array, Examples
-from workers.models.source import CALIBRATION_EXAMPLES, FIDELITY_EXAMPLES, Made, write_examples
+from workers.models.source import CALIBRATION_EXAMPLES, FIDELITY_EXAMPLES, BuiltModule, Made, write_examples
 
 if TYPE_CHECKING:
     import torch
@@ -21,58 +22,69 @@ if TYPE_CHECKING:
 #: A frame of a stack trace: file and line.
 _FRAME = re.compile(r'File "([^"]+)", line (\d+)')
 
-#: Makes the stacked inputs of so many examples: name to (count, *input shape).
-MakeInputs = Callable[[np.random.Generator, int], dict[str, Array]]
 
-
-def export_canonical(
-    module: torch.nn.Module,
-    make_inputs: MakeInputs,
-    request: ModelRequest,
-    folder: Path,
-    facts: dict[str, Any],
-    *,
-    calibrate_norms: bool = False,
-) -> Made:
+def export_canonical(built: BuiltModule, request: ModelRequest, folder: Path) -> Made:
     """Export a module once, with example inputs and the fp32 outputs of eager torch as the fidelity reference.
 
     Args:
-        module: what to export; its own weights are left alone.
-        make_inputs: makes examples.
+        built: what to export; its own weights are left alone.
         request: seed, batch, the user's calibration file.
         folder: where the files go.
-        facts: named facts of the source.
-        calibrate_norms: give batch norms statistics of seeded inputs; for fresh random weights only.
 
     Raises:
         AttemptError: the module cannot be exported.
     """
     import torch
 
-    module = module.eval()
-    inputs = make_inputs(np.random.default_rng(request.seed), FIDELITY_EXAMPLES)
-    calibration = Examples(make_inputs(np.random.default_rng(request.seed + 1), CALIBRATION_EXAMPLES))
-    if calibrate_norms:
-        _calibrate_batch_norms(module, calibration)
+    learnt = {} if built.learn is None else built.learn()
+    module = built.module.eval()
+    inputs = built.make_inputs(np.random.default_rng(request.seed), FIDELITY_EXAMPLES)
+    calibration = Examples(built.make_inputs(np.random.default_rng(request.seed + 1), CALIBRATION_EXAMPLES))
+    if built.calibrate_norms:
+        calibrate_batch_norms(module, calibration)
     examples = Examples(inputs)
-    try:
-        with torch.no_grad():
-            program = torch.export.export(module, tuple(_tensors(examples.input_at(0))))
-            references = [flatten_outputs(module(*_tensors(example))) for example in examples.each()]
-    except Exception as error:
-        raise AttemptError(
-            Cause.MODEL, "does_not_export", f"torch cannot export {request.name}: {first_line(error)}"
-        ) from error
-    artifact = folder / "model.pt2"
-    torch.export.save(program, artifact)
+    artifact, sources = export_module(module, examples, request.name, folder)
+    with _exporting(request.name), torch.no_grad():
+        references = [flatten_outputs(module(*tensors(example))) for example in examples.each()]
     examples = Examples(inputs, tuple(np.stack(stack) for stack in zip(*references, strict=True)))
     examples_path, calibration_path = write_examples(folder, request, examples, calibration)
     facts = {
         "parameters": sum(parameter.numel() for parameter in module.parameters()),
         "inputs": examples.shapes(),
-        **facts,
+        **built.facts,
+        **learnt,
     }
-    return Made(artifact, examples_path, calibration_path, write_sources(program, folder), facts)
+    labelled = {}
+    for role, data in (("train", built.train), ("test", built.test)):
+        if data is not None:
+            labelled[role] = folder / f"{role}.npz"
+            data.save(labelled[role])
+    return Made(artifact, examples_path, calibration_path, sources, **labelled, facts=facts)
+
+
+def export_module(module: torch.nn.Module, examples: Examples, name: str, folder: Path) -> tuple[Path, Path]:
+    """Export a module for the shapes of its examples; returns the `.pt2` and its sources.
+
+    Raises:
+        AttemptError: torch cannot export it.
+    """
+    import torch
+
+    with _exporting(name), torch.no_grad():
+        program = torch.export.export(module, tuple(tensors(examples.input_at(0))))
+    artifact = folder / "model.pt2"
+    torch.export.save(program, artifact)
+    return artifact, write_sources(program, folder)
+
+
+@contextmanager
+def _exporting(name: str) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        raise AttemptError(
+            Cause.MODEL, "does_not_export", f"torch cannot export {name}: {first_line(error)}"
+        ) from error
 
 
 def layer_of(node: torch.fx.Node) -> str | None:
@@ -120,7 +132,7 @@ def load_program(path: Path) -> torch.export.ExportedProgram:
     return torch.export.load(path)
 
 
-def _calibrate_batch_norms(module: torch.nn.Module, calibration: Examples) -> None:
+def calibrate_batch_norms(module: torch.nn.Module, calibration: Examples) -> None:
     """Give batch norms the statistics of seeded inputs.
 
     A fresh network's batch norms divide by 1 whatever the activations' size, so that after fifty layers the outputs
@@ -136,14 +148,13 @@ def _calibrate_batch_norms(module: torch.nn.Module, calibration: Examples) -> No
         norm.momentum = None  # cumulative average over the passes below
         norm.train()
     with torch.no_grad():
-        module(
-            *_tensors({name: stack[:16].reshape(-1, *stack.shape[2:]) for name, stack in calibration.inputs.items()})
-        )
+        module(*tensors({name: stack[:16].reshape(-1, *stack.shape[2:]) for name, stack in calibration.inputs.items()}))
     for norm in norms:
         norm.eval()
 
 
-def _tensors(example: dict[str, Array]) -> list[torch.Tensor]:
+def tensors(example: dict[str, Array]) -> list[torch.Tensor]:
+    """The inputs of one example, in order."""
     import torch
 
     return [torch.from_numpy(np.ascontiguousarray(value)) for value in example.values()]

@@ -13,7 +13,7 @@ import numpy as np
 
 from workers.contract import ModelRequest
 from workers.examples import Array
-from workers.models.source import Made, ModelSource, Resolved, UnknownModelError, finding_weights, images
+from workers.models.source import BuiltModule, ModuleSource, Resolved, UnknownModelError, finding_weights, images
 from workers.plugins import package_versions
 
 _PREFIX = "torchvision/"
@@ -21,12 +21,11 @@ _PREFIX = "torchvision/"
 _IMAGE_SIZES = {"inception_v3": 299}
 
 
-class TorchvisionZoo(ModelSource):
+class TorchvisionZoo(ModuleSource):
     """Names are read from torchvision's source, for importing it costs three seconds."""
 
     packages: ClassVar[tuple[str, ...]] = ("torch", "torchvision")
     extra: ClassVar[str] = "torch"
-    formats: ClassVar[tuple[str, ...]] = ("pt2",)
     revision: ClassVar[int] = 2  # carries sources
 
     def names(self) -> list[str]:
@@ -49,12 +48,10 @@ class TorchvisionZoo(ModelSource):
             )
         return Resolved(request.name, "pt2", "fp32", {"versions": package_versions(self.packages)}, request)
 
-    def materialise(self, request: ModelRequest, folder: Path) -> Made:
-        """Build the model and export it."""
+    def build(self, request: ModelRequest) -> BuiltModule:
+        """Build the model with its weights."""
         import torch
         import torchvision
-
-        from workers.models.torch_export import export_canonical
 
         name = request.name.removeprefix(_PREFIX)
         torch.manual_seed(request.seed)
@@ -71,7 +68,7 @@ class TorchvisionZoo(ModelSource):
             return {"image": images(generator, count, shape)}
 
         fresh = request.weights == "random"
-        return export_canonical(module, make_inputs, request, folder, {"task": "classification"}, calibrate_norms=fresh)
+        return BuiltModule(module, make_inputs, {"task": "classification"}, calibrate_norms=fresh)
 
 
 @cache

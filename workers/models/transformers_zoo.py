@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from difflib import get_close_matches
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from workers.contract import ModelRequest
 from workers.examples import Array
-from workers.models.source import Made, ModelSource, Resolved, UnknownModelError, finding_weights
+from workers.models.source import BuiltModule, ModuleSource, Resolved, UnknownModelError, finding_weights
 from workers.plugins import package_versions
 
 if TYPE_CHECKING:
@@ -28,12 +27,11 @@ _SEQUENCE = 128
 _VOCABULARY = 30522
 
 
-class TransformersZoo(ModelSource):
+class TransformersZoo(ModuleSource):
     """The three models that EXPERIMENTS' mobile study measures."""
 
     packages: ClassVar[tuple[str, ...]] = ("torch", "transformers")
     extra: ClassVar[str] = "torch"
-    formats: ClassVar[tuple[str, ...]] = ("pt2",)
     revision: ClassVar[int] = 2  # carries sources
 
     def names(self) -> list[str]:
@@ -54,22 +52,18 @@ class TransformersZoo(ModelSource):
             raise UnknownModelError(f"{request.name}: transformers is not installed; pip install 'benchfarm[torch]'")
         return Resolved(request.name, "pt2", "fp32", {"versions": versions}, request)
 
-    def materialise(self, request: ModelRequest, folder: Path) -> Made:
-        """Build the model and export it."""
+    def build(self, request: ModelRequest) -> BuiltModule:
+        """Build the model with its weights."""
         import torch
-
-        from workers.models.torch_export import export_canonical
 
         torch.manual_seed(request.seed)
         name = request.name.removeprefix(_PREFIX)
         if name == "distilbert":
             with finding_weights(request):
-                classifier = _distilbert(request)
-            return export_canonical(classifier, _tokens(request.batch), request, folder, {"task": "classification"})
+                return BuiltModule(_distilbert(request), _tokens(request.batch), {"task": "classification"})
         with finding_weights(request):
             module = _whisper_encoder(name, request)
-        facts = {"task": "audio encoding", "audio_seconds": 30.0}
-        return export_canonical(module, _mel(request.batch), request, folder, facts)
+        return BuiltModule(module, _mel(request.batch), {"task": "audio encoding", "audio_seconds": 30.0})
 
 
 def _distilbert(request: ModelRequest) -> torch.nn.Module:
