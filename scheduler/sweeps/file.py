@@ -13,6 +13,7 @@ from typing import Any
 from device_registry.errors import UsageError
 from device_registry.selectors import parse_selector
 from scheduler.plan import all_recipes
+from scheduler.quantities import bytes_of, located_data
 from scheduler.sweeps import schema
 from scheduler.sweeps.complaints import Complaint, Position, SweepFileError
 from scheduler.sweeps.document import MOST_CHARACTERS, Document, read_document
@@ -60,6 +61,11 @@ class SweepFile:
     weights: str
     seed: int
     calibration: str | None
+    #: How right each variant answers, on which labelled data (paths absolute; None: what comes with the model).
+    evaluate: bool
+    data: str | None
+    #: What a conversion may hold; None: what its host allows.
+    max_memory_bytes: int | None
     gate: GatePolicy
     #: The number of a run, or a revision, that the digest compares with, too.
     baseline: int | str | None
@@ -175,6 +181,9 @@ def _sweep(document: Document, text: str, folder: Path, source: str) -> SweepFil
         weights=data.get("weights", "random"),
         seed=int(data.get("seed", 0)),
         calibration=str(folder / Path(calibration).expanduser()) if calibration is not None else None,
+        evaluate=data.get("evaluate", False),
+        data=located_data(data["data"], folder) if "data" in data else None,
+        max_memory_bytes=bytes_of("max_memory", data["max_memory"]) if "max_memory" in data else None,
         gate=data.get("gate", "wait"),
         baseline=data.get("baseline"),
         budget_s=minutes * 60.0 if minutes is not None else None,
@@ -216,6 +225,11 @@ def _impossible(document: Document) -> Iterator[Complaint]:
     options = data.get("options", {})
     if "rate_hz" in options and "offline" in _several(options.get("mode", "burst")):
         yield Complaint(document.at(("options", "rate_hz"), key=True), "rate_hz has no place in mode offline")
+    if "max_memory" in data:
+        try:
+            bytes_of("max_memory", data["max_memory"])
+        except UsageError as error:
+            yield Complaint(document.at(("max_memory",)), str(error))
     for path in (("budget", "deadline"), ("stale_after",)):
         text: Any = data
         for part in path:

@@ -46,6 +46,9 @@ repeats: 5               # fresh processes per case; 5 or more give intervals, r
 stale_after: 1d          # sweep run leaves out cases whose last valid point is younger
 gate: wait               # wait for a quiet machine, strict: fail instead, none
 # priority: 0
+# evaluate: true         # how right each variant answers over labelled data, too
+# data: digits           # or folder:PATH, npz:FILE, hf:NAME; else what comes with the model
+# max_memory: 8GB        # what a conversion may hold
 # baseline: v1.0         # a revision or the number of a run that the digest compares with, too
 
 budget:

@@ -217,6 +217,17 @@ def test_times() -> None:
     ]
 
 
+def test_accuracy_and_memory_are_asked_for() -> None:
+    text = "name: x\nmodels: [sim/tiny]\nevaluate: true\ndata: npz:d.npz\nmax_memory: 1.5GB\n"
+    sweep = read_sweep(text, FOLDER, source="s.yaml")
+    assert (sweep.evaluate, sweep.data, sweep.max_memory_bytes) == (True, "npz:/lab/d.npz", 1_500_000_000)
+    plain = read_sweep("name: x\nmodels: [sim/tiny]\ndata: digits\n", FOLDER, source="s.yaml")
+    assert (plain.evaluate, plain.data, plain.max_memory_bytes) == (False, "digits", None)
+    for wrong in ("1.5", "8 gigabytes", "1MB"):
+        with pytest.raises(SweepFileError, match="max_memory"):
+            read_sweep(f"name: x\nmodels: [sim/tiny]\nmax_memory: '{wrong}'\n", FOLDER, source="s.yaml")
+
+
 def test_the_file_that_init_writes_names_every_field_and_is_valid_as_it_stands() -> None:
     text = template("mine", ["sim/tiny", "./it's.onnx"], 'kind=cpu,model="a, b"', file="s.yaml", schema="x.json")
     sweep = read_sweep(text, FOLDER, source="s.yaml")
