@@ -58,6 +58,7 @@ class HostDescription:
     labels: dict[str, str] = field(default_factory=dict)
     runtimes: tuple[BackendCapability, ...] = ()
     converters: tuple[BackendCapability, ...] = ()
+    compressions: tuple[BackendCapability, ...] = ()
     sensors: tuple[BackendCapability, ...] = ()
     #: Model sources.
     sources: tuple[BackendCapability, ...] = ()

@@ -17,7 +17,7 @@ from workers.contract import ConvertTask, MeasureTask
 durations = table_of(Duration)
 
 #: Before any job of a kind was seen.
-FIRST_GUESS_S = {"convert": 12.0, "measure": 9.0, "profile": 12.0}
+FIRST_GUESS_S = {"convert": 12.0, "measure": 9.0, "profile": 12.0, "evaluate": 10.0}
 #: Of each new value in the moving average.
 _WEIGHT = 0.1
 _KNOWN: Final = select(durations).where(one_of(durations.c.key, "keys"))

@@ -14,8 +14,13 @@ from scheduler.conversions import digest
 from workers.plugins import plugins
 
 #: Key of a host's description to the word for one of its backends.
-_WORDS = {"converters": "converter", "sources": "source", "runtimes": "runtime"}
-Seam = Literal["converters", "sources", "runtimes"]
+_WORDS = {
+    "converters": "converter",
+    "sources": "source",
+    "compressions": "compression",
+    "runtimes": "runtime",
+}
+Seam = Literal["converters", "sources", "compressions", "runtimes"]
 
 
 def need(seam: Seam, name: str, versions: Mapping[str, str] | None = None) -> str:
@@ -25,12 +30,12 @@ def need(seam: Seam, name: str, versions: Mapping[str, str] | None = None) -> st
 
 
 def slot_offers(description: Mapping[str, Any]) -> frozenset[str]:
-    """What a slot of a host can do: converters and model sources, each with and without its versions.
+    """What a slot of a host can do: converters, model sources, compressions, each with and without its versions.
 
     Args:
         description: a HostDescription as a row keeps it.
     """
-    seams: tuple[Seam, ...] = ("converters", "sources")
+    seams: tuple[Seam, ...] = ("converters", "sources", "compressions")
     return frozenset(
         need(seam, item["name"], versions)
         for seam in seams

@@ -28,7 +28,7 @@ __all__ = [
 ]
 
 #: What a job wants; all but conversions have a device to themselves.
-JobKind = Literal["convert", "measure", "profile"]
+JobKind = Literal["convert", "measure", "profile", "evaluate"]
 #: A step of priority is worth so long a wait; long beside a job, or it would mean nothing in a long queue.
 PRIORITY_STEP_S = 600.0
 #: A lane that was served has its share until each owner had a turn, and waits from then on; at most from so long after,

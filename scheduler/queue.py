@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
+import sys
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -181,10 +182,12 @@ def claim(
             "inputs": inputs[row.needs_key] if row.needs_key is not None else {},
             "limits": {
                 "deadline_s": payload["deadline_s"],
-                "memory_bytes": int(memory_bytes[place.host_id] * _MEMORY_SHARE),
+                "memory_bytes": min(
+                    int(memory_bytes[place.host_id] * _MEMORY_SHARE), payload.get("memory_bytes") or sys.maxsize
+                ),
             },
             "own_pids": list(own_pids.get(place.host_id, ())),
-            **dict.fromkeys(("convert", "measure", "profile")),
+            **dict.fromkeys(("convert", "measure", "profile", "evaluate")),
             **{name: payload[name] for name in (row.kind, "gate", "gate_timeout_s") if name in payload},
         }
         claimed.append(

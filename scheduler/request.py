@@ -22,7 +22,9 @@ class Request:
     """What a user asked for in one `run` or `submit`."""
 
     models: tuple[str, ...]
-    kind: Literal["measure", "profile"] = "measure"
+    kind: Literal["measure", "profile", "evaluate"] = "measure"
+    #: Beside the measurements of a case, one evaluation of its answers, where the model has labelled data.
+    evaluate: bool = False
     #: None: every runtime; named ones must be possible.
     runtimes: tuple[str, ...] | None = None
     recipes: tuple[str, ...] | None = None
@@ -36,6 +38,11 @@ class Request:
     weights: str = "random"
     seed: int = 0
     calibration: str | None = None
+    #: Labelled data, for training and accuracy; None: what comes with a model.
+    data: str | None = None
+    data_limit: int | None = None
+    #: The most memory that one conversion may take; None: most of its host's.
+    max_memory_bytes: int | None = None
     allow_code: bool = False
     search_path: tuple[str, ...] = ()
     gate: GatePolicy = "wait"
@@ -66,6 +73,9 @@ class Request:
         for what, count in (("batch", self.options.batch), *(("threads", count) for count in self.threads)):
             if not 1 <= count <= _MOST_COUNT:
                 raise UsageError(f"{what} {count}: from 1 to {_MOST_COUNT}")
+        for what, size in (("data limit", self.data_limit), ("memory", self.max_memory_bytes)):
+            if size is not None and size < 1:
+                raise UsageError(f"{what} {size}: 1 is the least")
         if abs(self.priority) > MOST_PRIORITY:
             raise UsageError(f"priority {self.priority}: from -{MOST_PRIORITY} to {MOST_PRIORITY}")
         if self.owner is not None and not (self.owner.isprintable() and 0 < len(self.owner.strip()) <= _LONGEST_OWNER):

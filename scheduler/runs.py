@@ -224,14 +224,14 @@ class Inserting:
         self._standing, self._owner, self._this_host_id = standing, owner, this_host_id
         self._expected_s: dict[str, float] = {}
         self._requirements: dict[Any, int] = {}
-        self._payloads: dict[int, int] = {}
+        self._payloads: dict[tuple[str, int], int] = {}
         self._keys: dict[tuple[int, str | None], str] = {}
 
     def expect(self, conversions: Sequence[PlannedConversion], measurements: Sequence[PlannedMeasurement]) -> None:
         """Look up how long each job will take."""
         keys = {self._duration_key("convert", item.model, item.task, None) for item in conversions}
         for item in measurements:
-            keys.add(self._duration_key(self._request.kind, item.task.model, item.task, item.device_model))
+            keys.add(self._duration_key(item.kind, item.task.model, item.task, item.device_model))
         self._expected_s = expected_s(self._connection, keys)
 
     def conversions(self, wanted: Sequence[PlannedConversion], position: int) -> None:
@@ -266,7 +266,7 @@ class Inserting:
             "why": null(),
         }
         mine = select(*columns.values()).where(
-            jobs.c.sweep_run_id == self._run_id, jobs.c.kind == self._request.kind, jobs.c.id > after
+            jobs.c.sweep_run_id == self._run_id, jobs.c.kind.in_({item.kind for item in wanted}), jobs.c.id > after
         )
         self._connection.execute(insert(events).from_select(list(columns), mine.order_by(jobs.c.id)))
 
@@ -291,6 +291,7 @@ class Inserting:
                     "convert": to_dict(item.task),
                     "model": item.model,
                     "deadline_s": self._request.run_timeout_s or CONVERT_DEADLINE_S,
+                    **({} if (most := self._request.max_memory_bytes) is None else {"memory_bytes": most}),
                 },
             ),
         }
@@ -327,17 +328,18 @@ class Inserting:
     def measurement(self, item: PlannedMeasurement) -> dict[str, Any]:
         """Columns of the job that measures it, but its position."""
         request, task, device = self._request, item.task, item.device
-        if id(task) not in self._payloads:  # the plan holds it: no other can get its id meanwhile
+        known = (item.kind, id(task))
+        if known not in self._payloads:  # the plan holds it: no other can get its id meanwhile
             document = {
-                request.kind: to_dict(task),
+                item.kind: to_dict(task),
                 "model": task.model,
                 "deadline_s": request.run_timeout_s or longest_s(task.options) + MEASURE_ALLOWANCE_S,
                 "gate": request.gate,
                 "gate_timeout_s": request.gate_timeout_s,
             }
-            self._payloads[id(task)] = payload_id(self._connection, document)
+            self._payloads[known] = payload_id(self._connection, document)
         timeout_s = request.queue_timeout_s
-        return self._common(request.kind, task.model, task, item.device_model) | {
+        return self._common(item.kind, task.model, task, item.device_model) | {
             "state": "queued" if item.variant.key in self._standing else "blocked",
             "requirement_id": self._requirement(
                 "device", item.selector, device.id if device is not None else None, None, item.needs
@@ -348,7 +350,7 @@ class Inserting:
             "case_key": item.case_key,
             "repeat_no": item.repeat_no,
             "needs_key": item.variant.key,
-            "payload_id": self._payloads[id(task)],
+            "payload_id": self._payloads[known],
         }
 
     def _common(

@@ -32,7 +32,7 @@ from workers.report import Report, as_sent
 from workers.spool import Spool
 
 #: Dispatcher and agent must be of one version: checked at hello.
-AGENT_VERSION = "4"
+AGENT_VERSION = "5"
 #: Devices come and go: looked at so often.
 _DISCOVERY_PERIOD_S = 2.0
 

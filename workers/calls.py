@@ -1,4 +1,4 @@
-"""Names with arguments: `prune-structured(0.5)`, `op/linear(m=1,k=4096)`. What recipes and names of models are made of."""
+"""Names with arguments, of recipes and of models: `prune-structured(0.5)`, `op/linear(m=1,k=4096)`."""
 
 from __future__ import annotations
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
+from workers.recipes import arithmetic_of
+
 SCHEMA_VERSION = 1
 #: Changes with every rule of docs/measurement.md: results of different protocols are never one series.
 PROTOCOL_VERSION = "1"
@@ -19,7 +21,8 @@ GatePolicy = Literal["wait", "strict", "none"]
 
 def promises_integers(recipe: str) -> bool:
     """Whether a recipe promises multiplications in integers; integer weights alone promise none."""
-    return recipe.startswith("int8") and recipe != "int8-weight"
+    arithmetic = arithmetic_of(recipe)
+    return arithmetic.startswith("int8") and arithmetic != "int8-weight"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,20 +69,40 @@ class ModelRequest:
     search_path: tuple[str, ...] = ()
     #: The user's calibration inputs (.npz); None: the source makes them.
     calibration: str | None = None
+    #: Labelled data for training and accuracy (`workers.data_sets`); None: what comes with the model, if anything.
+    data: str | None = None
+    #: At most so many examples of it are used.
+    data_limit: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Teacher:
+    """A model that another learns from."""
+
+    #: "module:Class" of its model source.
+    entry: str
+    model: ModelRequest
 
 
 @dataclass(frozen=True, kw_only=True)
 class ConvertTask:
     """Make one artifact: from a model request (the canonical program) or from another artifact."""
 
-    #: "module:Class" of the model source or converter.
+    #: "module:Class" of the model source, converter or compression.
     entry: str
     format: str
     recipe: str
-    #: Set for a model source.
+    #: Set for a model source, and for a compression: whose module is changed.
     model: ModelRequest | None = None
     #: Set for a converter: what the input artifact is.
     input_format: str | None = None
+    #: What this one conversion does, of all that the recipe names; None: the recipe.
+    step: str | None = None
+    #: Of a compression: the entry of the model's source, the steps whose outcome the input's checkpoint holds, and who
+    #: is learnt from.
+    source: str | None = None
+    before: tuple[str, ...] = ()
+    teacher: Teacher | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,6 +119,11 @@ class MeasureTask:
     #: What the runtime shall compute on: cpu, cuda:UUID, mps, ...
     compute_unit: str
     options: Options = field(default_factory=Options)
+
+    @property
+    def arithmetic(self) -> str:
+        """What the recipe promises to compute in, whatever else it does to the model."""
+        return arithmetic_of(self.recipe)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,6 +148,8 @@ class Order:
     measure: MeasureTask | None = None
     #: Where the time of one inference goes; what a measurement is told, this is told.
     profile: MeasureTask | None = None
+    #: How right its answers are over labelled data; what a measurement is told, this is told.
+    evaluate: MeasureTask | None = None
     #: Role (artifact, examples, calibration, sources) to sha256 in the artifact store. The agent adds the local paths.
     inputs: dict[str, str] = field(default_factory=dict)
     #: Role to file or folder on this host, digest checked; filled by the agent.
@@ -133,7 +163,7 @@ class Order:
     @property
     def on_device(self) -> MeasureTask | None:
         """The task of an attempt that has a device to itself; None for a conversion."""
-        return self.measure or self.profile
+        return self.measure or self.profile or self.evaluate
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -171,6 +201,8 @@ class Conversion:
     versions: dict[str, str]
     #: Named facts: weights, parameters, flops, inputs.
     facts: dict[str, Any]
+    #: The most that this process and those it started held at once; None where the system does not tell.
+    peak_rss_bytes: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -322,6 +354,37 @@ class Profile:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """How right an artifact is over labelled data, on its own runtime. Never to be read as a latency."""
+
+    runtime: RuntimeFacts
+    #: What is asked of the model: classification, ...
+    task: str
+    #: The data set as it was named, and the sha256 of the examples that were used.
+    data: str
+    data_sha256: str
+    examples: int
+    #: Files of the data set that could not be read: counted when it was prepared.
+    skipped: int
+    #: Examples that were answered right: the largest class is the label's.
+    correct: int
+    #: Examples whose answer held NaN or infinity: wrong.
+    not_finite: int
+    #: Shares of the examples; None where the task has no such.
+    top1: float | None
+    top5: float | None
+    #: Mean of the classes' F1.
+    f1_macro: float | None
+    #: Word errors over words of the references.
+    wer: float | None
+    #: One bit per example, in their order, the first in the highest bit of the first byte: right or not.
+    outcomes_base64: str
+    seconds: float
+    #: Each input's type and shape: ["float32", 1, 3, 224, 224].
+    inputs: dict[str, tuple[Any, ...]]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Result:
     """The one document that the runner writes."""
 
@@ -333,6 +396,7 @@ class Result:
     conversion: Conversion | None = None
     measurement: Measurement | None = None
     profile: Profile | None = None
+    evaluation: Evaluation | None = None
     #: Versions of the runtime's side of the environment.
     environment: dict[str, str] = field(default_factory=dict)
     protocol_version: str = PROTOCOL_VERSION

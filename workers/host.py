@@ -124,6 +124,7 @@ def describe_host(name: str | None = None, labels: Mapping[str, str] | None = No
         labels=dict(labels or {}),
         runtimes=tuple(_runtime(name, plugin.load(), system) for name, plugin in plugins("runtimes").items()),
         converters=_capabilities("converters"),
+        compressions=_capabilities("compressions"),
         sensors=tuple(
             capability(sensor.name, (), "", (sensor.why_not() or (None, None))[1]) for sensor in load_sensors()
         ),

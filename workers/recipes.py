@@ -16,7 +16,7 @@ from typing import Literal
 from workers.calls import Call, CallError, parse_call, split_outside
 
 Role = Literal["structure", "graph", "arithmetic"]
-Value = int | float | str | bool
+Value = int | float | str
 #: What a column of the database holds.
 LONGEST = 200
 _ORDER: dict[Role, int] = {"structure": 0, "graph": 1, "arithmetic": 2}
@@ -30,7 +30,7 @@ class RecipeError(ValueError):
 class Parameter:
     """One parameter of a step."""
 
-    kind: type[int] | type[float] | type[str] | type[bool]
+    kind: type[int] | type[float] | type[str]
     #: None: must be given.
     default: Value | None = None
     #: Whether it may be left out although it has no default.
@@ -298,12 +298,8 @@ def _value(step: str, name: str, parameter: Parameter, text: str) -> Value:
         if parameter.choices and text not in parameter.choices:
             raise RecipeError(f"{step}: {name} is {' or '.join(parameter.choices)}, not {text}")
         return text
-    if parameter.kind is bool:
-        if text not in ("0", "1", "true", "false"):
-            raise RecipeError(f"{step}: {name} is true or false, not {text}")
-        return text in ("1", "true")
     try:
-        value = parameter.kind(text)
+        value = int(text) if parameter.kind is int else float(text)
     except ValueError:
         raise RecipeError(f"{step}: {name} is a number, not {text}") from None
     low_bad = value < parameter.low or (parameter.low_open and value == parameter.low)
@@ -320,6 +316,4 @@ def _range(parameter: Parameter) -> str:
 
 
 def _written(value: Value) -> str:
-    if isinstance(value, bool):
-        return str(value).lower()
     return f"{value:g}" if isinstance(value, float) else str(value)

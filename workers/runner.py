@@ -43,6 +43,7 @@ from workers.contract import (
     promises_integers,
 )
 from workers.errors import EXIT_DISK_FULL, AttemptError, Cause, UnsupportedError, classify
+from workers.recipes import arithmetic_of
 
 if TYPE_CHECKING:
     from workers.converters.converter import Converter
@@ -144,7 +145,7 @@ def _make(backend: Any, task: ConvertTask, order: Order, out: Path) -> Made:
         ConversionInput(
             artifact=_artifact(order, out.parent, str(task.input_format)),
             format=task.format,
-            recipe=task.recipe,
+            recipe=task.step or task.recipe,
             examples=Path(order.paths["examples"]),
             calibration=Path(order.paths["calibration"]),
             folder=out,
@@ -270,7 +271,7 @@ def keep_promise(recipe: str, facts: RuntimeFacts) -> None:
                 f"{facts.name} did no multiplication in integers: nothing of {recipe} would be measured"
             )
         return
-    promised = PROMISES.get(recipe)
+    promised = PROMISES.get(arithmetic_of(recipe))
     if promised is None or facts.precision in (promised, "unknown"):  # unknown is flagged, not broken
         return
     if facts.precision == "fp32":

@@ -5,6 +5,7 @@ from __future__ import annotations
 from alembic import context
 from sqlmodel import SQLModel
 
+import scheduler.evaluation_table
 import scheduler.watch_tables  # noqa: F401  # registers the tables, and those of scheduler.tables
 
 context.configure(

@@ -12,7 +12,7 @@ from typing import Any
 
 from device_registry.errors import UsageError
 from device_registry.selectors import parse_selector
-from scheduler.plan import all_recipes
+from scheduler.plan import recipe_text
 from scheduler.quantities import bytes_of, located_data
 from scheduler.sweeps import schema
 from scheduler.sweeps.complaints import Complaint, Position, SweepFileError
@@ -161,7 +161,7 @@ def _sweep(document: Document, text: str, folder: Path, source: str) -> SweepFil
     return SweepFile(
         name=data["name"],
         models=models,
-        recipes=_several(data["recipes"]) if "recipes" in data else None,
+        recipes=_several(data["recipes"], recipe_text) if "recipes" in data else None,
         runtimes=_several(data["runtimes"]) if "runtimes" in data else None,
         threads=_several(options.get("threads", 1), int),
         batches=_several(options.get("batch", 1), int),
@@ -201,7 +201,12 @@ def _unknown(document: Document) -> Iterator[Complaint]:
     data: dict[str, Any] = document.data
     known = plugins("runtimes")
     yield from _not_among(document, "runtime", ("runtimes",), known)
-    yield from _not_among(document, "recipe", ("recipes",), all_recipes())
+    for number, text in enumerate(_several(data.get("recipes", ()))):
+        try:
+            recipe_text(str(text))
+        except UsageError as error:
+            path = ("recipes", number) if isinstance(data["recipes"], list) else ("recipes",)
+            yield Complaint(document.at(path), str(error))
     named = [name for name in _several(data.get("runtimes", list(known))) if name in known]
     runtimes: list[Runtime] = [known[name].load() for name in named]
     offered = {name for runtime in runtimes for name in runtime.options}

@@ -215,6 +215,10 @@ CHANGES: dict[str, Any] = {
     "run_timeout_s": 60.0,
     "wait_for_device": True,
     "sweep": {"text": "name: nightly"},
+    "evaluate": True,
+    "data": "digits",
+    "data_limit": 10,
+    "max_memory_bytes": 1 << 30,
 }
 
 

@@ -40,7 +40,7 @@ class LiteRt(Runtime):
 
     def load(self, artifact: Path, task: MeasureTask) -> LoadedModel:
         """See `Runtime.load`."""
-        return _Compiled(artifact, task, force_fp16=task.recipe == "fp16")
+        return _Compiled(artifact, task, force_fp16=task.arithmetic == "fp16")
 
 
 class _Compiled(LoadedModel):

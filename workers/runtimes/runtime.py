@@ -87,6 +87,8 @@ class Runtime(ABC):
     device_kinds: ClassVar[tuple[str, ...]] = ("cpu",)
     #: Recipes of its formats that it never computes as they promise, with the reason: known before anything runs.
     refuses: ClassVar[Mapping[str, str]] = {}
+    #: Why its answers over a data set cannot be had; None where they can.
+    no_answers: ClassVar[str | None] = None
     #: Options of its own: name to the values it takes, the default first. Each value is a case of its own.
     options: ClassVar[Mapping[str, tuple[str, ...]]] = {}
     #: What was seen where: platform (one of `PLATFORMS`) to recipe to why it cannot be had there, None where it ran.

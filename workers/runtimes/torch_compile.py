@@ -61,7 +61,7 @@ class TorchCompile(Runtime):
     def load(self, artifact: Path, task: MeasureTask) -> LoadedModel:
         """See `Runtime.load`."""
         freezing = option(self, task, "freezing") == "on"
-        if task.recipe == "int8-static" and not freezing:
+        if task.arithmetic == "int8-static" and not freezing:
             raise UnsupportedError("torch-compile fuses int8-static with its option freezing=on only")
         return _Compiled(artifact, task, freezing=freezing)
 

@@ -157,7 +157,7 @@ class TorchProgram(LoadedModel):
         import torch
 
         tensors = [torch.from_numpy(value).to(self.unit) for value in inputs.values()]
-        if self.task.recipe == "bf16":
+        if self.task.arithmetic == "bf16":
             tensors = [value.to(torch.bfloat16) if value.is_floating_point() else value for value in tensors]
         return tensors
 

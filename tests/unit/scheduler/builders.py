@@ -146,11 +146,14 @@ class Farm:
     def submit(self, made: Plan, request: Request | None = None) -> Submitted:
         """Submit a plan; the run is followed from now on, until `leave`."""
         host_id = self.devices()[0].host_id
+        request = request or Request(models=("net",))
+        if request.kind != "measure":
+            made.measurements = [replace(item, kind=request.kind) for item in made.measurements]
         with writing(self.engine) as connection:
             submitted = runs.submit(
                 connection,
                 made,
-                request or Request(models=("net",)),
+                request,
                 self.store,
                 owner="tester",
                 this_host_id=host_id,
@@ -314,7 +317,7 @@ def plan_of(
 
 def describe(order: Order) -> str:
     """An order in three words."""
-    tasks = {"convert": order.convert, "measure": order.measure, "profile": order.profile}
+    tasks = {"convert": order.convert, "measure": order.measure, "profile": order.profile, "evaluate": order.evaluate}
     [(kind, task)] = [(kind, task) for kind, task in tasks.items() if task is not None]
     return f"{kind} {task.format} {task.recipe}"
 

@@ -19,6 +19,7 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlmodel import SQLModel
 from typer.testing import CliRunner
 
+import scheduler.evaluation_table
 import scheduler.migrations
 import scheduler.watch_tables  # registers the tables
 from benchfarm.cli.db import app

@@ -132,7 +132,7 @@ def _is_litert_2(files: RemoteFiles) -> bool:
 
 def _tflite(task: MeasureTask, files: RemoteFiles) -> dict[str, object]:
     """Flags of TFLite's tool for the delegate that is asked for, with the arithmetic that the recipe names forced."""
-    half = task.recipe == "fp16"
+    half = task.arithmetic == "fp16"
     asked = asked_delegate(task)
     flags: dict[str, object]
     if asked == "cpu":
@@ -156,7 +156,7 @@ def _litert_2(task: MeasureTask, files: RemoteFiles) -> dict[str, object]:
     asked = asked_delegate(task)
     if asked == "cpu":
         return {"use_cpu": "true"}
-    flags: dict[str, object] = {"use_cpu": "false", "allow_fp16": str(task.recipe == "fp16").lower()}
+    flags: dict[str, object] = {"use_cpu": "false", "allow_fp16": str(task.arithmetic == "fp16").lower()}
     if requires_full(task):
         flags["require_full_delegation"] = "true"
     if asked == "gpu":
@@ -272,8 +272,8 @@ def _precision(output: ToolOutput, task: MeasureTask, unit: str) -> tuple[str, s
     if (named := {op.precision for op in output.ops if op.precision}) and len(named) == 1:
         return named.pop(), "arithmetic as the kernels' names say"
     parameters = output.parameters
-    if task.recipe in ("fp32", "fp16"):
-        half = task.recipe == "fp16"
+    if task.arithmetic in ("fp32", "fp16"):
+        half = task.arithmetic == "fp16"
         if unit == "gpu" and parameters.get("allow lower precision in gpu") == str(int(half)):
             return task.recipe, f"the tool {'allowed' if half else 'forbade'} lower precision on the GPU"
         if unit == "cpu" and half and _echoed_fp16(parameters):
