@@ -1,3 +1,3 @@
-"""Training: what recipes that learn share."""
+"""Training: what recipes that learn share. All but `budget` imports torch, and belongs in a child."""
 
 from __future__ import annotations
