@@ -17,6 +17,7 @@ from device_registry.tables import utc_now
 from scheduler import interventions
 from scheduler.farm import Farm
 from scheduler.home import Home
+from scheduler.quantities import located_data
 from scheduler.request import Request
 from scheduler.status import RunStatus
 from workers.contract import GatePolicy, Mode, Options
@@ -54,6 +55,9 @@ class Client:
         weights: Literal["random", "pretrained"] = "random",
         seed: int = 0,
         calibration: str | Path | None = None,
+        evaluate: bool = False,
+        data: str | None = None,
+        max_memory_bytes: int | None = None,
         allow_code: bool = False,
         gate: GatePolicy = "wait",
         priority: int = 0,
@@ -82,6 +86,9 @@ class Client:
             weights=weights,
             seed=seed,
             calibration=None if calibration is None else str(Path(calibration).absolute()),
+            evaluate=evaluate,
+            data=None if data is None else located_data(data, Path.cwd()),
+            max_memory_bytes=max_memory_bytes,
             allow_code=allow_code,
             search_path=(str(Path.cwd()),) if allow_code else (),
             gate=gate,
@@ -164,6 +171,25 @@ class Client:
         )
         with reading(self.farm.engine) as connection:
             rows = [row for _, cells in matrix(connection, wanted, utc_now()) for row in cells]
+        return _framed(rows, as_)
+
+    def evaluations(self, run: int | None = None, model: str | None = None, as_: As | None = None) -> Any:
+        """How right variants answered over labelled data: of one run, or of all, newest first.
+
+        Args:
+            run: only of this run.
+            model: only of this model.
+            as_: see `As`; data frames have no nested values.
+
+        Raises:
+            UsageError: there is no such run, or what was asked for is not installed.
+        """
+        from scheduler.evaluations import list_evaluations
+
+        with reading(self.farm.engine) as connection:
+            if run is not None:
+                interventions.known_run(connection, run)
+            rows = list_evaluations(connection, run_id=run, model=model, limit=_MOST_ROWS)
         return _framed(rows, as_)
 
     def failed(self, run: int) -> list[dict[str, Any]]:

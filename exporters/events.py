@@ -89,7 +89,7 @@ class EventCounts:
 
     def _begin(self) -> None:
         """Whatever can be known beforehand is there from the start: the first increase is seen as one."""
-        for kind in ("convert", "measure", "profile"):
+        for kind in ("convert", "measure", "profile", "evaluate"):
             for outcome, causes in {
                 "succeeded": (NONE,),
                 "failed": tuple(str(cause) for cause in Cause),

@@ -200,6 +200,11 @@ RESULT_LATENCY = _gauge(
     Label("quantile", "0.5 is the median", ("0.5", "0.99")),
 )
 RESULT_ENERGY = _gauge("result_energy_joules", "Energy of one inference; absent where it cannot be had.", *CASE)
+RESULT_ACCURACY = _gauge(
+    "result_accuracy_ratio",
+    "Share of its labelled examples that the latest evaluation of a measured case answered right; absent without one.",
+    *CASE,
+)
 RESULT_TEMPERATURE = _gauge("result_temperature_celsius", "The hottest reading during the measurement.", *CASE)
 
 # What is watched.
@@ -288,6 +293,7 @@ FARM: Final = (
     RESULT_TIMESTAMP,
     RESULT_ENERGY,
     RESULT_TEMPERATURE,
+    RESULT_ACCURACY,
 )
 #: What the exporter says of itself, always.
 OWN: Final = (

@@ -20,9 +20,11 @@ from workers.errors import UNSUPPORTED, UPSTREAM
 
 #: Lines of what runs at once.
 _MOST_RUNNING = 8
+#: Where there is no terminal, what runs is told of so often at most.
+_TOLD_PERIOD_S = 10.0
 _DONE = ("succeeded", "failed", "cancelled")
-_VERB = {"convert": "converted", "measure": "measured", "profile": "profiled"}
-_VERBING = {"convert": "converting", "measure": "measuring", "profile": "profiling"}
+_VERB = {"convert": "converted", "measure": "measured", "profile": "profiled", "evaluate": "evaluated"}
+_VERBING = {"convert": "converting", "measure": "measuring", "profile": "profiling", "evaluate": "evaluating"}
 
 
 class RunProgress:
@@ -35,6 +37,9 @@ class RunProgress:
         self._told: set[int] = set()
         self._saying = ""
         self._shown_at = 0.0
+        #: When jobs that run were last told of on plain lines, and what each said then.
+        self._said_at = time.monotonic()
+        self._said: dict[int, str] = {}
 
     def __enter__(self) -> RunProgress:
         if self._console.is_terminal:
@@ -66,6 +71,17 @@ class RunProgress:
         if self._live is not None and time.monotonic() - self._shown_at >= 1.0:
             self._shown_at = time.monotonic()
             self._live.update(Harmless(_view(status, self._saying)), refresh=True)
+        elif self._live is None and time.monotonic() - self._said_at >= _TOLD_PERIOD_S:
+            self._said_at = time.monotonic()
+            self._tell_running(status)
+
+    def _tell_running(self, status: RunStatus) -> None:
+        """On plain lines: jobs that say how far they are, and said something else before."""
+        for job in status.jobs:
+            if job.state == "running" and job.progress is not None and self._said.get(job.id) != job.progress:
+                self._said[job.id] = job.progress
+                line = Text(printable(f"  {_VERBING[job.kind]} {job.title}: {job.progress}"), style="dim")
+                self._console.print(line, highlight=False, soft_wrap=True)
 
     def _tell(self, job: JobStatus, status: RunStatus) -> None:
         head = f"[{status.finished}/{sum(status.counts.values())}] "
@@ -103,6 +119,8 @@ def _view(status: RunStatus, saying: str) -> RenderableType:
     for job in running[:_MOST_RUNNING]:
         for_s = (now - job.since).total_seconds() if job.since else 0
         lines.append(Text(f"  {_VERBING[job.kind]} {job.title} ({duration(for_s)})"))
+        if job.progress is not None:
+            lines.append(Text(f"    {job.progress}", style="dim"))
     if (more := status.counts.get("running", 0) - _MOST_RUNNING) > 0:
         lines.append(Text(f"  and {more} more at once", style="dim"))
     if not running:

@@ -112,6 +112,7 @@ class FarmReader:
             _Part(snapshot.read_queue, every_s=30.0),
             _Part(lambda c, f, _: snapshot.read_sizes(c, f, home)),
             _Part(lambda c, f, _: snapshot.read_results(c, f, self._fleet.known), every_s=300.0),
+            _Part(lambda c, f, _: snapshot.read_evaluations(c, f, self._fleet.known), every_s=300.0),
             _Part(lambda c, f, _: snapshot.read_coverage(c, f), every_s=300.0),
             _Part(lambda c, f, _: watch_snapshot.read_incidents(c, f)),
             _Part(watch_snapshot.read_notifications),

@@ -12,13 +12,15 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import Connection, Row, Text, case, cast, func, select, text, tuple_
+from sqlalchemy import Connection, Row, Text, case, cast, func, literal, select, text, tuple_
 
 from device_registry.registry import devices, hosts
 from exporters import metrics
 from exporters.families import Filling
+from scheduler.coverage import cells
 from scheduler.glance import state_of
 from scheduler.leases import is_led
+from scheduler.outcomes import evaluations
 from scheduler.queue import sweep_runs
 from scheduler.states import IS_LIVE, IS_NOT_BEGUN, attempts, jobs
 from scheduler.telemetry import channels, telemetry
@@ -137,7 +139,7 @@ def read_queue(connection: Connection, filling: Filling, now: datetime) -> None:
     waiting = select(jobs.c.kind, state, func.count().label("jobs"), func.min(jobs.c.created_at).label("oldest"))
     running = select(jobs.c.kind, func.count().label("jobs")).join(attempts, attempts.c.job_id == jobs.c.id)
     assert metrics.JOBS.labels[0].values is not None
-    for kind in ("convert", "measure", "profile"):
+    for kind in ("convert", "measure", "profile", "evaluate"):
         for name in ("blocked", "queued", "running", "resting"):
             filling.add(metrics.JOBS, 0, kind, name)  # an empty queue is a fact, too
     for row in connection.execute(waiting.where(IS_NOT_BEGUN).group_by(jobs.c.kind, state)):
@@ -261,6 +263,28 @@ def read_results(connection: Connection, filling: Filling, known: Mapping[int, K
         filling.put(metrics.RESULT_ENERGY, _thousandth(row.energy_per_inference_mj), *labels)
         filling.put(metrics.RESULT_TEMPERATURE, row.temperature_c, *labels)
         filling.put(metrics.RESULT_TIMESTAMP, row.at.timestamp(), *labels)
+
+
+def read_evaluations(connection: Connection, filling: Filling, known: Mapping[int, Known]) -> None:
+    """How right the latest evaluation of each case was, by the labels of its latency."""
+    latest = (
+        select(func.max(evaluations.c.id).label("id"))
+        .where(evaluations.c.top1.is_not(None))
+        .group_by(evaluations.c.device_id, evaluations.c.case_key)
+        .subquery()
+    )
+    of_case = (cells.c.model, cells.c.weights, cells.c.runtime, cells.c.recipe, cells.c.threads, cells.c.batch)
+    query = (
+        select(evaluations.c.device_id, evaluations.c.top1, *of_case, cells.c.mode, cells.c.options_text)
+        .add_columns(literal("").label("statistic"))
+        .join(latest, latest.c.id == evaluations.c.id)
+        .join(cells, (cells.c.device_id == evaluations.c.device_id) & (cells.c.case_key == evaluations.c.case_key))
+        .order_by(evaluations.c.id.desc())
+    )
+    for row in connection.execute(query):
+        if (device := known.get(row.device_id)) is not None:
+            who = (device.name, device.kind, device.facts.simulated)
+            filling.put(metrics.RESULT_ACCURACY, row.top1, *who, row.model, row.runtime, row.recipe, options_of(row))
 
 
 def options_of(row: Any) -> str:

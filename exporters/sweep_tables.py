@@ -81,6 +81,8 @@ def _matrix_table(found: Mapping[str, Any]) -> Table:
 def _sentences(found: Mapping[str, Any]) -> list[str]:
     cases, processes = found["cases"], found["processes_per_case"]
     lines = [f"{_count(cases, 'case')}, {_count(processes, 'process')} each" + _excluded(found["excluded"])]
+    if found["evaluations"]:
+        lines.append(f"{_count(found['evaluations'], 'evaluation')} of how right they answer")
     lines += [f"left out, for it is {one['why']}: {one['device']}" for one in found["absent"][:10]]
     if (more := len(found["absent"]) - 10) > 0:
         lines.append(f"and {_count(more, 'more device')} that take no work now")

@@ -189,7 +189,7 @@ JOB_OUTCOME = View(
     columns=columns(
         ("job_id", "integer", "Number of the job."),
         ("sweep_run_id", "integer", "Its run."),
-        ("kind", "text", "convert, measure or profile."),
+        ("kind", "text", "convert, measure, profile or evaluate."),
         ("state", "text", "blocked, queued, running, succeeded, failed or cancelled."),
         ("title", "text", "What people read in lists."),
         ("owner", "text", "Who asked for it."),

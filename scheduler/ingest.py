@@ -237,6 +237,7 @@ def _misfit(report: Report, row: Row[Any], standing: set[str]) -> Failure | None
         "convert": report.result.conversion,
         "measure": report.result.measurement,
         "profile": report.result.profile,
+        "evaluate": report.result.evaluation,
     }
     if outcomes[row.kind] is None or (row.kind != "convert" and report.judgement is None):
         message = f"the report of a {row.kind} job holds no such outcome"
@@ -244,6 +245,10 @@ def _misfit(report: Report, row: Row[Any], standing: set[str]) -> Failure | None
     measured = report.result.measurement if row.kind == "measure" else None
     if measured is not None and not 0 <= measured.timings.p50_ms <= _LONGEST_MS:
         message = f"the report tells a median latency of {measured.timings.p50_ms:g} ms"
+        return Failure(cause=Cause.BUG, code="bad_report", message=message)
+    seen = report.result.evaluation if row.kind == "evaluate" else None
+    if seen is not None and not (0 <= seen.correct <= seen.examples and seen.examples > 0):
+        message = f"the report tells of {seen.correct} right answers to {seen.examples} examples"
         return Failure(cause=Cause.BUG, code="bad_report", message=message)
     if row.kind == "convert" and row.needs_key is not None and row.needs_key not in standing:
         return Failure(cause=Cause.INFRASTRUCTURE, code="parent_gone", message="what it was made from was damaged")
@@ -291,11 +296,12 @@ def _take_succeeded(
     if not taken:
         return []
     _end(connection, taken, "finished", dict.fromkeys((row.id for _, row in taken), None), who=who, now=now)
-    by_kind: dict[str, list[tuple[Told, Any]]] = {"convert": [], "measure": [], "profile": []}
+    by_kind: dict[str, list[tuple[Told, Any]]] = {"convert": [], "measure": [], "profile": [], "evaluate": []}
     for told, row in taken:
         by_kind[row.kind].append((told, row))
     outcomes.insert_artifacts(connection, by_kind["convert"], now)
     outcomes.insert_profiles(connection, by_kind["profile"], now)
+    outcomes.insert_evaluations(connection, by_kind["evaluate"], now)
     outcomes.insert_results(connection, by_kind["measure"], stale=False, now=now)
     update_points(connection, by_kind["measure"], now)
     done = [row.job_id for _, row in taken]

@@ -1,4 +1,4 @@
-"""Rows of what attempts yielded: artifacts, results and profiles, many with one statement."""
+"""Rows of what attempts yielded: artifacts, results, profiles and evaluations, many with one statement."""
 
 from __future__ import annotations
 
@@ -10,13 +10,20 @@ from sqlalchemy import Connection, insert, select
 
 from device_registry.bulk import insert_rows
 from device_registry.database import table_of
+from scheduler.cases import case_of
+from scheduler.evaluation_table import Evaluation
 from scheduler.payloads import read_payload
 from scheduler.queue import artifacts
 from scheduler.reports import Told
 from scheduler.tables import Profile, Result
+from workers.codec import from_dict
+from workers.contract import MeasureTask
 
 results = table_of(Result)
 profiles = table_of(Profile)
+evaluations = table_of(Evaluation)
+#: Columns of an evaluation's row that are as its document has them.
+_AS_TOLD = ("task", "data", "data_sha256", "examples", "skipped", "correct", "top1", "top5", "f1_macro", "wer")
 
 
 def insert_artifacts(connection: Connection, made: Sequence[tuple[Told, Any]], now: datetime) -> None:
@@ -82,3 +89,24 @@ def insert_profiles(connection: Connection, taken: Sequence[tuple[Told, Any]], n
         for told, row in taken
     ]
     insert_rows(connection, profiles, rows, created_at=now)
+
+
+def insert_evaluations(connection: Connection, taken: Sequence[tuple[Told, Any]], now: datetime) -> None:
+    rows = []
+    for told, row in taken:
+        seen = told.report.result.evaluation
+        assert seen is not None
+        task = from_dict(MeasureTask, read_payload(row.payload_text)["evaluate"])
+        rows.append(
+            {
+                "attempt_id": row.id,
+                "job_id": row.job_id,
+                "sweep_run_id": row.sweep_run_id,
+                "device_id": row.device_id,
+                "case_key": case_of(task).key,
+                "artifact_sha256": told.report.artifact_sha256,
+                **{name: getattr(seen, name) for name in _AS_TOLD},
+                "document": told.text,
+            }
+        )
+    insert_rows(connection, evaluations, rows, created_at=now)

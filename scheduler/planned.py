@@ -10,11 +10,14 @@ from scheduler.conversions import Variant
 from scheduler.coverage import Unsupported
 from scheduler.placement import JobKind
 from workers.contract import ConvertTask, MeasureTask
+from workers.measure import longest_s
 
 #: A conversion that takes longer hangs.
 CONVERT_DEADLINE_S = 1800.0
 #: Imports, load, warm-up and fidelity of a slow model, on top of its timed part.
 MEASURE_ALLOWANCE_S = 600.0
+#: An evaluation that takes longer hangs, however large its data set.
+EVALUATE_DEADLINE_S = 3 * 3600.0
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,11 @@ class PlannedMeasurement:
     device_model: str | None = None
     #: What is wanted of it: how fast, where the time goes, or how right.
     kind: JobKind = "measure"
+
+    @property
+    def deadline_s(self) -> float:
+        """An attempt that takes longer hangs."""
+        return EVALUATE_DEADLINE_S if self.kind == "evaluate" else longest_s(self.task.options) + MEASURE_ALLOWANCE_S
 
 
 @dataclass

@@ -94,14 +94,13 @@ class Planner:
                 else:
                     self._made.conversions += self._links[variant.key]
                     self._measure(target, name, runtimes[name].entry, runtime, variant)
+                    self._list_not_evaluated(target, name, runtime, variant.recipe)
 
     def _refusal(self, runtime: Runtime, variant: Variant) -> str | None:
         """Why a runtime never has of a variant what is wanted."""
         if (why := runtime.refuses.get(arithmetic_of(variant.recipe))) is not None or self._request.kind != "evaluate":
             return why
-        if self._model.data is None:
-            return "there is no labelled data to evaluate it on: --data"
-        return runtime.no_answers
+        return self._why_not_evaluated(runtime)
 
     def _subject(self) -> Subject:
         source: ModelSource = self._plugin.load()
@@ -226,7 +225,20 @@ class Planner:
 
     def _evaluates(self, runtime: Runtime) -> bool:
         wanted = self._request.evaluate or self._request.kind == "evaluate"
-        return wanted and self._model.data is not None and runtime.no_answers is None
+        return wanted and self._why_not_evaluated(runtime) is None
+
+    def _why_not_evaluated(self, runtime: Runtime) -> str | None:
+        if self._model.data is None:
+            return f"{self._model.name} comes with no labelled data to evaluate it on: name some with --data"
+        return runtime.no_answers
+
+    def _list_not_evaluated(self, target: Target, name: str, runtime: Runtime, recipe: str) -> None:
+        """It is measured, and the accuracy that was asked for beside cannot be had."""
+        why = self._why_not_evaluated(runtime) if self._request.evaluate else None
+        if why is not None and ("evaluate", name, recipe, target.label) not in self._listed:
+            self._listed.add(("evaluate", name, recipe, target.label))
+            entry = {"model": self._model.name, "runtime": name, "recipe": recipe, "device": target.label}
+            self._made.unsupported.append({**entry, "why": f"measured, not evaluated: {why}", "kind": "evaluate"})
 
     def _unsupported(
         self,

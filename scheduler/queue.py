@@ -13,10 +13,12 @@ from typing import Any, Final, NamedTuple
 from sqlalchemy import Connection, Row, Text, bindparam, cast, select, update
 
 from device_registry.bulk import insert_returning
-from device_registry.database import insert_row, one_of, table_of
+from device_registry.database import insert_row, one_of
 from device_registry.errors import UsageError
 from device_registry.rests import LONGEST_PAUSE_S
 from scheduler import coverage
+from scheduler.inputs import artifacts as artifacts
+from scheduler.inputs import inputs_by_key, inputs_of
 from scheduler.lanes import sweep_runs as sweep_runs
 from scheduler.payloads import payload_texts, read_payload
 from scheduler.placement import Assignment, JobKind, rank_of
@@ -33,11 +35,8 @@ from scheduler.states import (
     record,
     record_all,
 )
-from scheduler.tables import Artifact
 from scheduler.wakeups import announce
 from workers.errors import UNSUPPORTED, UPSTREAM, Cause
-
-artifacts = table_of(Artifact)
 
 #: Tries of a job that fails for the sake of the infrastructure or of a device.
 MOST_ATTEMPTS = 3
@@ -54,9 +53,6 @@ _CLAIM: Final = (
     .returning(
         *(jobs.c[name] for name in ("id", "kind", "needs_key", "owner", "requirement_id", "expected_s", "payload_id"))
     )
-)
-_INPUTS: Final = select(artifacts.c.key, artifacts.c.sha256, artifacts.c.companions).where(
-    one_of(artifacts.c.key, "keys")
 )
 
 
@@ -149,7 +145,7 @@ def claim(
     if not rows:
         return []
     record_all(connection, "job", [row.id for row in rows], "queued", "running", who=who, why=None, now=now)
-    inputs = _inputs(connection, {row.needs_key for row in rows if row.needs_key is not None})
+    inputs = inputs_by_key(connection, {row.needs_key for row in rows if row.needs_key is not None})
     if missing := [row.id for row in rows if row.needs_key is not None and row.needs_key not in inputs]:
         _return_unmade(connection, missing, who=who, now=now)
         rows = [row for row in rows if row.id not in missing]
@@ -179,7 +175,7 @@ def claim(
             "attempt_id": attempt_id,
             "token": token,
             "place": place.key,
-            "inputs": inputs[row.needs_key] if row.needs_key is not None else {},
+            "inputs": inputs_of(row.kind, inputs[row.needs_key]) if row.needs_key is not None else {},
             "limits": {
                 "deadline_s": payload["deadline_s"],
                 "memory_bytes": min(
@@ -217,12 +213,6 @@ def _return_unmade(connection: Connection, ids: Sequence[int], *, who: str, now:
     )
     why = "its artifact was dropped"
     requeue(connection, [Return.of(row, why, place=None, counted=False) for row in rows], who=who, now=now)
-
-
-def _inputs(connection: Connection, keys: set[str]) -> dict[str, dict[str, str]]:
-    """Artifact and companions by key."""
-    found = connection.execute(_INPUTS, {"keys": keys})
-    return {row.key: {"artifact": row.sha256, **row.companions} for row in found}
 
 
 def requeue(connection: Connection, returned: Sequence[Return], *, who: str, now: datetime) -> None:

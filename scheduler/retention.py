@@ -1,6 +1,6 @@
 """What grows for ever is deleted when it is old: readings, and the bulky files of attempts. Never what was found out.
 
-Results, profiles, points, artifacts and events stay. In portions, each a short transaction: whoever waits for a lock
+Results, profiles, evaluations, points, artifacts and events stay. In portions, each a short transaction: whoever waits for a lock
 waits for a moment, and what was interrupted goes on where it was. A file is deleted before the row forgets it, so that
 none is left that nobody names.
 """
@@ -22,7 +22,7 @@ from sqlalchemy import Connection, Engine, delete, func, or_, select, update
 from device_registry.database import one_of, passes, reading, writing
 from device_registry.errors import BenchfarmError
 from device_registry.tables import utc_now
-from scheduler.outcomes import profiles, results
+from scheduler.outcomes import evaluations, profiles, results
 from scheduler.points import points
 from scheduler.queue import artifacts
 from scheduler.states import attempts
@@ -154,9 +154,10 @@ def _prune_files(engine: Engine, store: ArtifactStore, before: datetime, dry_run
 
 
 def _artifacts(connection: Connection) -> set[str]:
-    """Everything that is an artifact or comes with one, or that a result, a profile or a point was made with."""
+    """Everything that is an artifact or comes with one, or that a result or the like was made with."""
     stays: set[str] = set()
-    for column in (artifacts.c.sha256, results.c.artifact_sha256, profiles.c.artifact_sha256, points.c.artifact_sha256):
+    made_with = (results, profiles, evaluations, points)
+    for column in (artifacts.c.sha256, *(table.c.artifact_sha256 for table in made_with)):
         stays.update(connection.execute(select(column).distinct().where(column.is_not(None))).scalars())
     for companions in connection.execute(select(artifacts.c.companions)).scalars():
         stays.update(companions.values())

@@ -25,17 +25,17 @@ from scheduler import coverage, queue, resting
 from scheduler.durations import FIRST_GUESS_S, duration_key, expected_s
 from scheduler.payloads import payload_id
 from scheduler.placement import rank_of
-from scheduler.plan import CONVERT_DEADLINE_S, MEASURE_ALLOWANCE_S, Plan, PlannedConversion, PlannedMeasurement, Request
+from scheduler.plan import CONVERT_DEADLINE_S, Plan, PlannedConversion, PlannedMeasurement, Request
 from scheduler.queue import artifacts, sweep_runs
 from scheduler.requirements import requirement_id
 from scheduler.resting import IS_AWAKE
 from scheduler.states import OPEN_JOB, events, jobs, portions, record
+from scheduler.titles import title_of
 from scheduler.wakeups import announce
 from workers.artifacts import ArtifactStore
 from workers.codec import to_dict
 from workers.contract import ConvertTask, MeasureTask
 from workers.devices.cpu import machine_key
-from workers.measure import longest_s
 from workers.processes import is_alive, this_process
 
 #: A follower says so often that it still waits; after the second span its run is nobody's.
@@ -333,7 +333,7 @@ class Inserting:
             document = {
                 item.kind: to_dict(task),
                 "model": task.model,
-                "deadline_s": request.run_timeout_s or longest_s(task.options) + MEASURE_ALLOWANCE_S,
+                "deadline_s": request.run_timeout_s or item.deadline_s,
                 "gate": request.gate,
                 "gate_timeout_s": request.gate_timeout_s,
             }
@@ -346,7 +346,7 @@ class Inserting:
             ),
             "device_id": device.id if device is not None else None,
             "queue_until": self._now + timedelta(seconds=timeout_s) if timeout_s is not None else None,
-            "title": _title(item, request),
+            "title": title_of(item, request),
             "case_key": item.case_key,
             "repeat_no": item.repeat_no,
             "needs_key": item.variant.key,
@@ -387,16 +387,3 @@ class Inserting:
         if known not in self._requirements:
             self._requirements[known] = requirement_id(self._connection, *known)
         return self._requirements[known]
-
-
-def _title(item: PlannedMeasurement, request: Request) -> str:
-    task = item.task
-    where = item.where or (item.device.name if item.device is not None else "any device")
-    title = f"{task.model} on {task.runtime} {task.recipe}, {where}"
-    title += "".join(f", {name} {value}" for name, value in task.options.runtime_options.items())
-    if request.threads != (1,):
-        title += f", {task.options.threads} thread" + ("s" if task.options.threads != 1 else "")
-    if request.sweep is not None:  # which may have several of these
-        title += f", batch {task.options.batch}" if task.options.batch != 1 else ""
-        title += f", {task.options.mode}" if task.options.mode != "burst" else ""
-    return title + (f", repeat {item.repeat_no + 1} of {request.repeats}" if request.repeats > 1 else "")

@@ -22,8 +22,9 @@ from workers.contract import Failure, Order, Result, StoredFile
 from workers.devices.device import CarryingDriver, DeviceDriver, Errand
 from workers.errors import AttemptError, Cause, classify, first_line
 from workers.host_monitor import FOREIGN_WINDOW_S, HostMonitor
-from workers.judge import judge, judge_profile
+from workers.judge import judge, judge_evaluation, judge_profile
 from workers.processes import end_group, end_marked, read_process
+from workers.progress import read_progress
 from workers.readings import cleaned, thinned
 from workers.report import Energy, GateReading, Reading, Report, moved
 from workers.spool import ATTEMPT_VARIABLE, Spool
@@ -34,6 +35,8 @@ log = logging.getLogger(__name__)
 #: A log larger than this keeps its beginning and its end.
 _LOG_LIMIT = 1 << 20
 _GATE_STEP_S = 0.5
+#: What a child says of itself is read so often.
+_SAID_PERIOD_S = 1.0
 #: A child is killed at once when its attempt shall end; storing what it printed may take a while longer.
 _PREDECESSOR_S = 30.0
 #: Beyond its gate and its deadline: fetching what it needs and storing what it made, gigabytes over a network.
@@ -78,6 +81,8 @@ class Attempt:
         self._over = threading.Event()
         self.thread: threading.Thread | None = None
         self._made_at = time.monotonic()
+        #: How far its child says it is; None: it has not said.
+        self.said: str | None = None
 
     def end(self, failure: Failure) -> None:
         """End it soon, for this reason; the first reason counts."""
@@ -149,6 +154,9 @@ class Attempt:
         if result.failure is not None:
             return replace(report, telemetry=telemetry)
         after = driver.check(device, monitor, started, ended, own)
+        if result.evaluation is not None:
+            judgement = judge_evaluation(result.evaluation)
+            return replace(report, gate_after=after, judgement=judgement, telemetry=telemetry)
         if (seen := result.measurement) is None:
             return replace(report, gate_after=after, judgement=judge_profile(before, after), telemetry=telemetry)
         energy = monitor.energy(seen.timed_from, seen.timed_to, idle_since, idle_until)
@@ -203,6 +211,8 @@ class Attempt:
         """
         order, monitor = self.order, self._bench.monitor
         began = time.monotonic()
+        # How right answers are does not depend on how quiet it is.
+        policy = "none" if order.evaluate is not None else order.gate
         here = not isinstance(driver, CarryingDriver)  # what is elsewhere is not seen from here
         while True:
             until = monitor.look_now() if here else steady()
@@ -210,10 +220,10 @@ class Attempt:
             waited_s = time.monotonic() - began
             short = reading.foreign_load.window_s < FOREIGN_WINDOW_S - 0.2  # an agent that has only just begun to look
             timed_out = waited_s >= order.gate_timeout_s
-            if (reading.passed and not short) or order.gate == "none" or timed_out or self._ending.is_set():
+            if (reading.passed and not short) or policy == "none" or timed_out or self._ending.is_set():
                 break
             self._ending.wait(_GATE_STEP_S)
-        if not reading.passed and order.gate == "strict" and not self._ending.is_set():
+        if not reading.passed and policy == "strict" and not self._ending.is_set():
             wrong = "; ".join(
                 f"{name}: {text}" for name, text in reading.checks.items() if text not in ("ok", "unknown")
             )
@@ -244,7 +254,7 @@ class Attempt:
             self._bench.spool.record_process(folder, process.pid)
             monitor.watch(process.pid)
             self._tell_started(order)
-            self._wait(process)
+            self._wait(process, folder)
         finally:
             monitor.unwatch(process.pid)
             # Whatever the runner started must not outlive it: its group, and what left the group.
@@ -265,9 +275,10 @@ class Attempt:
         store = self._bench.store
         return replace(self.order, paths={role: str(store.fetch(sha)) for role, sha in self.order.inputs.items()})
 
-    def _wait(self, process: subprocess.Popen[bytes]) -> None:
+    def _wait(self, process: subprocess.Popen[bytes], folder: Path) -> None:
         limit_s = self.order.limits.deadline_s
         deadline = time.monotonic() + limit_s
+        read_at = time.monotonic() + _SAID_PERIOD_S
         while True:
             try:
                 process.wait(timeout=0.05)
@@ -279,6 +290,9 @@ class Attempt:
             if time.monotonic() > deadline:
                 self._ended = hung(limit_s)
                 return
+            if time.monotonic() > read_at:
+                self.said = read_progress(folder)
+                read_at = time.monotonic() + _SAID_PERIOD_S
 
     def _store_files(self, report: Report, folder: Path) -> Report:
         """Move what the child made into the store; paths of this host go no further."""

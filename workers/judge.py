@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from workers.contract import Fidelity, Measurement
+from workers.contract import Evaluation, Fidelity, Measurement
 from workers.report import Energy, GateReading, Judgement, Reading, Verdict
 
 #: CPU time of foreign processes that contaminates a measurement, as a share of one core.
@@ -52,6 +52,11 @@ def judge_profile(before: GateReading, after: GateReading) -> Judgement:
     """A profile is no latency and enters no ranking; whether the machine was its own is told all the same."""
     busy = _foreign_load(before, after)
     return Judgement(verdict="contaminated" if busy else "valid", reasons=tuple(busy))
+
+
+def judge_evaluation(evaluation: Evaluation) -> Judgement:
+    """How right the answers are does not depend on what else the machine did; what is no answer is told."""
+    return Judgement(verdict="valid", flags=("not_finite",) if evaluation.not_finite else ())
 
 
 def _verdict(

@@ -15,6 +15,7 @@ from benchfarm.cli import (
     devices,
     doctor,
     down,
+    evaluate,
     exporter,
     grafana,
     head,
@@ -63,6 +64,7 @@ app.command("join")(join.join)
 app.command("head")(head.head)
 app.command("down")(down.down)
 app.add_typer(profile.app, name="profile")
+app.add_typer(evaluate.app, name="evaluate")
 app.add_typer(models.app, name="models")
 app.add_typer(runtimes.app, name="runtimes")
 app.add_typer(devices.app, name="devices")

@@ -16,7 +16,7 @@ from exporters.profile_tables import By
 Top = Annotated[int, typer.Option(min=0, help="How many operations are shown; 0: all.")]
 
 
-class _RunByDefault(TyperGroup):
+class RunByDefault(TyperGroup):
     """`benchfarm profile MODEL` is `benchfarm profile run MODEL`: what is no command is a model or an option of run."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
@@ -28,7 +28,7 @@ class _RunByDefault(TyperGroup):
 app = typer.Typer(
     help="What each operation costs: benchfarm profile MODEL, then show, compare.",
     no_args_is_help=True,
-    cls=_RunByDefault,
+    cls=RunByDefault,
 )
 
 

@@ -1,4 +1,4 @@
-"""What `run`, `submit` and `profile` share: their options, from options to a request, and waiting for it."""
+"""What `run`, `submit`, `profile` and `evaluate` share: options, from options to a request, and waiting for it."""
 
 from __future__ import annotations
 
@@ -57,6 +57,21 @@ Weights = Annotated[Literal["random", "pretrained"], typer.Option(help="random: 
 Seed = Annotated[int, typer.Option(help="Seed of random weights and inputs.")]
 Calibration = Annotated[
     Path | None, typer.Option(metavar="FILE.npz", help="Calibration inputs for int8-static and int8-full.")
+]
+Evaluate = Annotated[
+    bool, typer.Option("--evaluate", help="Measure how right each variant answers, too, over labelled data.")
+]
+Data = Annotated[
+    str | None,
+    typer.Option(
+        metavar="SPEC",
+        help="Labelled data for accuracy and training: digits, folder:PATH, npz:FILE, hf:NAME. "
+        "Default: what comes with the model.",
+    ),
+]
+MaxMemory = Annotated[
+    str | None,
+    typer.Option(metavar="SIZE", help="What a conversion may hold: 512MB, 8GB. Default: 80 % of its host."),
 ]
 AllowCode = Annotated[bool, typer.Option("--allow-code", help="Let package.module:factory run code of yours.")]
 NoGate = Annotated[bool, typer.Option("--no-gate", help="Do not wait for a quiet machine.")]
@@ -168,6 +183,9 @@ def measuring(
     no_gate: bool,
     strict_gate: bool,
     here: bool,
+    evaluate: bool = False,
+    data: str | None = None,
+    max_memory: str | None = None,
 ) -> Request:
     """The request that the options of `run` and `submit` make; `here`: on this machine.
 
@@ -202,10 +220,31 @@ def measuring(
         weights=weights,
         seed=seed,
         calibration=str(calibration.absolute()) if calibration is not None else None,
+        evaluate=evaluate,
+        data=data_set(data),
+        max_memory_bytes=memory(max_memory),
         allow_code=allow_code,
         search_path=(str(Path.cwd()),) if allow_code else (),
         gate=gate_policy(no_gate, strict_gate),
     )
+
+
+def data_set(spec: str | None) -> str | None:
+    """A data set's name with its path, where it has one, made absolute."""
+    from scheduler.quantities import located_data
+
+    return None if spec is None else located_data(spec, Path.cwd())
+
+
+def memory(text: str | None) -> int | None:
+    """Bytes of `--max-memory`.
+
+    Raises:
+        UsageError: it cannot be read, or is too little for anything.
+    """
+    from scheduler.quantities import bytes_of
+
+    return None if text is None else bytes_of("--max-memory", text)
 
 
 def own_options(given: list[str] | None) -> dict[str, tuple[str, ...]]:

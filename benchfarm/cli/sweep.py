@@ -330,7 +330,8 @@ def _say_submitted(submitted: SweepSubmitted, left_out: list[str]) -> None:
         typer.echo(f"run {submitted.sweep_run_id} of the same sweep was interrupted, and is taken up", err=True)
     else:
         reused = f"; {submitted.reused} artifacts stand already" if submitted.reused else ""
-        typer.echo(f"run {submitted.sweep_run_id}: {submitted.cases} cases{reused}", err=True)
+        evaluated = f", {submitted.evaluations} evaluations" if submitted.evaluations else ""
+        typer.echo(f"run {submitted.sweep_run_id}: {submitted.cases} cases{evaluated}{reused}", err=True)
 
 
 def _work(farm: Farm | EmbeddedFarm, run_id: int, executor: Any, *, here: bool) -> None:

@@ -5,6 +5,7 @@ Artifacts go to a real store, and what an order needs is fetched from there: a d
 
 from __future__ import annotations
 
+import base64
 import json
 import secrets
 from collections.abc import Callable, Mapping, Sequence
@@ -24,10 +25,12 @@ from workers.contract import Failure, Order, StoredFile
 
 @dataclass(frozen=True, kw_only=True)
 class Succeed:
-    """The order yields a conversion, a measurement or a profile, whichever it asks for."""
+    """The order yields a conversion, a measurement, a profile or an evaluation, whichever it asks for."""
 
     p50_ms: float = 1.0
     verdict: report.Verdict = "valid"
+    #: Of an evaluation, which of its examples were answered right: one character each, 1 or 0.
+    outcomes: str = "1110"
 
 
 #: "silent": it runs until `finish`. "vanish": it is taken and never heard of, unless `finish` answers late.
@@ -58,6 +61,8 @@ class ScriptedHost:
         self.session = secrets.token_hex(4)
         self.orders: dict[int, Order] = {}
         self.running: set[int] = set()
+        #: How far attempts say they are.
+        self.says: dict[int, str] = {}
         #: Its wall clock, epoch seconds; None: it does not tell.
         self.now: float | None = None
         self.recoveries: list[tuple[str, int]] = []
@@ -92,6 +97,8 @@ class ScriptedHost:
         """See `HostAgent.poll`; never waits."""
         self._events = [event for event in self._events if event["sequence"] > since]
         said = {"session": self.session, "events": self._events, "running": sorted(self.running)}
+        if progress := [[known, text] for known, text in self.says.items() if known in self.running]:
+            said["progress"] = progress
         return _wire(said if self.now is None else {**said, "now": self.now})
 
     def cancel(self, attempt_ids: Sequence[int], why: str) -> None:
@@ -150,6 +157,8 @@ class ScriptedHost:
                 made["measurement"] = _measurement(order.measure, outcome.p50_ms)
             elif order.profile is not None:
                 made["profile"] = _profile(order.profile, outcome.p50_ms)
+            elif order.evaluate is not None:
+                made["evaluation"] = _evaluation(order.evaluate, outcome.outcomes, order.inputs.get("test"))
             if order.on_device is not None and not isinstance(outcome, Failure):
                 seen |= {"judgement": report.Judgement(verdict=outcome.verdict), "environment": {"scripted": "1"}}
         except ArtifactCorruptError as error:
@@ -158,7 +167,7 @@ class ScriptedHost:
 
     def _conversion(self, task: contract.ConvertTask, inputs: dict[str, str]) -> contract.Conversion:
         what = json.dumps([to_dict(task), inputs], sort_keys=True)
-        roles = ("examples", "calibration") if task.model is not None else ()
+        roles = ("examples", "calibration", "test") if task.model is not None else ()
         made: dict[str, Any] = {"companions": {role: self._put(f"{role} of {what}") for role in roles}}
         made |= {"seconds": 1.0, "imports_ms": 1.0, "versions": {"scripted": "1"}, "facts": {}}
         return contract.Conversion(artifact=self._put(what), format=task.format, recipe=task.recipe, **made)
@@ -249,6 +258,16 @@ def _profile(task: contract.MeasureTask, run_ms: float) -> contract.Profile:
     times = {"runs": 5, "run_ms": run_ms, "unprofiled_ms": run_ms}
     seen = {"runtime": _runtime(task), "method": "scripted", "ops": [op], "inputs": {}}
     return from_dict(contract.Profile, seen | times)
+
+
+def _evaluation(task: contract.MeasureTask, outcomes: str, test: str | None) -> contract.Evaluation:
+    """A classification whose outcomes are these."""
+    right, examples = outcomes.count("1"), len(outcomes)
+    packed = int(outcomes.ljust(-(-examples // 8) * 8, "0"), 2).to_bytes(-(-examples // 8), "big")
+    seen: dict[str, Any] = {"runtime": _runtime(task), "task": "classification", "data": "scripted"}
+    seen |= {"data_sha256": test or "0" * 64, "examples": examples, "skipped": 0, "correct": right, "not_finite": 0}
+    seen |= {"top1": right / examples, "top5": None, "f1_macro": right / examples, "wer": None, "seconds": 1.0}
+    return from_dict(contract.Evaluation, seen | {"outcomes_base64": base64.b64encode(packed).decode(), "inputs": {}})
 
 
 def _measurement(task: contract.MeasureTask, p50_ms: float) -> contract.Measurement:

@@ -18,6 +18,7 @@ from sqlalchemy import Connection, Row, func, select
 from device_registry.database import one_of
 from device_registry.registry import devices
 from scheduler.ingest import results
+from scheduler.outcomes import evaluations
 from scheduler.queue import sweep_runs
 from scheduler.schedules.cron import Cron
 from scheduler.schedules.schedule import cron_of, open_run, schedule_of
@@ -103,12 +104,19 @@ def _cases(connection: Connection, run_ids: Sequence[int]) -> dict[int, set[str]
 
 
 def _valid(connection: Connection, run_ids: Collection[int], since: datetime | None = None) -> set[str]:
+    """Cells with a valid result, and those that were evaluated."""
     query = select(results.c.case_key).where(
         one_of(results.c.sweep_run_id, run_ids), results.c.verdict == "valid", results.c.stale.is_(False)
     )
+    evaluated = (
+        select(jobs.c.case_key)
+        .join(evaluations, evaluations.c.job_id == jobs.c.id)
+        .where(one_of(evaluations.c.sweep_run_id, run_ids))
+    )
     if since is not None:
         query = query.where(results.c.created_at >= since)
-    return set(connection.execute(query.distinct()).scalars())
+        evaluated = evaluated.where(evaluations.c.created_at >= since)
+    return {key for asked in (query, evaluated) for key in connection.execute(asked.distinct()).scalars()}
 
 
 def _spared(connection: Connection, runs: Sequence[Any], watched: dict[int, set[str]]) -> set[str]:
@@ -136,7 +144,13 @@ def _described(connection: Connection, keys: set[str], run_ids: list[int]) -> li
     )
     valid = (one_of(results.c.sweep_run_id, run_ids), one_of(results.c.case_key, keys), results.c.verdict == "valid")
     last = select(results.c.case_key, func.max(results.c.created_at)).where(*valid).group_by(results.c.case_key)
-    when: dict[str, datetime] = {row[0]: row[1] for row in connection.execute(last)}
+    evaluated = (
+        select(jobs.c.case_key, func.max(evaluations.c.created_at))
+        .join(evaluations, evaluations.c.job_id == jobs.c.id)
+        .where(one_of(evaluations.c.sweep_run_id, run_ids), one_of(jobs.c.case_key, keys))
+        .group_by(jobs.c.case_key)
+    )
+    when: dict[str, datetime] = {row[0]: row[1] for asked in (last, evaluated) for row in connection.execute(asked)}
     valid_then = _valid(connection, run_ids[:1])
     found = [
         MissingCell(

@@ -69,7 +69,8 @@ def run_cells(connection: Connection, run_id: int) -> list[dict[str, Any]]:
                 "incident": watched.get(point.get("series_id"), {}).get("incident"),
             }
         )
-    found += [_unsupported(entry) for entry in unsupported]
+    # What is measured and only not evaluated has its cell already.
+    found += [_unsupported(entry) for entry in unsupported if entry.get("kind") != "evaluate"]
     found.sort(key=_order)
     return found
 

@@ -20,7 +20,8 @@ def check_document(prepared: Prepared) -> dict[str, Any]:
         "sweep": sweep.name,
         "models": list(sweep.models),
         "matrix": _matrix(prepared),
-        "cases": len(matrix.cases),
+        "cases": prepared.measured(matrix.cases),
+        "evaluations": len(matrix.cases) - prepared.measured(matrix.cases),
         "processes_per_case": sweep.repeats,
         "excluded": matrix.excluded,
         "unused_rules": [
@@ -29,14 +30,14 @@ def check_document(prepared: Prepared) -> dict[str, Any]:
         ],
         "unsupported": [{k: v for k, v in one.items() if k != "artifact_key"} for one in prepared.plan.unsupported],
         "absent": [{"device": one.device, "why": one.why} for one in matrix.absent],
-        "fresh": len(prepared.fresh),
-        "to_measure": len(prepared.times) - len(prepared.left_out),
+        "fresh": prepared.measured(prepared.fresh),
+        "to_measure": prepared.measured(prepared.times) - prepared.measured(prepared.left_out),
         "left_out": _named(prepared, prepared.left_out),
         "conversions": len({item.variant.key for item in prepared.plan.conversions}),
         "conversions_to_make": expected.conversions,
         "device_minutes": {names[device]: seconds / 60 for device, seconds in sorted(expected.device_s.items())},
         "device_minutes_total": prepared.wanted_s / 60,
-        "cases_guessed": sum(not time.known for time in prepared.times.values()),
+        "cases_guessed": prepared.measured({key for key, time in prepared.times.items() if not time.known}),
         "queued_minutes": queued,
         "budget_minutes": None if sweep.budget_s is None else sweep.budget_s / 60,
         "within_budget": prepared.within_budget,
@@ -61,6 +62,8 @@ def _matrix(prepared: Prepared) -> list[dict[str, Any]]:
     every: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
     for key, item in prepared.matrix.cases.items():
         counts = every[item.where or "any device", item.task.runtime]
+        if item.kind != "measure":
+            continue
         counts["cases"] += 1
         counts["fresh"] += key in prepared.fresh
         counts["left_out"] += key in prepared.left_out

@@ -66,15 +66,19 @@ def case_times(connection: Connection, measurements: Iterable[PlannedMeasurement
     """What cases take, by case key."""
     counts: dict[str, int] = defaultdict(int)
     keys: dict[str, str] = {}
+    kinds: dict[str, str] = {}
     tasks: dict[str, MeasureTask] = {}
     for item in measurements:
         counts[item.case_key] += 1
         if item.case_key not in keys:
             tasks[item.case_key] = item.task
-            keys[item.case_key] = duration_key("measure", item.task.model, item.task, item.device_model)
+            kinds[item.case_key] = item.kind
+            keys[item.case_key] = duration_key(item.kind, item.task.model, item.task, item.device_model)
     known = expected_s(connection, set(keys.values()))
     return {
-        case: CaseTime(process_s=known.get(key, _guess_s(tasks[case])), processes=counts[case], known=key in known)
+        case: CaseTime(
+            process_s=known.get(key, _guess_s(kinds[case], tasks[case])), processes=counts[case], known=key in known
+        )
         for case, key in keys.items()
     }
 
@@ -140,7 +144,8 @@ def _queued(connection: Connection, devices: Collection[int], now: datetime) -> 
     return found
 
 
-def _guess_s(task: MeasureTask) -> float:
+def _guess_s(kind: str, task: MeasureTask) -> float:
     """Of what was never seen: sustained runs last as long as they say."""
-    guess = FIRST_GUESS_S["measure"]
-    return guess + longest_s(task.options) if task.options.mode == "sustained" else guess
+    guess = FIRST_GUESS_S[kind]
+    sustained = kind == "measure" and task.options.mode == "sustained"
+    return guess + longest_s(task.options) if sustained else guess

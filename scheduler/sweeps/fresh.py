@@ -62,6 +62,8 @@ def latest_points(
     found: dict[str, LatestPoint] = {}
     environments = _Environments(connection)
     for key, item in cases.items():
+        if item.kind != "measure":  # `evaluated` says
+            continue
         devices = {device.id: device for device in matrix.devices[key]}
         mine = [row for device_id in devices for row in rows.get((device_id, wanted[key]), ())]
         for row in sorted(mine, key=lambda row: row.id, reverse=True):

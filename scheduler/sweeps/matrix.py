@@ -136,6 +136,9 @@ def _requests(sweep: SweepFile, submission: Submission) -> Iterator[Request]:
             weights=sweep.weights,
             seed=sweep.seed,
             calibration=sweep.calibration,
+            evaluate=sweep.evaluate and mode == sweep.modes[0],  # answers do not depend on it
+            data=sweep.data,
+            max_memory_bytes=sweep.max_memory_bytes,
             allow_code=submission.allow_code,
             search_path=(str(sweep.folder),) if submission.allow_code else (),
             gate=sweep.gate,

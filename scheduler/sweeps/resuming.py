@@ -27,6 +27,9 @@ from scheduler.sweeps.submission import Submission, sweep_of_run
 from scheduler.wakeups import announce
 from workers.errors import UNSUPPORTED
 
+#: What a case of a matrix is a job for.
+_KINDS = ("measure", "evaluate")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Resumed:
@@ -111,17 +114,17 @@ def resume_sweep(
 
 def _cases(connection: Connection, run_id: int) -> set[str]:
     """Cases that the run has jobs for."""
-    keys = select(jobs.c.case_key).where(jobs.c.sweep_run_id == run_id, jobs.c.kind == "measure", jobs.c.side.is_(None))
+    keys = select(jobs.c.case_key).where(jobs.c.sweep_run_id == run_id, jobs.c.kind.in_(_KINDS), jobs.c.side.is_(None))
     return {key for key in connection.execute(keys.distinct()).scalars() if key is not None}
 
 
 def _to_try(connection: Connection, run_id: int) -> list[int]:
-    """Measurements that failed or were cancelled; what cannot be had is not tried again."""
+    """Measurements and evaluations that failed or were cancelled; what cannot be had is not tried again."""
     ids = connection.execute(
         select(jobs.c.id)
         .where(
             jobs.c.sweep_run_id == run_id,
-            jobs.c.kind == "measure",
+            jobs.c.kind.in_(_KINDS),
             jobs.c.side.is_(None),
             jobs.c.state.in_(("failed", "cancelled")),
             func.coalesce(jobs.c.failure_code, "") != UNSUPPORTED,

@@ -17,6 +17,7 @@ from scheduler.farm import Farm, Ground
 from scheduler.plan import Plan
 from scheduler.runs import Origin
 from scheduler.sweeps.baselines import baseline_run
+from scheduler.sweeps.evaluated import known_evaluated
 from scheduler.sweeps.expected import CaseTime, Expected, case_times, expected
 from scheduler.sweeps.file import SweepFile
 from scheduler.sweeps.fresh import LatestPoint, known_unsupported, latest_points
@@ -51,6 +52,11 @@ class Prepared:
         """Device seconds of all that is not fresh."""
         return sum(time.device_s for time in self.times.values())
 
+    def measured(self, keys: Collection[str]) -> int:
+        """How many of these cases are measurements; the others are evaluations of the same."""
+        cases = self.matrix.cases
+        return sum(cases[key].kind == "measure" for key in keys)
+
     @property
     def left_out_names(self) -> list[str]:
         """What the budget has no room for, as people read it."""
@@ -74,8 +80,9 @@ class SweepSubmitted:
     resumed: bool = False
     #: Conversions whose artifact stands already.
     reused: int = 0
-    #: Cases that are measured, that are fresh, and that the budget has no room for.
+    #: Cases that are measured, that are evaluated, that are fresh, and that the budget has no room for.
     cases: int
+    evaluations: int = 0
     fresh: int
     left_out: int
     absent: Sequence[Absent] = ()
@@ -121,6 +128,9 @@ def prepare(
         if submission.fresh_only:
             fresh = known_unsupported(connection, matrix, stale_after_s=sweep.stale_after_s, now=now)
             fresh |= {key for key, point in found.items() if point.stale is None}
+            fresh |= known_evaluated(
+                connection, matrix, stale_after_s=sweep.stale_after_s, revision=submission.revision, now=now
+            )
         wanted = without(matrix.plan, fresh)
         times = case_times(connection, wanted.measurements)
         left_out = _beyond(sweep.budget_s, times, found) if submission.trim else ()
@@ -178,8 +188,9 @@ def insert_prepared(
     if not prepared.within_budget and not submission.trim:
         raise sweep.wrong(over_budget(prepared), "budget", "device_minutes")
     told: dict[str, Any] = {
-        "cases": len(prepared.times) - len(prepared.left_out),
-        "fresh": len(prepared.fresh),
+        "cases": prepared.measured(prepared.times) - prepared.measured(prepared.left_out),
+        "evaluations": sum(item.kind == "evaluate" for item in prepared.plan.measurements),
+        "fresh": prepared.measured(prepared.fresh),
         "left_out": len(prepared.left_out),
         "absent": prepared.matrix.absent,
     }

@@ -28,7 +28,7 @@ from workers.android.tools.tool import PhoneTool
 from workers.clock import steady
 from workers.contract import Measurement
 from workers.devices.device import Carried, CarryingDriver, Errand
-from workers.errors import AttemptError, Cause
+from workers.errors import AttemptError, Cause, UnsupportedError
 from workers.host_monitor import FOREIGN_WINDOW_S, HostMonitor
 from workers.report import GateReading, Reading
 from workers.runtimes.phone_tools import PHONE_TOOLS
@@ -155,6 +155,8 @@ class AndroidPhones(CarryingDriver):
         order, key = errand.order, errand.device.key
         task = order.on_device
         assert task is not None  # conversions have no device
+        if order.evaluate is not None:
+            raise UnsupportedError("tools on phones time a program, and do not answer to a data set")
         known = self._known(errand.device)
         route = Route(
             reach=lambda: self._known(errand.device).phone,

@@ -54,6 +54,7 @@ _RESULT: dict[str, Any] = {
     "conversion": None,
     "measurement": None,
     "profile": None,
+    "evaluation": None,
     "environment": {"runtime": "simulated"},
     "protocol_version": PROTOCOL_VERSION,
     "schema_version": SCHEMA_VERSION,

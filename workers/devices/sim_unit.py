@@ -123,6 +123,8 @@ class SimUnit:
             now: monotonic seconds.
         """
         task = order["measure"] or order["profile"]
+        if order.get("evaluate") is not None:
+            return _ends(0.0, Cause.MODEL, "unsupported", "a simulated device computes nothing: it has no accuracy")
         if not self.is_here(now):
             return _ends(0.0, Cause.INFRASTRUCTURE, "device_gone", f"{self.name} was gone from its host")
         if now < self._sick_until:

@@ -26,6 +26,7 @@ class PhoneRuntime(Runtime):
     """A tool as a runtime: name, formats and options for plans; it loads nothing here."""
 
     device_kinds: ClassVar[tuple[str, ...]] = ("android",)
+    no_answers: ClassVar[str | None] = "tools on phones time a program, and do not answer to a data set"
     #: What drives the phone.
     tool: ClassVar[PhoneTool]
 

@@ -16,6 +16,7 @@ class Sim(Runtime):
 
     formats: ClassVar[tuple[str, ...]] = (FORMAT,)
     device_kinds: ClassVar[tuple[str, ...]] = ("sim",)
+    no_answers: ClassVar[str | None] = "a simulated device computes nothing: it has no accuracy"
 
     def import_library(self) -> None:
         """There is none."""

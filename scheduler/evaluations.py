@@ -1,0 +1,185 @@
+"""Evaluations as people ask for them: lists, one in full, two against each other, and the latest beside latencies."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from sqlalchemy import Connection, Row, select
+from workers.accuracy import difference_interval, mcnemar, proportion_interval
+
+from device_registry.database import one_of
+from device_registry.errors import UsageError
+from device_registry.registry import devices
+from scheduler.outcomes import evaluations
+from scheduler.payloads import payloads
+from scheduler.states import jobs, portions
+
+#: Two variants differ where chance would part them as far less often than this.
+_P = 0.05
+#: What of an evaluation stands beside the latency of the same artifact on the same device.
+_BESIDE = (
+    "evaluation",
+    "task",
+    "data",
+    "examples",
+    "skipped",
+    "not_finite",
+    "top1",
+    "top1_ci",
+    "top5",
+    "f1_macro",
+    "wer",
+)
+
+#: Device, artifact, runtime and its own options: what an accuracy is of, whatever the threads.
+Key = tuple[int, str, str, str]
+
+
+def list_evaluations(
+    connection: Connection, *, run_id: int | None = None, model: str | None = None, limit: int = 30
+) -> list[dict[str, Any]]:
+    """Evaluations, newest first; those of one run where it is given, in the order they ran."""
+    query = _query().order_by(evaluations.c.id.desc()).limit(limit)
+    if run_id is not None:
+        query = _query().where(evaluations.c.sweep_run_id == run_id).order_by(evaluations.c.id)
+    rows = [_summary(row) for row in connection.execute(query)]
+    return [row for row in rows if model is None or row["model"] == model]
+
+
+def evaluation_record(connection: Connection, evaluation_id: int | None) -> dict[str, Any]:
+    """One evaluation with what became of each example; the latest where no number is given.
+
+    Raises:
+        UsageError: there is no such evaluation.
+    """
+    query = _query().order_by(evaluations.c.id.desc()).limit(1)
+    row = connection.execute(query if evaluation_id is None else query.where(evaluations.c.id == evaluation_id)).first()
+    if row is None:
+        number = "" if evaluation_id is None else f" {evaluation_id}"
+        raise UsageError(f"no evaluation{number}; see benchfarm evaluate list, or make one: benchfarm evaluate MODEL")
+    return {**_summary(row), "outcomes": outcomes_of(row.document["result"]["evaluation"])}
+
+
+def outcomes_of(seen: Mapping[str, Any]) -> str:
+    """Of each example, in order, 1: answered right, or 0."""
+    packed = base64.b64decode(seen["outcomes_base64"])
+    return "".join(f"{byte:08b}" for byte in packed)[: seen["examples"]]
+
+
+def compare_evaluations(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]:
+    """Whether two variants differ in how right they are, by McNemar's exact test over the same examples.
+
+    Args:
+        before: a record of `evaluation_record`.
+        after: another.
+
+    Returns:
+        The counts of examples that both, one or neither answered right; the difference of the shares (after - before)
+        with its 95 % interval, which says what could have been shown; p; and the answer, "differ" or "no difference
+        shown".
+
+    Raises:
+        UsageError: they are over other examples, or their task knows no right and wrong.
+    """
+    for what, name in (("task", "task"), ("data set", "data")):
+        if before[name] != after[name]:
+            raise UsageError(
+                f"evaluations {before['evaluation']} and {after['evaluation']} are of another {what}: "
+                f"{before[name]} and {after[name]}"
+            )
+    if before["data_sha256"] != after["data_sha256"] or before["examples"] != after["examples"]:
+        raise UsageError(
+            f"evaluations {before['evaluation']} and {after['evaluation']} are over other examples of {before['data']} "
+            f"({before['examples']} and {after['examples']}): evaluate both with the same --data and --limit"
+        )
+    pairs = list(zip(before["outcomes"], after["outcomes"], strict=True))
+    both, lost, gained, neither = (
+        sum(pair == wanted for pair in pairs) for wanted in (("1", "1"), ("1", "0"), ("0", "1"), ("0", "0"))
+    )
+    p = mcnemar(lost, gained)
+    return {
+        "before": {key: value for key, value in before.items() if key != "outcomes"},
+        "after": {key: value for key, value in after.items() if key != "outcomes"},
+        "examples": len(pairs),
+        "both_right": both,
+        "only_before_right": lost,
+        "only_after_right": gained,
+        "neither_right": neither,
+        "difference": (gained - lost) / len(pairs),
+        "difference_ci": list(difference_interval(both, lost, gained, neither)),
+        "p": p,
+        "answer": "differ" if p < _P else "no difference shown",
+        "test": "McNemar, exact, two-sided",
+    }
+
+
+def latest_accuracies(connection: Connection, artifacts: Collection[str]) -> dict[Key, dict[str, Any]]:
+    """The latest evaluation of each artifact on each device and runtime, by `key_of` what was measured.
+
+    Args:
+        connection: to read from.
+        artifacts: their sha256.
+    """
+    found: dict[Key, dict[str, Any]] = {}
+    for portion in portions(artifacts):
+        query = _query().where(one_of(evaluations.c.artifact_sha256, portion)).order_by(evaluations.c.id)
+        for row in connection.execute(query):
+            told = _summary(row)
+            key = key_of(row.device_id, row.artifact_sha256, told["runtime"], told["runtime_options"])
+            found[key] = {name: told[name] for name in _BESIDE}
+    return found
+
+
+def key_of(device_id: int, artifact_sha256: str, runtime: str, options: Mapping[str, str]) -> Key:
+    """What an accuracy is found by."""
+    return device_id, artifact_sha256, runtime, json.dumps(dict(options), sort_keys=True)
+
+
+def _query() -> Any:
+    return (
+        select(evaluations, payloads.c.document.label("payload"), devices.c.name.label("device"), devices.c.attributes)
+        .join(jobs, jobs.c.id == evaluations.c.job_id)
+        .join(payloads, payloads.c.id == jobs.c.payload_id)
+        .join(devices, devices.c.id == evaluations.c.device_id)
+    )
+
+
+def _summary(row: Row[Any]) -> dict[str, Any]:
+    seen, task = row.document["result"]["evaluation"], row.payload["evaluate"]
+    return {
+        "evaluation": row.id,
+        "run": row.sweep_run_id,
+        "job": row.job_id,
+        "model": task["model"],
+        "weights": task["weights"],
+        "runtime": task["runtime"],
+        "runtime_options": task["options"]["runtime_options"],
+        "format": task["format"],
+        "recipe": task["recipe"],
+        "precision": seen["runtime"]["precision"],
+        "compute_unit": seen["runtime"]["compute_unit"],
+        "quantised_flop_share": seen["runtime"]["quantised_flop_share"],
+        "device": row.device,
+        "simulated": row.attributes.get("simulated") is True,
+        "threads": task["options"]["threads"],
+        "batch": task["options"]["batch"],
+        "inputs": seen["inputs"],
+        "task": seen["task"],
+        "data": seen["data"],
+        "data_sha256": seen["data_sha256"],
+        "examples": seen["examples"],
+        "skipped": seen["skipped"],
+        "correct": seen["correct"],
+        "not_finite": seen["not_finite"],
+        "top1": seen["top1"],
+        "top1_ci": None if seen["top1"] is None else list(proportion_interval(seen["correct"], seen["examples"])),
+        "top5": seen["top5"],
+        "f1_macro": seen["f1_macro"],
+        "wer": seen["wer"],
+        "seconds": seen["seconds"],
+        "artifact_sha256": row.artifact_sha256,
+        "created_at": row.created_at,
+    }
