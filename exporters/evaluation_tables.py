@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from exporters.numbers import NONE, significant
-from exporters.tables import device_label, runtime_label
+from exporters.tables import accuracy_text, device_label, runtime_label
 
 Row = Mapping[str, Any]
 _COLUMNS = ("top-1 [95 %]", "top-5", "F1", "WER", "right", "of", "skipped", "seconds")
@@ -77,14 +77,6 @@ def comparison_view(comparison: Row) -> RenderableType:
         style="default",
     )
     return Group(table, answer)
-
-
-def accuracy_text(row: Row) -> str:
-    """Top-1 with its 95 % interval; else the word error rate; else a dash."""
-    if row["top1"] is not None:
-        low, high = row["top1_ci"]
-        return f"{row['top1']:.1%} [{100 * low:.1f}, {100 * high:.1f}]"
-    return NONE if row["wer"] is None else f"WER {row['wer']:.1%}"
 
 
 def _figures(row: Row) -> dict[str, str]:

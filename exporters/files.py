@@ -23,10 +23,13 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 #: Rows of one row group of a parquet file.
 _ROW_GROUP = 2_000
 #: Columns whose first rows may all be empty are typed by their names.
-_INTEGERS = ("run", "threads", "batch", "artifact_bytes", "peak_rss_bytes", "rss_after_imports_bytes")
+_INTEGERS = (
+    *("run", "threads", "batch", "artifact_bytes", "peak_rss_bytes", "rss_after_imports_bytes"),
+    "accuracy_examples",
+)
 _FLOATS = (
     "_ms", "_mj", "_share", "_hz", "_low", "_high", "_db", "_cosine", "_agreement", "_median", "_per_s", "speedup",
-    "offset_s", "value",
+    "offset_s", "value", "_top1", "_top5", "_f1_macro", "_wer",
 )  # fmt: skip
 _BOOLEANS = ("simulated", "fidelity_identical")
 
@@ -94,6 +97,11 @@ def flat_row(row: Mapping[str, Any]) -> dict[str, Any]:
         if name == "fidelity":
             for part in ("snr_db", "cosine", "top1_agreement", "identical"):
                 flat[f"fidelity_{part}"] = value[part] if value is not None else None
+        elif name == "accuracy":
+            for part in ("top1", "top5", "f1_macro", "wer", "examples", "data"):
+                flat[f"accuracy_{part}"] = value[part] if value is not None else None
+            low, high = (value or {}).get("top1_ci") or (None, None)
+            flat["accuracy_top1_low"], flat["accuracy_top1_high"] = low, high
         elif name in ("p50_ci_ms", "speedup_ci", "value_ci"):
             flat[f"{name}_low"], flat[f"{name}_high"] = value or (None, None)
         elif isinstance(value, dict | list):

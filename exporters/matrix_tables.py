@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from exporters.numbers import NONE, significant, size
-from exporters.tables import PIPE_WIDTH, simple_table
+from exporters.tables import PIPE_WIDTH, accuracy_text, simple_table
 from scheduler.cells import METRICS, shared_options, variant_label
 
 Row = Mapping[str, Any]
@@ -129,7 +129,9 @@ def _device_model(row: Row) -> str:
 def _one_device(rows: Sequence[Row]) -> Table:
     """Variants of one device: everything has a column."""
     table = _table()
-    for name in ("variant", METRICS[rows[0]["metric"]].title, "speed-up", "verdict", "could show", "state", "age"):
+    evaluated = any(row.get("accuracy") is not None for row in rows)
+    names = ["variant", METRICS[rows[0]["metric"]].title, "speed-up", "verdict", "could show", "state", "age"]
+    for name in names + ["accuracy"] * evaluated:
         table.add_column(name, overflow="fold", justify="right" if name == "age" else "left")
     for row in rows:
         table.add_row(
@@ -140,6 +142,7 @@ def _one_device(rows: Sequence[Row]) -> Table:
             Text(NONE if row["detectable"] is None else f"{row['detectable']:.1%}"),
             Text(state_text(row), style=_STATE_STYLE.get(row["state"], "")),
             Text(age_text(row["age_s"])),
+            *([Text(accuracy_text(row["accuracy"]))] if evaluated else ()),
         )
     return table
 
@@ -190,6 +193,8 @@ def _cell(rows: Sequence[Row]) -> Text:
             continue
         of_means = " (mean)" if "mean_not_median" in (row["flags"] or "") else ""
         lines.append(Text(value_text(row) + of_means).append(f"  {age_text(row['age_s'])}", style="dim"))
+        if row.get("accuracy") is not None:
+            lines.append(Text(f"right {accuracy_text(row['accuracy'])}"))
         if row["speedup"] is not None:
             answer = answer_text(row)
             lines.append(Text(speedup_text(row)).append(f" {answer}", style=_ANSWER_STYLE.get(row["answer"] or "", "")))

@@ -126,6 +126,7 @@ def _results_table(rows: Sequence[Row], width: int, by_device: bool) -> list[Ren
     hidden: list[str] = []
     # Few runtimes compile apart from their load.
     empty = [] if any(row["compile_ms"] is not None for row in rows) else ["compile ms"]
+    empty += [] if any(row["accuracy"] is not None for row in rows) else ["accuracy"]
     left_out = [name for name in _LEAST_WANTED if name not in empty]
     while True:
         table = _table_without([*empty, *hidden], title, rows, ranks, by_device)
@@ -210,6 +211,16 @@ def _energy(row: Row) -> str:
     return str(row["energy_quality"] or NONE)
 
 
+def accuracy_text(row: Row | None) -> str:
+    """Of an evaluation: top-1 with its 95 % interval; else the word error rate; else a dash."""
+    if row is None:
+        return NONE
+    if row["top1"] is not None:
+        low, high = row["top1_ci"]
+        return f"{row['top1']:.1%} [{100 * low:.1f}, {100 * high:.1f}]"
+    return NONE if row["wer"] is None else f"WER {row['wer']:.1%}"
+
+
 def _top1(row: Row) -> str:
     agreement = (row["fidelity"] or {}).get("top1_agreement")
     return NONE if agreement is None else f"{agreement:.0%}"
@@ -267,6 +278,7 @@ _COLUMNS: dict[str, Callable[[Row], str]] = {
     "energy mJ": _energy,
     "SNR dB": _snr,
     "top-1": _top1,
+    "accuracy": lambda row: accuracy_text(row["accuracy"]),
     "speed-up": _speedup,
 }
 _LEAST_WANTED = ("p99 ms", "first ms", "per s", "compile ms", "p90 ms", "memory", "load ms", "energy mJ", "top-1")

@@ -107,6 +107,7 @@ LATEST = (
     "energy_quality",
     "peak_rss_bytes",
     "artifact_bytes",
+    "artifact_sha256",
     "snr_db",
     "top1_agreement",
     "temperature_c",
@@ -321,8 +322,8 @@ def _bare_row(row: Mapping[str, Any], metric: str, doubtful: Mapping[str, Any] |
 #: Columns of a valid cell that are those of its result.
 _AS_MEASURED = (
     *("processes", "statistic", "p50_ms", "energy_per_inference_mj", "energy_quality", "peak_rss_bytes"),
-    *("artifact_bytes", "snr_db", "top1_agreement", "temperature_c", "flags", "precision", "compute_unit"),
-    "environment_digest",
+    *("artifact_bytes", "artifact_sha256", "snr_db", "top1_agreement", "temperature_c", "flags", "precision"),
+    *("compute_unit", "environment_digest"),
 )
 
 

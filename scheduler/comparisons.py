@@ -11,6 +11,7 @@ from sqlalchemy import ColumnElement, Connection, func, select
 
 from device_registry.database import one_of
 from device_registry.registry import devices
+from scheduler.evaluations import latest_accuracies, options_text
 from scheduler.ingest import results
 from scheduler.payloads import payloads
 from scheduler.points import points, series
@@ -70,8 +71,11 @@ def run_cases(connection: Connection, run_id: int, *where: Any) -> list[dict[str
     made = _made(connection, {repeats[0].needs_key for repeats in repeats_of})
     cases = [_case_row(repeats, made) for repeats in repeats_of]
     _add_speedups(cases)
+    accuracies = latest_accuracies(connection, {case["artifact_sha256"] for case in cases})
     for case in cases:
-        del case["_valid"], case["_unconverted"]
+        own = options_text(case["runtime_options"])
+        case["accuracy"] = accuracies.get((case["_device_id"], case["artifact_sha256"], case["runtime"], own))
+        del case["_valid"], case["_unconverted"], case["_device_id"]
     cases.sort(key=lambda case: (case["model"], case["device"], case["threads"], case["p50_ms"]))
     return cases
 
@@ -224,6 +228,8 @@ def _case_row(repeats: Sequence[Any], made: Mapping[str, _Artifact]) -> dict[str
         "energy_quality": energy.get("quality"),
         "energy_why": energy.get("why"),
         "fidelity": measured["fidelity"],
+        #: Of its artifact, there: how right the latest evaluation found it.
+        "accuracy": None,
         "speedup": None,
         "speedup_ci": None,
         "environment": {**report["environment"], **artifact.versions},
@@ -231,6 +237,7 @@ def _case_row(repeats: Sequence[Any], made: Mapping[str, _Artifact]) -> dict[str
         "case": typical.case_key,
         "_valid": valid,
         "_unconverted": artifact.unconverted,
+        "_device_id": typical.device_id,
     }
 
 

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import base64
-import json
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from sqlalchemy import Connection, Row, select
-from workers.accuracy import difference_interval, mcnemar, proportion_interval
+from sqlalchemy import Connection, Row, func, select
 
-from device_registry.database import one_of
 from device_registry.errors import UsageError
 from device_registry.registry import devices
 from scheduler.outcomes import evaluations
@@ -20,21 +17,10 @@ from scheduler.states import jobs, portions
 #: Two variants differ where chance would part them as far less often than this.
 _P = 0.05
 #: What of an evaluation stands beside the latency of the same artifact on the same device.
-_BESIDE = (
-    "evaluation",
-    "task",
-    "data",
-    "examples",
-    "skipped",
-    "not_finite",
-    "top1",
-    "top1_ci",
-    "top5",
-    "f1_macro",
-    "wer",
-)
+_BESIDE = ("task", "data", "examples", "skipped", "correct", "top1", "top5", "f1_macro", "wer")
+_COLUMNS = ("id", "device_id", "artifact_sha256", *_BESIDE)
 
-#: Device, artifact, runtime and its own options: what an accuracy is of, whatever the threads.
+#: Device, artifact, runtime and its own options (`options_text`): what an accuracy is of, whatever the threads.
 Key = tuple[int, str, str, str]
 
 
@@ -95,6 +81,8 @@ def compare_evaluations(before: Mapping[str, Any], after: Mapping[str, Any]) -> 
             f"evaluations {before['evaluation']} and {after['evaluation']} are over other examples of {before['data']} "
             f"({before['examples']} and {after['examples']}): evaluate both with the same --data and --limit"
         )
+    from workers.accuracy import difference_interval, mcnemar
+
     pairs = list(zip(before["outcomes"], after["outcomes"], strict=True))
     both, lost, gained, neither = (
         sum(pair == wanted for pair in pairs) for wanted in (("1", "1"), ("1", "0"), ("0", "1"), ("0", "0"))
@@ -116,26 +104,42 @@ def compare_evaluations(before: Mapping[str, Any], after: Mapping[str, Any]) -> 
     }
 
 
-def latest_accuracies(connection: Connection, artifacts: Collection[str]) -> dict[Key, dict[str, Any]]:
+def latest_accuracies(connection: Connection, artifacts: Collection[str | None]) -> dict[Key, dict[str, Any]]:
     """The latest evaluation of each artifact on each device and runtime, by `key_of` what was measured.
 
     Args:
         connection: to read from.
-        artifacts: their sha256.
+        artifacts: their sha256; None is of none.
     """
     found: dict[Key, dict[str, Any]] = {}
-    for portion in portions(artifacts):
-        query = _query().where(one_of(evaluations.c.artifact_sha256, portion)).order_by(evaluations.c.id)
+    for portion in portions({sha256 for sha256 in artifacts if sha256 is not None}):
+        latest = select(func.max(evaluations.c.id)).where(evaluations.c.artifact_sha256.in_(portion))
+        latest = latest.group_by(evaluations.c.device_id, evaluations.c.case_key)
+        query = (
+            select(*(evaluations.c[name] for name in _COLUMNS), payloads.c.document.label("payload"))
+            .join(jobs, jobs.c.id == evaluations.c.job_id)
+            .join(payloads, payloads.c.id == jobs.c.payload_id)
+            .where(evaluations.c.id.in_(latest))
+            .order_by(evaluations.c.id)
+        )
         for row in connection.execute(query):
-            told = _summary(row)
-            key = key_of(row.device_id, row.artifact_sha256, told["runtime"], told["runtime_options"])
-            found[key] = {name: told[name] for name in _BESIDE}
+            task = row.payload["evaluate"]
+            options = options_text(task["options"]["runtime_options"])
+            found[row.device_id, row.artifact_sha256, task["runtime"], options] = _beside(row)
     return found
 
 
-def key_of(device_id: int, artifact_sha256: str, runtime: str, options: Mapping[str, str]) -> Key:
-    """What an accuracy is found by."""
-    return device_id, artifact_sha256, runtime, json.dumps(dict(options), sort_keys=True)
+def options_text(options: Mapping[str, str]) -> str:
+    """A runtime's own options as part of a key."""
+    return " ".join(f"{name}={value}" for name, value in sorted(options.items()))
+
+
+def _beside(row: Row[Any]) -> dict[str, Any]:
+    from workers.accuracy import proportion_interval
+
+    told = {name: getattr(row, name) for name in _BESIDE}
+    interval = None if row.top1 is None else list(proportion_interval(row.correct, row.examples))
+    return {"evaluation": row.id, **told, "top1_ci": interval}
 
 
 def _query() -> Any:
@@ -148,6 +152,8 @@ def _query() -> Any:
 
 
 def _summary(row: Row[Any]) -> dict[str, Any]:
+    from workers.accuracy import proportion_interval
+
     seen, task = row.document["result"]["evaluation"], row.payload["evaluate"]
     return {
         "evaluation": row.id,

@@ -15,8 +15,9 @@ from device_registry.database import one_of, table_of
 from device_registry.errors import UsageError
 from device_registry.registry import devices, hosts, label_of, list_devices
 from device_registry.selectors import parse_selector
-from scheduler.cells import CASE, COVERAGE, LATEST, Floor, Row, Wanted, cell_of, cells
+from scheduler.cells import CASE, COVERAGE, LATEST, Floor, Row, Wanted, cell_of, cells, own_options
 from scheduler.coverage import cells as cell_rows
+from scheduler.evaluations import latest_accuracies
 from scheduler.points import points, series
 from scheduler.views import view_of
 from scheduler.watch_tables import NoiseFloor
@@ -84,7 +85,10 @@ def matrix(connection: Connection, wanted: Wanted, now: datetime) -> Iterator[tu
         shown = [row["point_id"] for row in (*latest, *(invalid if wanted.invalid else ()))]
         processes, floors = _processes(connection, shown), _floors(connection, shown)
         rows = cells(latest, coverage, baselines, processes, wanted, now, invalid, floors)
+        accuracies = latest_accuracies(connection, {row["artifact_sha256"] for row in rows})
         for row in rows:
+            own = own_options(row)
+            row["accuracy"] = accuracies.get((row["device_id"], row["artifact_sha256"], row["runtime"], own))
             if row["device_id"] in namesakes:
                 row["device_label"] = label_of(namesakes[row["device_id"]], {"simulated": row["simulated"]})
         if rows:

@@ -1,8 +1,8 @@
 """What grows for ever is deleted when it is old: readings, and the bulky files of attempts. Never what was found out.
 
-Results, profiles, evaluations, points, artifacts and events stay. In portions, each a short transaction: whoever waits for a lock
-waits for a moment, and what was interrupted goes on where it was. A file is deleted before the row forgets it, so that
-none is left that nobody names.
+Results, profiles, evaluations, points, artifacts and events stay. In portions, each a short transaction: whoever waits
+for a lock waits for a moment, and what was interrupted goes on where it was. A file is deleted before the row forgets
+it, so that none is left that nobody names.
 """
 
 from __future__ import annotations

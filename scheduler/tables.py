@@ -109,7 +109,7 @@ class Payload(SQLModel, table=True):
     id: int | None = Field(default=None, primary_key=True)
     #: Digest of the document.
     digest: str = Field(sa_type=String(64), unique=True)
-    #: ConvertTask or MeasureTask of workers.contract, with limits and gate: {"convert"|"measure"|"profile"|"evaluate", ...}.
+    #: ConvertTask or MeasureTask of workers.contract by the job's kind, with limits and gate: {"measure": ..., ...}.
     document: dict[str, Any] = Field(sa_type=JSON)
 
 

@@ -88,7 +88,7 @@ def fitted(like: Examples, data: Labelled) -> dict[str, Array]:
     Raises:
         AttemptError: there are others, or of another shape.
     """
-    wanted = {name: stack for name, stack in like.inputs.items()}
+    wanted = like.inputs
     given = dict(data.inputs)
     if set(given) != set(wanted):
         if len(given) != len(wanted):

@@ -192,6 +192,7 @@ def make_row(**changed: Any) -> dict[str, Any]:
         "energy_quality": "unsupported",
         "energy_why": None,
         "fidelity": None,
+        "accuracy": None,
         "speedup": 1.0,
         "speedup_ci": None,
         "environment": {"torch": "2"},

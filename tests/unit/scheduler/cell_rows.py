@@ -49,6 +49,7 @@ def make_latest(**changed: Any) -> Row:
         "energy_quality": "unsupported",
         "peak_rss_bytes": 1_000_000,
         "artifact_bytes": 4_000_000,
+        "artifact_sha256": "a" * 64,
         "snr_db": None,
         "top1_agreement": None,
         "temperature_c": None,
