@@ -36,7 +36,7 @@ def _job_cells(job: Row, now: datetime) -> list[str]:
         job["device"] or "",
         "" if job.get("queue_position") is None else str(job["queue_position"]),
         "" if begins is None else f"in {duration(max(0.0, (begins - now).total_seconds()))}",
-        job["why"] or "",
+        job["why"] or job.get("progress") or "",
     ]
 
 

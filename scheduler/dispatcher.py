@@ -229,6 +229,7 @@ class Dispatcher:
                 done.stirred |= expiry.expire_queued(connection, who=self._who, now=now) > 0
                 done.stirred |= resting.rest(connection, now)
                 done.recoveries = quarantine.maintain(connection, who=self._who, now=now)
+                self._running.write_said(connection)
             self._settle(done, now, clock_s)
             if done.ailing:
                 self._look_from = clock_s
@@ -499,6 +500,7 @@ class Dispatcher:
         for host, answer in self._answering(answers):
             host.answered_at, host.running = clock_s, answer["running"]
             unwanted = self._running.heard(host.id, answer["running"], clock_s)
+            self._running.say(answer.get("progress", ()))
             if unwanted:
                 self._end_unwanted(host, unwanted, clock_s)
             if not host.known:

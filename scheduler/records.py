@@ -16,7 +16,7 @@ from scheduler.forecast import forecast
 from scheduler.leases import is_led
 from scheduler.payloads import payloads
 from scheduler.queue import sweep_runs
-from scheduler.states import JOB_CHANGES, LIVE_ATTEMPT, OPEN_JOB, attempts, events, jobs, portions
+from scheduler.states import IS_LIVE, JOB_CHANGES, LIVE_ATTEMPT, OPEN_JOB, attempts, events, jobs, portions
 from workers.errors import AttemptError
 
 if TYPE_CHECKING:
@@ -54,7 +54,10 @@ def list_jobs(
     rows = connection.execute(query).all()
     where = devices_of(connection, rows)
     waits = _waits(connection, rows, now)
-    return [_job(row) | {"device": where.get(row.id)} | waits.get(row.id, {}) for row in rows]
+    said = _said(connection, rows)
+    return [
+        _job(row) | {"device": where.get(row.id), "progress": said.get(row.id)} | waits.get(row.id, {}) for row in rows
+    ]
 
 
 def run_job_ids(connection: Connection, run_id: int) -> list[int]:
@@ -103,6 +106,7 @@ def job_record(connection: Connection, job_id: int, now: datetime) -> dict[str, 
     return {
         **_job(row),
         "device": devices_of(connection, [row]).get(row.id),
+        "progress": _said(connection, [row]).get(row.id),
         **_waits(connection, [row], now).get(row.id, {}),
         "payload": row.payload,
         "attempts": [{k: v for k, v in attempt._mapping.items() if k not in hidden} for attempt in tries],
@@ -199,6 +203,15 @@ def _waits(connection: Connection, rows: Sequence[Any], now: datetime) -> dict[i
             found[row.id] = {"why": f"run {row.sweep_run_id} was interrupted; the same command resumes it"}
         elif row.state == "blocked" and row.needs_key in made_by:
             found[row.id] = {"why": f"waits for what job {made_by[row.needs_key]} makes"}
+    return found
+
+
+def _said(connection: Connection, rows: Sequence[Any]) -> dict[int, str]:
+    """How far those that run say they are."""
+    found: dict[int, str] = {}
+    query = select(attempts.c.job_id, attempts.c.message).where(IS_LIVE, attempts.c.message.is_not(None))
+    for portion in portions([row.id for row in rows if row.state == "running"]):
+        found |= {row.job_id: row.message for row in connection.execute(query.where(attempts.c.job_id.in_(portion)))}
     return found
 
 

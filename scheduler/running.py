@@ -7,7 +7,7 @@ from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, bindparam, select, update
 
 from scheduler.placement import JobKind
 from scheduler.queue import Claimed
@@ -24,6 +24,8 @@ _GRACE_S = 15.0
 #: A place whose attempt was given up is free again when its agent has not named the attempt for so long.
 _QUIET_S = 3.0
 
+_SAY = update(attempts).where(attempts.c.id == bindparam("attempt"), IS_LIVE).values(message=bindparam("text"))
+
 
 @dataclass(slots=True, kw_only=True)
 class LiveAttempt:
@@ -37,6 +39,8 @@ class LiveAttempt:
     expected_s: float
     #: When its agent last said that it runs, or when it was claimed; monotonic seconds.
     heard_at: float
+    #: How far it said it is.
+    said: str | None = None
 
 
 @dataclass(slots=True)
@@ -59,6 +63,8 @@ class Running:
         #: What holds each place.
         self.busy: dict[str, JobKind] = {}
         self._ending: dict[int, _Ending] = {}
+        #: What attempts said of themselves and no row says yet.
+        self._unwritten: dict[int, str] = {}
 
     def load(self, connection: Connection, now: datetime, clock_s: float) -> None:
         """Read what the database says: live for as long as the rows say, within bounds, for wall clocks jump."""
@@ -160,6 +166,20 @@ class Running:
             if quiet and clock_s - ending.heard_at > _QUIET_S:
                 self.over(attempt_id)
         return unwanted
+
+    def say(self, progress: Iterable[tuple[int, str]]) -> None:
+        """Take what attempts said of how far they are."""
+        for attempt_id, text in progress:
+            one = self.live.get(attempt_id)
+            if one is not None and one.said != text:
+                one.said = self._unwritten[attempt_id] = text
+
+    def write_said(self, connection: Connection) -> None:
+        """Write what attempts said since the last time, in one statement; an end, which says why, overwrites it."""
+        if self._unwritten:
+            rows = [{"attempt": attempt_id, "text": text} for attempt_id, text in self._unwritten.items()]
+            connection.execute(_SAY, rows)
+            self._unwritten.clear()
 
     def _vacate(self, place: str, *others: Mapping[int, LiveAttempt] | Mapping[int, _Ending]) -> None:
         """A place is free, unless one of these others has it: one may live where an earlier one is still to end."""

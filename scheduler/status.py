@@ -40,6 +40,8 @@ class JobStatus:
     #: Of a measurement that is in.
     p50_ms: float | None
     verdict: str | None
+    #: How far it says it is, while it runs; None: it does not say.
+    progress: str | None = None
 
 
 @dataclass(frozen=True)
@@ -96,6 +98,7 @@ def run_status(connection: Connection, run_id: int, now: datetime) -> RunStatus:
             retries=max(0, row.attempts - 1),
             p50_ms=row.p50_ms,
             verdict=row.verdict,
+            progress=row.message if row.state == "running" else None,
         )
         for row in latest.values()
     )
@@ -111,7 +114,9 @@ def run_status(connection: Connection, run_id: int, now: datetime) -> RunStatus:
 
 def _detailed(connection: Connection, run_id: int, *where: Any) -> Sequence[Row[Any]]:
     return connection.execute(
-        select(jobs, attempts.c.started_at, attempts.c.finished_at, results.c.p50_ms, results.c.verdict)
+        select(
+            jobs, attempts.c.started_at, attempts.c.finished_at, attempts.c.message, results.c.p50_ms, results.c.verdict
+        )
         .outerjoin(attempts, attempts.c.job_id == jobs.c.id)
         .outerjoin(results, results.c.attempt_id == attempts.c.id)
         .where(jobs.c.sweep_run_id == run_id, *where)

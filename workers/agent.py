@@ -220,7 +220,8 @@ class HostAgent:
                 raise RuntimeError("a loop of the agent died") from failure
             # Its clock, too: where it is far from the head's, times that it tells are moved.
             said = {"events": self._outbox.events(), "running": self._running(), "now": time.time()}
-            return {"session": self._session, **said}
+            progress = [[known, one.said] for known, one in self._children.items() if one.said is not None]
+            return {"session": self._session, **said, "progress": progress}
 
     def cancel(self, attempt_ids: Sequence[int], why: str) -> None:
         """End attempts; their reports say cancelled."""

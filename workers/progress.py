@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import stat
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -11,8 +13,9 @@ from pathlib import Path
 PROGRESS_FILE = "progress.json"
 #: Written so often at most.
 _PERIOD_S = 1.0
-#: Longer texts are cut.
+#: Longer texts are cut; more bytes are no such file.
 _LONGEST = 200
+_MOST_BYTES = 4096
 
 
 def silent(text: str) -> None:
@@ -45,15 +48,22 @@ class Progress:
 
 
 def read_progress(folder: Path) -> str | None:
-    """What a child said last; None: nothing yet, or nothing that can be read."""
+    """What a child said last; None: nothing yet, or nothing that can be read.
+
+    A child runs code of models: whatever lies at that place, reading it neither waits nor takes much memory.
+    """
     try:
-        said = json.loads((folder / PROGRESS_FILE).read_bytes())
-    except (OSError, ValueError):
+        number = os.open(folder / PROGRESS_FILE, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW)
+        with os.fdopen(number, "rb") as file:
+            if not stat.S_ISREG(os.fstat(number).st_mode):
+                return None
+            said = json.loads(file.read(_MOST_BYTES))
+    except (OSError, ValueError, RecursionError):
         return None
     text = said.get("text") if isinstance(said, dict) else None
-    return _line(text) if isinstance(text, str) else None
+    return _line(text) or None if isinstance(text, str) else None
 
 
 def _line(text: str) -> str:
-    line = " ".join(text.split())
+    line = " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())
     return line if len(line) <= _LONGEST else line[: _LONGEST - 1] + "…"

@@ -122,6 +122,15 @@ def test_cancelling_ends_the_runner_and_says_cancelled(agent: HostAgent, home: P
     assert agent.poll(0, 0)["running"] == []
 
 
+def test_what_a_child_says_of_itself_comes_with_every_poll(agent: HostAgent, tmp_path: Path) -> None:
+    says = "open('progress.json', 'w').write('{\"text\": \"epoch 1/2\"}')\ntime.sleep(3600)"
+    agent.start([_code(tmp_path / "code", says)])
+    until(lambda: agent.poll(0, 0.1)["progress"] == [[1, "epoch 1/2"]], "the child to be heard")
+    agent.cancel([1], "seen")
+    assert failure_of(agent) == ("user", "cancelled")
+    assert agent.poll(0, 0)["progress"] == []
+
+
 def test_cancelling_what_is_unknown_or_over_changes_nothing(agent: HostAgent) -> None:
     agent.cancel([77], "never heard of it")
     agent.start([order(UNKNOWN)])

@@ -1,15 +1,19 @@
-"""exporters.progress on a pipe: each end of a job is one line, told once."""
+"""Progress: what a child says of itself, and exporters.progress on a pipe, where each end of a job is told once."""
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
+from exporters import progress as progress_module
 from exporters.progress import RunProgress
 from scheduler.status import JobStatus, RunStatus
 from workers.errors import UNSUPPORTED, UPSTREAM
+from workers.progress import PROGRESS_FILE, Progress, read_progress
 
 JOB = JobStatus(
     id=1,
@@ -58,3 +62,44 @@ def test_a_failure_is_told_once_and_not_what_follows_from_it(capsys: pytest.Capt
 def test_unsupported_is_no_failure(capsys: pytest.CaptureFixture[str]) -> None:
     odd = replace(JOB, state="failed", failure_code=UNSUPPORTED, failure_message="fp32 ran", p50_ms=None, verdict=None)
     assert told(capsys, run_of(odd)) == ["[1/1] unsupported: resnet on torch fp32: fp32 ran"]
+
+
+def test_what_a_job_says_of_itself_is_told_when_it_is_news(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress_module, "_TOLD_PERIOD_S", 0.0)
+    trains = replace(JOB, kind="convert", title="mlp on pt2 qat", state="running", progress="epoch 1/2, loss 0.5")
+    silent = replace(JOB, id=2, state="running")
+    later = replace(trains, progress="epoch 2/2, loss 0.4\x1b[2J")
+    assert told(capsys, run_of(trains, silent), run_of(trains, silent), run_of(later, silent)) == [
+        "  converting mlp on pt2 qat: epoch 1/2, loss 0.5",
+        "  converting mlp on pt2 qat: epoch 2/2, loss 0.4\N{REPLACEMENT CHARACTER}[2J",
+    ]
+
+
+def test_plain_lines_are_not_told_more_often_than_people_read(capsys: pytest.CaptureFixture[str]) -> None:
+    assert told(capsys, run_of(replace(JOB, state="running", progress="epoch 1/2"))) == []
+
+
+def test_a_child_writes_no_more_than_once_a_second(tmp_path: Path) -> None:
+    now = 0.0
+    progress = Progress(tmp_path, clock=lambda: now)
+    assert read_progress(tmp_path) is None
+    for now, text in ((0.0, "epoch 1"), (0.5, "epoch 2"), (1.1, "epoch\n\x003 ")):  # the clock reads it
+        progress.tell(text)
+        assert read_progress(tmp_path) == ("epoch 3" if now > 1 else "epoch 1")
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[1]", b'{"text": 1}', b'{"text": ""}', b'{"text": "' + b"a" * 9999])
+def test_what_is_no_progress_says_nothing(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / PROGRESS_FILE).write_bytes(content)
+    assert read_progress(tmp_path) is None
+
+
+def test_a_pipe_or_a_link_in_its_place_is_not_read(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / PROGRESS_FILE)
+    assert read_progress(tmp_path) is None
+    (tmp_path / PROGRESS_FILE).unlink()
+    (tmp_path / "else").write_text('{"text": "a secret"}')
+    (tmp_path / PROGRESS_FILE).symlink_to(tmp_path / "else")
+    assert read_progress(tmp_path) is None

@@ -143,3 +143,24 @@ def test_a_jobs_record_tells_its_whole_history_and_no_token(farm: Farm) -> None:
     assert [attempt["message"] for attempt in found["attempts"]] == [BROKEN.message, None]
     tokens = [row.token for row in farm.attempts()]
     assert not any(token in str(found) for token in tokens)
+
+
+def test_what_an_attempt_says_of_itself_is_shown_while_it_runs(farm: Farm) -> None:
+    farm.play(only("convert", "silent"))
+    run_id = farm.submit(plan_of(farm.devices(), TORCH)).sweep_run_id
+    while not farm.host.running:
+        farm.tick()
+    (attempt_id,) = farm.host.running
+    for text in ("epoch 1/2, loss 0.5", "epoch 2/2, loss 0.4"):
+        farm.host.says = {attempt_id: text, 77: "never heard of"}
+        farm.tick()
+        farm.tick()
+        convert, measure = _status(farm, run_id).jobs
+        assert (convert.progress, measure.progress) == (text, None)
+        with reading(farm.engine) as connection:
+            assert [job["progress"] for job in list_jobs(connection, None, 9, farm.clock())] == [None, text]
+            assert job_record(connection, convert.id, farm.clock())["progress"] == text
+    farm.host.finish(attempt_id, Succeed())
+    farm.settle()
+    assert [job.progress for job in _status(farm, run_id).jobs] == [None, None]
+    assert [row.message for row in farm.attempts()] == [None, None]
