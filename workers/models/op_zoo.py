@@ -12,7 +12,7 @@ import numpy as np
 
 from workers.contract import ModelRequest
 from workers.examples import Array
-from workers.models.operators import OPERATORS, PREFIX, Layer, Shape, bytes_of, flops_of, layers_of
+from workers.models.operators import OPERATORS, PREFIX, Layer, Shape, flops_of, layers_of
 from workers.models.parameters import read_name, write_name
 from workers.models.source import BuiltModule, ModuleSource, Resolved
 from workers.plugins import package_versions
@@ -58,7 +58,7 @@ class OpZoo(ModuleSource):
                 inputs["y"] *= np.float32(shapes["y"][-2] ** -0.5)  # so that a product is as large as x
             return inputs
 
-        facts = {"task": "operator", "operator_flops": flops_of(layers), "operator_bytes": bytes_of(layers)}
+        facts = {"task": "operator", "operator_flops": flops_of(layers)}
         return BuiltModule(stack(name, values, layers), make_inputs, facts)
 
 

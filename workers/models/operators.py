@@ -2,8 +2,9 @@
 
 Convolutions, batch norms, resizing and pixel shuffle take torch's layout, (batch, channels, height, width), where the
 published studies write (batch, height, width, channels). Layer norm, transpose and reshape take the latter as it is.
-A FLOP is one multiplication or addition; a multiply-accumulate is two. Biases and comparisons are not counted where
-`torch.utils.flop_counter` does not count them; operators that it does not know count as their comments say.
+A FLOP is one multiplication, addition or comparison; a multiply-accumulate is two. Products are counted as
+`torch.utils.flop_counter` counts them, without biases; operators that it does not know, as their summaries say. FLOPs
+are those of the model as written: an optimiser may leave some out (of ReLUs in a row all but one, of batch norms, too).
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ class Operator:
     numbers: Mapping[str, Number]
     #: Shape of the input for these values at batch 1.
     start: Callable[[Values], Shape]
-    #: The layer that takes an input of this shape.
+    #: The layer that takes an input of this shape; among the values is its number, `layer`, from 1.
     layer: Callable[[Values, Shape], Layer]
 
 
@@ -61,7 +62,7 @@ def layers_of(name: str, operator: Operator, values: Values, batch: int) -> list
     shape: Shape = (first * batch, *rest)
     layers: list[Layer] = []
     for at in range(1, values.get("depth", 1) + 1):
-        layer = operator.layer(values, shape)
+        layer = operator.layer({**values, "layer": at}, shape)
         for tensor in (*layer.inputs, layer.output, *layer.weights):
             if min(tensor) < 1:
                 raise UnknownModelError(f"{name}: layer {at} has nothing left of its input {_text(shape)}")
@@ -83,9 +84,12 @@ def flops_of(layers: list[Layer]) -> int:
 
 
 def bytes_of(layers: list[Layer]) -> int:
-    """Bytes that one inference in fp32 moves if each layer reads its inputs and weights and writes its output once."""
-    tensors = [tensor for layer in layers for tensor in (*layer.inputs, *layer.weights, layer.output)]
-    return 4 * sum(map(prod, tensors))
+    """Bytes that every fp32 runtime must move for one inference: inputs and weights read, the output written, once.
+
+    What passes between the layers of a stack is not counted, for runtimes that fuse layers never write it.
+    """
+    weights = [tensor for layer in layers for tensor in layer.weights]
+    return 4 * sum(map(prod, (*layers[0].inputs, *weights, layers[-1].output)))
 
 
 def _text(shape: Shape) -> str:
@@ -154,8 +158,8 @@ def _maxpool(values: Values, shape: Shape) -> Layer:
 
 
 def _transpose(values: Values, shape: Shape) -> Layer:
-    last = values["depth"] == 1  # of a deeper stack each layer's output is taken as (batch, h, w, channels) again
     batch, height, width, channels = shape
+    last = values["layer"] == values["depth"]  # what others put out is taken as (batch, h, w, channels) again
     return Layer(inputs=(shape,), output=(batch, channels, height, width) if last else shape)
 
 
@@ -176,7 +180,7 @@ _DEPTH = Number(default=1, high=256)
 #: Operator to what it is; sizes by default are those of the published study: (1, 32, 32, 128), and (.., 4096).
 OPERATORS: dict[str, Operator] = {
     PREFIX + "conv2d": Operator(
-        summary="convolution with bias; layers after the first take `out` channels",
+        summary="2-d convolution with bias; layers after the first take `out` channels",
         numbers=_square(
             32,
             **{"in": _CHANNELS, "out": _CHANNELS},
@@ -201,13 +205,13 @@ OPERATORS: dict[str, Operator] = {
         layer=_matmul,
     ),
     PREFIX + "relu": Operator(
-        summary="the larger of 0 and x; one comparison an element",
+        summary="the larger of 0 and x: 1 FLOP an element",
         numbers=_square(32, channels=_CHANNELS),
         start=_channels_first(),
         layer=_elementwise(1),
     ),
     PREFIX + "batchnorm": Operator(
-        summary="batch norm of inference: one multiplication and one addition an element",
+        summary="batch norm of inference: 2 FLOPs an element",
         numbers=_square(32, channels=_CHANNELS),
         start=_channels_first(),
         layer=_elementwise(2, weights=4),
@@ -233,7 +237,7 @@ OPERATORS: dict[str, Operator] = {
         layer=_upsample(0),
     ),
     PREFIX + "maxpool": Operator(
-        summary="the largest of each window; a comparison less than it has elements",
+        summary="the largest of each window",
         numbers=_square(
             32, channels=_CHANNELS, kernel=Number(default=2, high=1024), stride=Number(default=2, high=1024)
         ),

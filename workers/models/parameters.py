@@ -50,11 +50,10 @@ def read_name(text: str, known: Mapping[str, Mapping[str, Number]]) -> tuple[str
 def write_name(name: str, values: Mapping[str, int], numbers: Mapping[str, Number]) -> str:
     """The one text of a name with these values: defaults left out, in the order in which they are declared."""
     named = {}
-    for parameter, value in values.items():
-        if set(SIDES) <= set(values) and parameter in SIDES and values["h"] == values["w"]:
-            parameter = SIDE
-        if value != numbers[parameter if parameter != SIDE else "h"].default:
-            named[parameter] = str(value)
+    square = set(SIDES) <= set(numbers) and values["h"] == values["w"]
+    for parameter, number in numbers.items():
+        if values[parameter] != number.default:
+            named[SIDE if square and parameter in SIDES else parameter] = str(values[parameter])
     return Call(name, (), named).text
 
 
