@@ -28,13 +28,15 @@ _AS_TOLD = ("task", "data", "data_sha256", "examples", "skipped", "correct", "to
 
 def insert_artifacts(connection: Connection, made: Sequence[tuple[Told, Any]], now: datetime) -> None:
     parents = {row.needs_key for _, row in made if row.needs_key is not None}
-    query = select(artifacts.c.key, artifacts.c.companions).where(artifacts.c.key.in_(parents))
-    companions = {row.key: row.companions for row in connection.execute(query)} if parents else {}
+    query = select(artifacts.c.key, artifacts.c.companions, artifacts.c.provenance).where(artifacts.c.key.in_(parents))
+    known = {row.key: row for row in connection.execute(query)} if parents else {}
     rows = []
     for told, row in made:
         conversion = told.report.result.conversion
         assert conversion is not None
         own = {role: file.sha256 for role, file in conversion.companions.items()}
+        parent = known.get(row.needs_key)
+        companions, facts = (parent.companions, parent.provenance.get("facts", {})) if parent is not None else ({}, {})
         rows.append(
             {
                 "key": row.makes_key,
@@ -43,12 +45,14 @@ def insert_artifacts(connection: Connection, made: Sequence[tuple[Told, Any]], n
                 "format": conversion.format,
                 "recipe": conversion.recipe,
                 "model": read_payload(row.payload_text)["model"],
-                "companions": {**companions.get(row.needs_key, {}), **own},
+                "companions": {**companions, **own},
                 "provenance": {
                     "seconds": conversion.seconds,
                     "imports_ms": conversion.imports_ms,
                     "versions": conversion.versions,
-                    "facts": conversion.facts,
+                    "peak_rss_bytes": conversion.peak_rss_bytes,
+                    # Of the model: its artifacts all have them, unless a conversion says otherwise.
+                    "facts": {**facts, **conversion.facts},
                 },
                 "created_at": now,
             }

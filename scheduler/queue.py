@@ -18,7 +18,7 @@ from device_registry.errors import UsageError
 from device_registry.rests import LONGEST_PAUSE_S
 from scheduler import coverage
 from scheduler.inputs import artifacts as artifacts
-from scheduler.inputs import inputs_by_key, inputs_of
+from scheduler.inputs import facts_by_key, inputs_by_key, inputs_of
 from scheduler.lanes import sweep_runs as sweep_runs
 from scheduler.payloads import payload_texts, read_payload
 from scheduler.placement import Assignment, JobKind, rank_of
@@ -166,6 +166,7 @@ def claim(
     made = insert_returning(connection, attempts, leased, ("id", "token"), **common)
     texts = payload_texts(connection, {row.payload_id for row in rows})
     told = {known: read_payload(text) for known, text in texts.items()}
+    facts = facts_by_key(connection, {row.needs_key for row in rows if row.kind == "convert" and row.needs_key})
     claimed = []
     for attempt_id, token in sorted((one.id, one.token) for one in made):
         row = tokens[token]
@@ -183,6 +184,7 @@ def claim(
                 ),
             },
             "own_pids": list(own_pids.get(place.host_id, ())),
+            "facts": facts.get(row.needs_key, {}) if row.kind == "convert" else {},
             **dict.fromkeys(("convert", "measure", "profile", "evaluate")),
             **{name: payload[name] for name in (row.kind, "gate", "gate_timeout_s") if name in payload},
         }

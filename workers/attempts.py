@@ -266,7 +266,7 @@ class Attempt:
         try:
             return read_document(Result, folder / "result.json")
         except OSError:
-            return failed(order, cause_of_death(process.returncode, folder / "log.txt")).result
+            return failed(order, cause_of_death(process.returncode, folder / "log.txt", order)).result
         except ContractError as error:
             return failed(order, Failure(cause=Cause.BUG, code="bad_result", message=str(error))).result
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from workers.clock import handed_on
 from workers.contract import Failure, Order
 from workers.errors import EXIT_DISK_FULL, Cause, is_out_of_memory
+from workers.memory import beyond_memory
 from workers.runtimes.runtime import CACHE_VARIABLE
 from workers.spool import ATTEMPT_VARIABLE
 
@@ -68,16 +69,23 @@ def _weights_environment() -> dict[str, str]:
     return defaults | {name: os.environ[name] for name in _WEIGHTS_VARIABLES if name in os.environ}
 
 
-def cause_of_death(returncode: int, log: Path) -> Failure:
-    """A runner that left no result: what its exit status and its last words say."""
+def cause_of_death(returncode: int, log: Path, order: Order) -> Failure:
+    """A runner that left no result: what its exit status and its last words say.
+
+    Args:
+        returncode: of the process; negative: the signal that ended it.
+        log: what it printed.
+        order: what it was to do, for the sentence.
+    """
     last_words = log.read_bytes()[-4096:].decode(errors="replace")
     if returncode == EXIT_DISK_FULL or any(sign in last_words for sign in _DISK_FULL):
         message = "no space left: the process ended while writing"
         return Failure(cause=Cause.INFRASTRUCTURE, code="disk_full", message=message)
     if is_out_of_memory(RuntimeError(last_words)):
-        return Failure(
-            cause=Cause.MODEL, code="out_of_memory", message="the runtime ran out of memory and ended the process"
-        )
+        message = "the runtime ran out of memory and ended the process"
+        if order.convert is not None:
+            message = beyond_memory(order.convert, order.limits)
+        return Failure(cause=Cause.MODEL, code="out_of_memory", message=message)
     if returncode >= 0:
         return Failure(
             cause=Cause.BUG,

@@ -154,6 +154,8 @@ class Order:
     inputs: dict[str, str] = field(default_factory=dict)
     #: Role to file or folder on this host, digest checked; filled by the agent.
     paths: dict[str, str] = field(default_factory=dict)
+    #: Of a conversion: what is known of the artifact that it starts from.
+    facts: dict[str, Any] = field(default_factory=dict)
     gate: GatePolicy = "wait"
     gate_timeout_s: float = 60.0
     #: Processes of our own that are no foreign load (dispatcher, followers).
@@ -191,7 +193,7 @@ class Conversion:
     """What a convert attempt made."""
 
     artifact: StoredFile
-    #: examples (inputs and reference outputs), calibration, sources (layer to its line of code).
+    #: examples (inputs and reference outputs), calibration, sources (layer to its line of code), ...
     companions: dict[str, StoredFile]
     format: str
     recipe: str
@@ -199,9 +201,10 @@ class Conversion:
     imports_ms: float
     #: Versions of the packages that took part.
     versions: dict[str, str]
-    #: Named facts: weights, parameters, flops, inputs.
+    #: Named facts: parameters, flops, nodes, inputs, ...
     facts: dict[str, Any]
-    #: The most that this process and those it started held at once; None where the system does not tell.
+    #: The most that the converting process had resident, or one that it started, where that had more; None where the
+    #: system does not tell.
     peak_rss_bytes: int | None = None
 
 

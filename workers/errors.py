@@ -11,6 +11,12 @@ UPSTREAM = "upstream"
 #: Exit status of a runner that had no space left to write its result: EX_IOERR of sysexits.h, which no runtime uses.
 EXIT_DISK_FULL = 74
 
+#: What runtimes say when memory runs out; the last of the loader, of a library that finds no room.
+_NO_MEMORY = (
+    *("bad_alloc", "not enough memory", "out of memory", "failed to allocate memory"),
+    *("cannot allocate memory", "can't allocate memory", "failed to map segment from shared object"),
+)
+
 
 class Cause(StrEnum):
     """Who or what a failed attempt failed for."""
@@ -65,10 +71,10 @@ def classify(error: BaseException, doing: str) -> AttemptError:
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an exception of any runtime says that memory ran out."""
-    text = str(error).casefold()
-    return isinstance(error, MemoryError) or any(
-        sign in text for sign in ("bad_alloc", "not enough memory", "out of memory", "failed to allocate memory")
-    )
+    if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM):
+        return True
+    text = str(error).casefold().replace("cannot allocate memory in static tls block", "")  # no want of memory
+    return any(sign in text for sign in _NO_MEMORY)
 
 
 def first_line(error: BaseException, limit: int = 240) -> str:

@@ -6,30 +6,25 @@ the attempt's log, for the agent hands this process a log as its stdout and stde
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import platform
 import resource
-import shutil
 import statistics
 import sys
-import tarfile
 import time
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
-from importlib import import_module
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from workers.artifact_files import load_entry, stored, unpacked
 from workers.clock import steady
 from workers.codec import read_document, write_document
 from workers.contract import (
-    Conversion,
-    ConvertTask,
+    Evaluation,
     Failure,
     Fidelity,
     Measurement,
@@ -39,16 +34,15 @@ from workers.contract import (
     Profile,
     Result,
     RuntimeFacts,
-    StoredFile,
     promises_integers,
 )
 from workers.errors import EXIT_DISK_FULL, AttemptError, Cause, UnsupportedError, classify
+from workers.memory import own_peak_bytes, status_bytes
+from workers.plugins import package_versions
 from workers.recipes import arithmetic_of
 
 if TYPE_CHECKING:
-    from workers.converters.converter import Converter
     from workers.examples import Examples
-    from workers.models.source import Made, ModelSource
     from workers.runtimes.runtime import LoadedModel, Runtime
 
 #: Raw iterations kept per result.
@@ -71,6 +65,8 @@ def main(folder: Path) -> int:
         _limit(order)
         if order.convert is not None:
             doing = f"making {order.convert.format} {order.convert.recipe}"
+            from workers.conversion import convert
+
             outcome["conversion"] = convert(order, order.convert, folder)
         elif order.measure is not None:
             doing = f"measuring {order.measure.recipe} on {order.measure.runtime}"
@@ -78,6 +74,9 @@ def main(folder: Path) -> int:
         elif order.profile is not None:
             doing = f"profiling {order.profile.recipe} on {order.profile.runtime}"
             outcome["profile"], outcome["environment"] = profile(order, order.profile, folder)
+        elif order.evaluate is not None:
+            doing = f"evaluating {order.evaluate.recipe} on {order.evaluate.runtime}"
+            outcome["evaluation"], outcome["environment"] = evaluate(order, order.evaluate, folder)
     except Exception as error:  # the border of the process: whatever a backend raises becomes a classified failure
         with suppress(OSError):  # the log may be on a disk that is full
             traceback.print_exc()
@@ -95,64 +94,6 @@ def main(folder: Path) -> int:
     return 0
 
 
-def convert(order: Order, task: ConvertTask, folder: Path) -> Conversion:
-    """Make one artifact with its companions."""
-    out = folder / "out"
-    out.mkdir()
-    began = time.perf_counter()
-    backend = _load_entry(task.entry)
-    backend.import_libraries()
-    imports_ms = (time.perf_counter() - began) * 1e3
-    began = time.perf_counter()
-    made = _make(backend, task, order, out)
-    artifact = made.artifact
-    if artifact.is_dir():
-        from workers.bundle import pack
-
-        packed = artifact.with_name(artifact.name + ".tar")
-        pack(artifact, packed)
-        shutil.rmtree(artifact)
-        artifact = packed
-    companions = {
-        role: _stored(path, folder)
-        for role, path in (
-            ("examples", made.examples),
-            ("calibration", made.calibration),
-            ("sources", made.sources),
-        )
-        if path
-    }
-    return Conversion(
-        artifact=_stored(artifact, folder),
-        companions=companions,
-        format=task.format,
-        recipe=task.recipe,
-        seconds=time.perf_counter() - began,
-        imports_ms=imports_ms,
-        versions=_versions(backend.packages),
-        facts=made.facts,
-    )
-
-
-def _make(backend: Any, task: ConvertTask, order: Order, out: Path) -> Made:
-    from workers.converters.converter import ConversionInput
-
-    if task.model is not None:
-        source: ModelSource = backend
-        return source.materialise(task.model, out)
-    converter: Converter = backend
-    return converter.convert(
-        ConversionInput(
-            artifact=_artifact(order, out.parent, str(task.input_format)),
-            format=task.format,
-            recipe=task.step or task.recipe,
-            examples=Path(order.paths["examples"]),
-            calibration=Path(order.paths["calibration"]),
-            folder=out,
-        )
-    )
-
-
 def measure(order: Order, task: MeasureTask, folder: Path) -> tuple[Measurement, dict[str, str]]:
     """Measure one artifact: load cold, first inference, warm-up, timed part (docs/measurement.md)."""
     import numpy as np
@@ -160,7 +101,7 @@ def measure(order: Order, task: MeasureTask, folder: Path) -> tuple[Measurement,
     from workers.measure import summarise, timed_part, warm_up
 
     artifact, examples, runtime, imports_ms = _prepare(order, task, folder)
-    rss_after_imports = _memory("VmRSS")
+    rss_after_imports = status_bytes("VmRSS")
     evicted = _evict_pages(artifact)
     model, load_cold_ms = _timed(runtime.load, artifact, task)
     first_input = examples.input_at(0)
@@ -172,7 +113,7 @@ def measure(order: Order, task: MeasureTask, folder: Path) -> tuple[Measurement,
     timed_from = steady()
     timed = timed_part(run, task.options, expected_ns)
     timed_to = steady()
-    peak_rss = _memory("VmHWM") or _peak_from_rusage()
+    peak_rss = own_peak_bytes()
 
     stride = -(-len(timed.nanoseconds) // RAW_LIMIT)
     raw = folder / "raw.bin"
@@ -200,7 +141,7 @@ def measure(order: Order, task: MeasureTask, folder: Path) -> tuple[Measurement,
         inputs=examples.shapes(),
         timed_from=timed_from,
         timed_to=timed_to,
-        raw=_stored(raw, folder),
+        raw=stored(raw, folder),
         raw_stride=stride,
     )
     pages = "evicted before the cold load" if evicted else "not evicted"
@@ -236,6 +177,34 @@ def profile(order: Order, task: MeasureTask, folder: Path) -> tuple[Profile, dic
     return made, _environment(runtime)
 
 
+def evaluate(order: Order, task: MeasureTask, folder: Path) -> tuple[Evaluation, dict[str, str]]:
+    """Find how right the artifact answers over its labelled data; how long that took is no latency."""
+    from workers.data_sets.labelled import load_labelled
+    from workers.evaluate import answer, scored
+    from workers.progress import Progress
+
+    if "test" not in order.paths:
+        raise AttemptError(Cause.USER, "no_data", f"{task.model} comes with no labelled data: name some with --data")
+    artifact, examples, runtime, _ = _prepare(order, task, folder)
+    data = load_labelled(Path(order.paths["test"]))
+    model = runtime.load(artifact, task)
+    first_input = examples.input_at(0)
+    model.compile(first_input)
+    answers = answer(model, examples, data, Progress(folder).tell)
+    model.bind(first_input)()  # what tells of itself tells of its last run
+    facts = model.facts(first_input)
+    keep_promise(task.recipe, facts)
+    made = Evaluation(
+        runtime=facts,
+        data=data.name,
+        data_sha256=order.inputs["test"],
+        skipped=data.skipped,
+        inputs=examples.shapes(),
+        **scored(answers, data),
+    )
+    return made, _environment(runtime)
+
+
 def _source_of(op: Op, sources: dict[str, str]) -> str | None:
     """Where the model's code calls the layers of an operation: of the first that is known."""
     return next((sources[layer] for layer in op.layers if layer in sources), op.source)
@@ -247,15 +216,15 @@ def _prepare(order: Order, task: MeasureTask, folder: Path) -> tuple[Path, Examp
 
     if task.options.affinity is not None:
         _bind_to_cpus(task.options.affinity)
-    artifact = _artifact(order, folder, task.format)
+    artifact = unpacked(order, folder, task.format)
     examples = load_examples(Path(order.paths["examples"]))
-    runtime: Runtime = _load_entry(task.entry)
+    runtime: Runtime = load_entry(task.entry)
     _, imports_ms = _timed(runtime.import_library)
     return artifact, examples, runtime, imports_ms
 
 
 def _environment(runtime: Runtime) -> dict[str, str]:
-    return {"python": platform.python_version(), **_versions(runtime.packages)}
+    return {"python": platform.python_version(), **package_versions(runtime.packages)}
 
 
 def keep_promise(recipe: str, facts: RuntimeFacts) -> None:
@@ -286,22 +255,6 @@ def keep_promise(recipe: str, facts: RuntimeFacts) -> None:
     )
 
 
-def _artifact(order: Order, folder: Path, format_: str) -> Path:
-    """The artifact under a name with its format's suffix; a folder artifact unpacked, here in the child.
-
-    The store keeps a folder as a tar; no format of a single file is one.
-    """
-    stored = Path(order.paths["artifact"])
-    named = folder / "tmp" / f"input.{format_}"
-    if tarfile.is_tarfile(stored):
-        from workers.bundle import unpack
-
-        unpack(stored, named)
-    else:
-        named.symlink_to(stored)
-    return named
-
-
 def _fidelity(model: LoadedModel, examples: Examples) -> Fidelity | None:
     from workers.fidelity import compare_outputs
 
@@ -320,11 +273,6 @@ def _timed(act: Callable[..., Any], *arguments: Any) -> tuple[Any, float]:
     began = time.perf_counter()
     value = act(*arguments)
     return value, (time.perf_counter() - began) * 1e3
-
-
-def _load_entry(entry: str) -> Any:
-    module, _, name = entry.partition(":")
-    return getattr(import_module(module), name)()
 
 
 def _limit(order: Order) -> None:
@@ -359,36 +307,6 @@ def _evict_pages(artifact: Path) -> bool:
         with path.open("rb") as file:
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
     return True
-
-
-def _memory(field: str) -> int | None:
-    """A memory field of this process in bytes (Linux); ru_maxrss there would count the parent's memory before exec."""
-    try:
-        for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
-            if line.startswith(field + ":"):
-                return int(line.split()[1]) * 1024
-    except OSError:
-        pass
-    return None
-
-
-def _peak_from_rusage() -> int | None:
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else None
-
-
-def _stored(path: Path, folder: Path) -> StoredFile:
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return StoredFile(sha256=digest, bytes=path.stat().st_size, path=str(path.relative_to(folder)))
-
-
-def _versions(packages: tuple[str, ...]) -> dict[str, str]:
-    versions = {}
-    for package in packages:
-        with suppress(PackageNotFoundError):
-            versions[package] = version(package)
-    return versions
 
 
 if __name__ == "__main__":

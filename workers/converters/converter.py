@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from workers.models.source import Made, import_packages
 
@@ -31,6 +31,8 @@ class ConversionInput:
     examples: Path
     calibration: Path
     folder: Path
+    #: What is known of the artifact it starts from: parameters, task, classes, ...
+    facts: dict[str, Any] = field(default_factory=dict)
 
 
 class Converter(ABC):

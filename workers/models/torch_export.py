@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ import numpy as np
 from workers.contract import ModelRequest
 from workers.errors import AttemptError, Cause, first_line
 from workers.examples import Array, Examples
+from workers.flops import count_flops, program_facts
 from workers.models.source import CALIBRATION_EXAMPLES, FIDELITY_EXAMPLES, BuiltModule, Made, write_examples
 
 if TYPE_CHECKING:
@@ -21,6 +23,17 @@ if TYPE_CHECKING:
 
 #: A frame of a stack trace: file and line.
 _FRAME = re.compile(r'File "([^"]+)", line (\d+)')
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A program as a file, with what its code and its cost are."""
+
+    artifact: Path
+    #: Layer to the line of code that calls it (JSON).
+    sources: Path
+    #: Named facts: FLOPs, weights, bytes moved (`workers.flops`).
+    facts: dict[str, Any]
 
 
 def export_canonical(built: BuiltModule, request: ModelRequest, folder: Path) -> Made:
@@ -43,38 +56,36 @@ def export_canonical(built: BuiltModule, request: ModelRequest, folder: Path) ->
     if built.calibrate_norms:
         calibrate_batch_norms(module, calibration)
     examples = Examples(inputs)
-    artifact, sources = export_module(module, examples, request.name, folder)
+    exported = export_module(module, examples, request.name, folder)
     with _exporting(request.name), torch.no_grad():
         references = [flatten_outputs(module(*tensors(example))) for example in examples.each()]
     examples = Examples(inputs, tuple(np.stack(stack) for stack in zip(*references, strict=True)))
     examples_path, calibration_path = write_examples(folder, request, examples, calibration)
-    facts = {
-        "parameters": sum(parameter.numel() for parameter in module.parameters()),
-        "inputs": examples.shapes(),
-        **built.facts,
-        **learnt,
-    }
+    facts = {**exported.facts, "inputs": examples.shapes(), **built.facts, **learnt}
     labelled = {}
     for role, data in (("train", built.train), ("test", built.test)):
         if data is not None:
             labelled[role] = folder / f"{role}.npz"
             data.save(labelled[role])
-    return Made(artifact, examples_path, calibration_path, sources, **labelled, facts=facts)
+    return Made(exported.artifact, examples_path, calibration_path, exported.sources, **labelled, facts=facts)
 
 
-def export_module(module: torch.nn.Module, examples: Examples, name: str, folder: Path) -> tuple[Path, Path]:
-    """Export a module for the shapes of its examples; returns the `.pt2` and its sources.
+def export_module(module: torch.nn.Module, examples: Examples, name: str, folder: Path) -> Exported:
+    """Export a module for the shapes of its examples.
 
     Raises:
         AttemptError: torch cannot export it.
     """
     import torch
 
+    inputs = tuple(tensors(examples.input_at(0)))
     with _exporting(name), torch.no_grad():
-        program = torch.export.export(module, tuple(tensors(examples.input_at(0))))
+        program = torch.export.export(module, inputs)
+        flops = count_flops(lambda: module(*inputs))
     artifact = folder / "model.pt2"
     torch.export.save(program, artifact)
-    return artifact, write_sources(program, folder)
+    facts = {"flops": flops, **program_facts(program)}
+    return Exported(artifact, write_sources(program, folder), facts)
 
 
 @contextmanager
