@@ -82,7 +82,7 @@ class Roofline:
 def roofline(readings: Iterable[tuple[str, Work]]) -> Roofline:
     """The roofs of one device, runtime, recipe and number of threads.
 
-    The roof of memory is the copy that moves most: smaller ones stay in caches, and what does so, too, can lie above it.
+    The roof of memory is the copy that moves most: smaller ones stay in caches. What does so, too, may lie above it.
 
     Args:
         readings: model and work of each valid reading; models of other kinds than operators raise no roof.
