@@ -252,6 +252,8 @@ class Timings:
     last_minute_p50_ms: float | None = None
     #: What an invocation printed of its own runs, where iterations are invocations: never compared with one another.
     of_invocations: Literal["median", "mean"] | None = None
+    #: Standard deviation of the iterations; None of loop means, of a single one, and where only a summary is printed.
+    std_ms: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -247,6 +247,7 @@ def summarise(timed: Timed, mode: str) -> Timings:
         drift_p=drift_p,
         first_minute_p50_ms=first,
         last_minute_p50_ms=last,
+        std_ms=float(np.std(tail, ddof=1)) if len(tail) > 1 else None,
     )
 
 

@@ -267,11 +267,13 @@ def test_summary_of_known_times() -> None:
     assert (timings.p50_ms, timings.mean_ms, timings.min_ms, timings.max_ms) == (51.0, 51.0, 1.0, 101.0)
     assert (timings.mad_ms, timings.p90_ms, timings.p95_ms, timings.p99_ms) == (25.0, 91.0, None, None)
     assert timings.p50_within_ci_ms == (41.0, 61.0)
+    assert timings.std_ms == pytest.approx(29.3002, abs=1e-4)
     assert (timings.first_minute_p50_ms, timings.last_minute_p50_ms) == (None, None)
 
 
 def test_percentiles_of_loop_means_are_absent() -> None:
     looped = summarise(make_timed([0.01] * 700, inner=11), "burst")
+    assert looped.std_ms is None
     single = summarise(make_timed([0.2] * 700), "burst")
     assert (looped.p90_ms, looped.p95_ms, looped.p99_ms) == (None, None, None)
     assert (single.p90_ms, single.p95_ms, single.p99_ms) == (0.2, 0.2, 0.2)
