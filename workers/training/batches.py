@@ -15,9 +15,13 @@ from workers.examples import Array
 if TYPE_CHECKING:
     from workers.data_sets.labelled import Labelled
 
-#: Examples of a batch, where they are small; halved until a batch's inputs are no larger than this.
+#: Examples of a batch, where there are many small ones. Halved while its inputs are larger than this, and while an
+#: epoch is fewer steps than this.
 _BATCH = 64
 _BATCH_BYTES = 16 * 2**20
+_STEPS = 20
+#: Batch norms need some.
+_LEAST_BATCH = 8
 #: Answered at once where nothing is learnt.
 _ANSWERED = 128
 
@@ -38,7 +42,7 @@ def batch_size(data: Labelled) -> int:
     """How many examples one step of a training takes."""
     each = sum(stack.nbytes // max(1, len(stack)) for stack in data.inputs.values())
     size = _BATCH
-    while size > 2 and size * each > _BATCH_BYTES:
+    while size > _LEAST_BATCH and (size * each > _BATCH_BYTES or len(data.labels) < _STEPS * size):
         size //= 2
     return min(size, len(data.labels))
 

@@ -102,12 +102,19 @@ class Checkpoints:
 
 def key_of(module: torch.nn.Module, data: Labelled, *others: object) -> str:
     """A digest of a module's weights, of labelled data, and of whatever else a training depends on."""
-    digest = hashlib.sha256(repr((torch.__version__, torch.get_num_threads(), *others)).encode())
+    about = (torch.__version__, torch.get_num_threads(), digest_of(module), *others)
+    digest = hashlib.sha256(repr(about).encode())
+    for name, stack in (*data.inputs.items(), ("labels", data.labels)):
+        digest.update(f"{name} {stack.dtype} {stack.shape}".encode())
+        digest.update(np.ascontiguousarray(stack).data)
+    return digest.hexdigest()
+
+
+def digest_of(module: torch.nn.Module) -> str:
+    """sha256 of a module's weights and statistics, with their names."""
+    digest = hashlib.sha256()
     for name, tensor in module.state_dict().items():
         array = tensor.detach().contiguous().cpu()
         digest.update(f"{name} {array.dtype} {tuple(array.shape)}".encode())
         digest.update(array.reshape(-1).view(torch.uint8).numpy().data)
-    for name, stack in (*data.inputs.items(), ("labels", data.labels)):
-        digest.update(f"{name} {stack.dtype} {stack.shape}".encode())
-        digest.update(np.ascontiguousarray(stack).data)
     return digest.hexdigest()

@@ -244,7 +244,7 @@ class _Run:
             self.first = self.last
         if not math.isfinite(self.last):
             return
-        value.backward()  # type: ignore[no-untyped-call]
+        value.backward()
         self._optimiser.step()
         with torch.no_grad():
             for weight, kept in self._kept:
