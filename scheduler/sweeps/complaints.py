@@ -28,12 +28,15 @@ class Complaint:
 
 
 class SweepFileError(UsageError):
-    """A sweep file cannot be used."""
+    """A sweep file (or a suite's) cannot be used."""
 
     def __init__(self, source: str, complaints: Iterable[Complaint]) -> None:
         """Tell of each, in the order of the file, a line each."""
         self.complaints = tuple(sorted(set(complaints)))
-        told = [f"{source}:{one.at.line}:{one.at.column}: {one.sentence}" for one in self.complaints[:_MOST_TOLD]]
+        told = [
+            f"{source}:{one.at.line}:{one.at.column}: {' '.join(one.sentence.splitlines())}"
+            for one in self.complaints[:_MOST_TOLD]
+        ]
         if (more := len(self.complaints) - _MOST_TOLD) > 0:
             told.append(f"{source}: and {more} more")
         super().__init__("\n".join(told))

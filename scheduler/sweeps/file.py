@@ -94,6 +94,17 @@ def load_sweep(path: Path) -> SweepFile:
         UsageError: there is no such file.
     """
     source = str(path)
+    return read_sweep(text_of(path), path.absolute().parent, source=source)
+
+
+def text_of(path: Path) -> str:
+    """The text of a file, up to a size that is complained of.
+
+    Raises:
+        SweepFileError: it is not UTF-8.
+        UsageError: there is no such file.
+    """
+    source = str(path)
     try:
         if not path.is_file():
             raise UsageError(f"{source} is no file" if path.exists() else f"no such file: {source}")
@@ -104,12 +115,11 @@ def load_sweep(path: Path) -> SweepFile:
     except ValueError as error:  # no name that a file could have
         raise UsageError(f"no such file: {source!r}") from error
     try:
-        text = content.decode("utf-8-sig")
+        return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         before = content[: error.start]
         at = Position(before.count(b"\n") + 1, error.start - (before.rfind(b"\n") + 1) + 1)
         raise SweepFileError(source, [Complaint(at, "not UTF-8")]) from error
-    return read_sweep(text, path.absolute().parent, source=source)
 
 
 def read_sweep(text: str, folder: Path, *, source: str) -> SweepFile:
@@ -123,7 +133,21 @@ def read_sweep(text: str, folder: Path, *, source: str) -> SweepFile:
     Raises:
         SweepFileError: with everything that is wrong with it, by line and column.
     """
-    document = read_document(text, source)
+    return sweep_of(read_document(text, source), text, folder, source=source)
+
+
+def sweep_of(document: Document, text: str, folder: Path, *, source: str) -> SweepFile:
+    """A sweep of a document that was read already, perhaps as a part of another.
+
+    Args:
+        document: the sweep's data, with their places.
+        text: YAML of the same data: what a run keeps.
+        folder: that its relative paths start from.
+        source: what complaints call it.
+
+    Raises:
+        SweepFileError: with everything that is wrong with it, by line and column.
+    """
     if found := list(schema.complaints(document)):
         raise SweepFileError(source, found)
     if found := [*_unknown(document), *_impossible(document)]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Row, select
+from sqlalchemy import ColumnElement, Connection, Row, select
 
 from device_registry.database import one_of
 from device_registry.registry import RegisteredDevice
@@ -48,16 +48,17 @@ def latest_points(
     revision: str | None,
     build: Mapping[str, Any] | None,
     now: datetime,
+    sweep: str | None = None,
 ) -> dict[str, LatestPoint]:
     """The last valid point of each case that has one, by case key, and whether it still does.
 
     A point does while it is younger than `stale_after_s`, has as many valid processes as are asked for, and stands for
     the same artifact, protocol, and environment as far as that is known before it is measured; and where a revision
-    or facts of a build are given, for those.
+    or facts of a build are given, for those. With `sweep` only points of runs of that name are looked at.
     """
     cases = matrix.cases
     wanted = {key: case_of(item.task).key for key, item in cases.items()}
-    rows = _points(connection, {d.id for found in matrix.devices.values() for d in found}, set(wanted.values()))
+    rows = _points(connection, {d.id for found in matrix.devices.values() for d in found}, set(wanted.values()), sweep)
     sha256 = _artifacts(connection, {item.variant.key for item in cases.values()})
     found: dict[str, LatestPoint] = {}
     environments = _Environments(connection)
@@ -84,10 +85,12 @@ def latest_points(
     return found
 
 
-def known_unsupported(connection: Connection, matrix: Matrix, *, stale_after_s: float, now: datetime) -> frozenset[str]:
+def known_unsupported(
+    connection: Connection, matrix: Matrix, *, stale_after_s: float, now: datetime, sweep: str | None = None
+) -> frozenset[str]:
     """Cases that a run has lately found unsupported on each of their devices, with the artifact that they have now.
 
-    It would find the same again.
+    It would find the same again. With `sweep` only runs of that name count.
     """
     cases = matrix.cases
     wanted = {key: case_of(item.task).key for key, item in cases.items()}
@@ -97,6 +100,8 @@ def known_unsupported(connection: Connection, matrix: Matrix, *, stale_after_s: 
         .where(cells.c.state == "unsupported", cells.c.at > now - timedelta(seconds=stale_after_s))
         .where(one_of(cells.c.device_id, "devices"))
     )
+    if sweep is not None:
+        query = query.join(sweep_runs, sweep_runs.c.id == cells.c.sweep_run_id).where(sweep_runs.c.sweep == sweep)
     devices = {device.id for found in matrix.devices.values() for device in found}
     known = {tuple(row) for row in connection.execute(query, {"devices": devices})}
     return frozenset(
@@ -108,14 +113,17 @@ def known_unsupported(connection: Connection, matrix: Matrix, *, stale_after_s: 
 
 
 def _points(
-    connection: Connection, devices: Collection[int], cases: Collection[str]
+    connection: Connection, devices: Collection[int], cases: Collection[str], sweep: str | None
 ) -> dict[tuple[int, str], list[Row[Any]]]:
     """The latest valid point of each series of users' runs, by device and case; several where statistics differ."""
+    latest: ColumnElement[bool] = series.c.latest_valid_point_id == points.c.id
+    if sweep is not None:  # the latest of those runs; there may be later ones of others
+        latest = (series.c.id == points.c.series_id) & (points.c.verdict == "valid") & (sweep_runs.c.sweep == sweep)
     found: defaultdict[tuple[int, str], list[Row[Any]]] = defaultdict(list)
     query = (
         select(points, series.c.device_id, series.c.case_key, sweep_runs.c.revision, sweep_runs.c.build)
-        .join(series, series.c.latest_valid_point_id == points.c.id)
         .join(sweep_runs, sweep_runs.c.id == points.c.sweep_run_id)
+        .join(series, latest)
         .where(series.c.protocol_version == PROTOCOL_VERSION, one_of(series.c.device_id, "devices"))
     )
     for portion in portions(cases):

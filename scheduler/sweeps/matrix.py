@@ -18,11 +18,21 @@ from scheduler.sweeps.file import SweepFile
 from scheduler.sweeps.rules import Rule, Rules
 from scheduler.sweeps.submission import Submission, kept
 from workers.contract import Options
-from workers.models.source import Resolved
+from workers.models.source import MissingPackagesError, Resolved
 from workers.plugins import Plugin
 
 #: Names in a sentence.
 _MOST_NAMES = 10
+
+
+class NothingToMeasureError(SweepFileError):
+    """A sweep of which nothing can be measured on these devices."""
+
+    def __init__(self, sweep: SweepFile, matrix: Matrix) -> None:
+        """Say why."""
+        super().__init__(sweep.source, sweep.wrong(_why_nothing(matrix), "models").complaints)
+        #: What cannot be had and why, as `Plan.unsupported`.
+        self.unsupported = matrix.plan.unsupported
 
 
 @dataclass(frozen=True)
@@ -80,7 +90,10 @@ def matrix_of(
     where: dict[str, tuple[RegisteredDevice, ...]] = {}
     requests = list(_requests(sweep, submission))
     for batch, of_batch in itertools.groupby(requests, key=lambda request: request.options.batch):
-        resolved = _resolved(sweep, replace(requests[0], options=replace(requests[0].options, batch=batch)))
+        resolved, missing = _resolved(sweep, replace(requests[0], options=replace(requests[0].options, batch=batch)))
+        if missing and submission.strict:
+            raise SweepFileError(sweep.source, [complaint for found in missing.values() for complaint in found])
+        made.unsupported += [_not_here(name, found) for name, found in missing.items()]
         for request in of_batch:
             found = chosen[request.selector]
             if not found and not (sweep.wait_for_device and sweep.spread == "any"):
@@ -92,12 +105,12 @@ def matrix_of(
             drafts.append(part.digest)
             where |= _where(part, found)
             _add(made, part)
-    if not absent:  # else what lacks its device may be had another day
+    if submission.strict and not absent:  # else what lacks its device may be had another day
         _refuse(sweep, made, requests[0])
     matrix = Matrix(made, replace(requests[0], sweep=kept(sweep, submission, made)), where, absent)
     _apply_rules(matrix, sweep, where)
     if not made.measurements:
-        raise sweep.wrong(_why_nothing(matrix), "models")
+        raise NothingToMeasureError(sweep, matrix)
     rules = [[str(rule) for rule in found] for found in (sweep.exclude, sweep.include)]
     about = [sweep.name, rules, submission.revision, dict(submission.build or {})]
     made.digest = digest(["sweep", about, drafts])
@@ -148,18 +161,30 @@ def _requests(sweep: SweepFile, submission: Submission) -> Iterator[Request]:
         )
 
 
-def _resolved(sweep: SweepFile, request: Request) -> list[tuple[Plugin, Resolved]]:
-    """The models, whatever is wrong with any of them told at once."""
+def _resolved(
+    sweep: SweepFile, request: Request
+) -> tuple[list[tuple[Plugin, Resolved]], dict[str, tuple[Complaint, ...]]]:
+    """The models, and those that lack a package here; whatever else is wrong with any of them is told at once."""
     found: list[tuple[Plugin, Resolved]] = []
+    missing: dict[str, tuple[Complaint, ...]] = {}
     complaints: list[Complaint] = []
     for number, name in enumerate(sweep.models):
         try:
             found.append(resolve_model(request, name))
         except UsageError as error:
-            complaints += sweep.wrong(str(error).splitlines()[0], "models", number).complaints
+            wrong = sweep.wrong(str(error).splitlines()[0], "models", number).complaints
+            if isinstance(error, MissingPackagesError):
+                missing[name] = wrong
+            else:
+                complaints += wrong
     if complaints:
-        raise SweepFileError(sweep.source, complaints)
-    return found
+        raise SweepFileError(sweep.source, [*complaints, *(one for found in missing.values() for one in found)])
+    return found, missing
+
+
+def _not_here(name: str, complaints: Sequence[Complaint]) -> dict[str, str]:
+    why = complaints[0].sentence
+    return {"model": name, "runtime": "any", "recipe": "any", "device": "any device", "why": why}
 
 
 def _chosen(

@@ -76,6 +76,7 @@ def resume_sweep(
         build=row.build,
         owner=row.owner,
         allow_code=bool(row.request["sweep"]["allow_code"]),
+        strict=bool(row.request["sweep"].get("strict", True)),
         fresh_only=True,
         trim=trim,
     )

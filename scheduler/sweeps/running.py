@@ -114,6 +114,7 @@ def prepare(
     matrix = matrix_of(sweep, ground.fleet.devices, ground.descriptions, submission)
     if without_cases:
         matrix.plan = without(matrix.plan, without_cases)
+    own = sweep.name if submission.own_points else None
     with reading(farm.engine) as connection:
         baseline = baseline_run(connection, sweep) if submission.schedule is None else None
         found = latest_points(
@@ -123,10 +124,11 @@ def prepare(
             revision=submission.revision,
             build=submission.build,
             now=now,
+            sweep=own,
         )
         fresh: frozenset[str] = frozenset()
         if submission.fresh_only:
-            fresh = known_unsupported(connection, matrix, stale_after_s=sweep.stale_after_s, now=now)
+            fresh = known_unsupported(connection, matrix, stale_after_s=sweep.stale_after_s, now=now, sweep=own)
             fresh |= {key for key, point in found.items() if point.stale is None}
             fresh |= known_evaluated(
                 connection, matrix, stale_after_s=sweep.stale_after_s, revision=submission.revision, now=now

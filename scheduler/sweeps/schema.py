@@ -23,9 +23,15 @@ def schema() -> dict[str, Any]:
     return found
 
 
-def complaints(document: Document) -> Iterator[Complaint]:
-    """What of a document is not as the schema has it."""
-    for error in _validator().iter_errors(document.data):
+def complaints(document: Document, validator: Any = None, *, what: str = "a sweep") -> Iterator[Complaint]:
+    """What of a document is not as the schema has it.
+
+    Args:
+        document: as it was read.
+        validator: of another schema than that of sweeps.
+        what: the document is, in words.
+    """
+    for error in (validator or _validator()).iter_errors(document.data):
         path: Path = tuple(error.absolute_path)
         if error.validator == "additionalProperties":
             known = error.schema.get("properties", {})
@@ -38,17 +44,23 @@ def complaints(document: Document) -> Iterator[Complaint]:
                 if name not in error.instance:
                     yield Complaint(document.at(path), f"{name} is missing")
         elif not path:
-            yield Complaint(document.at(path), "a sweep is a mapping of fields: name, models, ...")
+            first = ", ".join(error.schema.get("required", ("name", "models")))
+            yield Complaint(document.at(path), f"{what} is a mapping of fields: {first}, ...")
         else:
             says = error.schema.get("errorMessage") or error.message
             yield Complaint(document.at(path), f"{_name(path)}: {_shown(error.instance)}: {says}")
 
 
-@cache
-def _validator() -> Any:
+def validator_of(schema: dict[str, Any]) -> Any:
+    """What holds documents to a schema."""
     from jsonschema import Draft202012Validator
 
-    return Draft202012Validator(schema())
+    return Draft202012Validator(schema)
+
+
+@cache
+def _validator() -> Any:
+    return validator_of(schema())
 
 
 def _name(path: Path) -> str:

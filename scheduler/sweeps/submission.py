@@ -39,6 +39,10 @@ class Submission:
     fresh_only: bool = False
     #: Leave out what is beyond the budget, instead of refusing.
     trim: bool = False
+    #: Refuse where a runtime or recipe is named that no case can have; else that is listed as unsupported.
+    strict: bool = True
+    #: Count only points of runs of this same sweep as fresh.
+    own_points: bool = False
 
     def check(self) -> None:
         """Refuse what no row could hold.
@@ -94,11 +98,13 @@ def programs(made: Plan) -> list[str]:
 def kept(sweep: SweepFile, submission: Submission, made: Plan) -> dict[str, Any]:
     """What a run keeps of its sweep."""
     return {
+        "name": sweep.name,
         "text": sweep.text,
         "source": sweep.source,
         "folder": str(sweep.folder),
         "models": list(sweep.models),
         "allow_code": submission.allow_code,
+        "strict": submission.strict,
         # By which is told whether a model is still the same when the run is taken up again.
         "programs": programs(made),
     }
@@ -111,7 +117,7 @@ def taken(document: Mapping[str, Any]) -> SweepFile:
         SweepFileError: this benchfarm cannot run it any more.
     """
     sweep = read_sweep(document["text"], Path(document["folder"]), source=document["source"])
-    return replace(sweep, models=tuple(document["models"]))
+    return replace(sweep, name=document.get("name", sweep.name), models=tuple(document["models"]))
 
 
 def sweep_of_run(connection: Connection, run_id: int) -> SweepFile | None:

@@ -16,7 +16,7 @@ from workers.contract import ModelRequest
 from workers.errors import AttemptError, Cause, first_line
 from workers.examples import Array
 from workers.models.channels_last import pixels
-from workers.models.source import Made, ModelSource, Resolved, UnknownModelError
+from workers.models.source import Made, MissingPackagesError, ModelSource, Resolved, UnknownModelError
 from workers.plugins import package_versions
 
 _PREFIX = "keras/"
@@ -41,7 +41,7 @@ class KerasZoo(ModelSource):
         name = request.name.removeprefix(_PREFIX)
         known = _applications()
         if not known:
-            raise UnknownModelError(f"{request.name}: Keras is not installed; pip install 'benchfarm[tensorflow]'")
+            raise MissingPackagesError(f"{request.name}: Keras is not installed; pip install 'benchfarm[tensorflow]'")
         if name not in known:
             by_folded = {item.casefold(): item for item in known}
             matches = get_close_matches(name.casefold(), by_folded, n=3)

@@ -34,6 +34,10 @@ class UnknownModelError(UsageError):
     """No model of that name."""
 
 
+class MissingPackagesError(UnknownModelError):
+    """A model whose source lacks its packages here, so that nobody can say more of it."""
+
+
 @dataclass(frozen=True)
 class Resolved:
     """What is known of a model before anything heavy is imported."""

@@ -13,7 +13,15 @@ import numpy as np
 
 from workers.contract import ModelRequest
 from workers.examples import Array
-from workers.models.source import BuiltModule, ModuleSource, Resolved, UnknownModelError, finding_weights, images
+from workers.models.source import (
+    BuiltModule,
+    MissingPackagesError,
+    ModuleSource,
+    Resolved,
+    UnknownModelError,
+    finding_weights,
+    images,
+)
 from workers.plugins import package_versions
 
 _PREFIX = "torchvision/"
@@ -39,7 +47,7 @@ class TorchvisionZoo(ModuleSource):
         name = request.name.removeprefix(_PREFIX)
         known = _registered()
         if not known:
-            raise UnknownModelError(f"{request.name}: torchvision is not installed; pip install 'benchfarm[torch]'")
+            raise MissingPackagesError(f"{request.name}: torchvision is not installed; pip install 'benchfarm[torch]'")
         if name not in known:
             close = ", ".join(_PREFIX + match for match in get_close_matches(name, known, n=3))
             raise UnknownModelError(

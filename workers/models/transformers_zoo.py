@@ -9,7 +9,14 @@ import numpy as np
 
 from workers.contract import ModelRequest
 from workers.examples import Array
-from workers.models.source import BuiltModule, ModuleSource, Resolved, UnknownModelError, finding_weights
+from workers.models.source import (
+    BuiltModule,
+    MissingPackagesError,
+    ModuleSource,
+    Resolved,
+    UnknownModelError,
+    finding_weights,
+)
 from workers.plugins import package_versions
 
 if TYPE_CHECKING:
@@ -49,7 +56,7 @@ class TransformersZoo(ModuleSource):
             raise UnknownModelError(f"unknown model {request.name}; did you mean {known}?")
         versions = package_versions(self.packages)
         if len(versions) < len(self.packages):
-            raise UnknownModelError(f"{request.name}: transformers is not installed; pip install 'benchfarm[torch]'")
+            raise MissingPackagesError(f"{request.name}: transformers is not installed; pip install 'benchfarm[torch]'")
         return Resolved(request.name, "pt2", "fp32", {"versions": versions}, request)
 
     def build(self, request: ModelRequest) -> BuiltModule:
