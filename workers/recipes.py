@@ -233,6 +233,18 @@ def parse_recipe(text: str) -> Recipe:
     return recipe
 
 
+def parse_step(text: str) -> Step:
+    """Read one step, whatever must come before or after it in a recipe.
+
+    Raises:
+        RecipeError: it is not understood.
+    """
+    try:
+        return _step(parse_call(text))
+    except CallError as error:
+        raise RecipeError(str(error)) from error
+
+
 def canonical(text: str) -> str:
     """A recipe's canonical text; `original` stays.
 

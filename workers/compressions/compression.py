@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from workers.models.source import import_packages
+
+if TYPE_CHECKING:
+    from workers.compressions.work import Work
 
 
 class Compression(ABC):
@@ -21,5 +24,10 @@ class Compression(ABC):
         import_packages(self.packages)
 
     @abstractmethod
-    def apply(self, work: Any) -> None:
-        """Change the module of a work."""
+    def apply(self, work: Work) -> None:
+        """Change the module of a work, in place or for another of the same layers.
+
+        Raises:
+            UnsupportedError: this module has nothing that the step could change.
+            AttemptError: it cannot be changed so.
+        """

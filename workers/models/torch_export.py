@@ -49,12 +49,9 @@ def export_canonical(built: BuiltModule, request: ModelRequest, folder: Path) ->
     """
     import torch
 
-    learnt = {} if built.learn is None else built.learn()
-    module = built.module.eval()
+    module, learnt = finished(built, request)
     inputs = built.make_inputs(np.random.default_rng(request.seed), FIDELITY_EXAMPLES)
     calibration = Examples(built.make_inputs(np.random.default_rng(request.seed + 1), CALIBRATION_EXAMPLES))
-    if built.calibrate_norms:
-        calibrate_batch_norms(module, calibration)
     examples = Examples(inputs)
     exported = export_module(module, examples, request.name, folder)
     with _exporting(request.name), torch.no_grad():
@@ -68,6 +65,16 @@ def export_canonical(built: BuiltModule, request: ModelRequest, folder: Path) ->
             labelled[role] = folder / f"{role}.npz"
             data.save(labelled[role])
     return Made(exported.artifact, examples_path, calibration_path, exported.sources, **labelled, facts=facts)
+
+
+def finished(built: BuiltModule, request: ModelRequest) -> tuple[torch.nn.Module, dict[str, Any]]:
+    """The module as it is exported, with all it learns or is given after it was built; and facts of that."""
+    learnt = {} if built.learn is None else built.learn()
+    module = built.module.eval()
+    if built.calibrate_norms:
+        generator = np.random.default_rng(request.seed + 1)
+        calibrate_batch_norms(module, Examples(built.make_inputs(generator, CALIBRATION_EXAMPLES)))
+    return module, learnt
 
 
 def export_module(module: torch.nn.Module, examples: Examples, name: str, folder: Path) -> Exported:
