@@ -233,22 +233,22 @@ def _sort(connection: Connection, told: Sequence[Told], rows: dict[int, Any]) ->
 
 def _misfit(report: Report, row: Row[Any], standing: set[str]) -> Failure | None:
     """Why a report without a failure cannot be taken as the job's success."""
-    outcomes = {
+    yielded = {
         "convert": report.result.conversion,
         "measure": report.result.measurement,
         "profile": report.result.profile,
         "evaluate": report.result.evaluation,
     }
-    if outcomes[row.kind] is None or (row.kind != "convert" and report.judgement is None):
+    if yielded[row.kind] is None or (row.kind != "convert" and report.judgement is None):
         message = f"the report of a {row.kind} job holds no such outcome"
         return Failure(cause=Cause.BUG, code="bad_report", message=message)
     measured = report.result.measurement if row.kind == "measure" else None
     if measured is not None and not 0 <= measured.timings.p50_ms <= _LONGEST_MS:
         message = f"the report tells a median latency of {measured.timings.p50_ms:g} ms"
         return Failure(cause=Cause.BUG, code="bad_report", message=message)
-    seen = report.result.evaluation if row.kind == "evaluate" else None
-    if seen is not None and not (0 <= seen.correct <= seen.examples and seen.examples > 0):
-        message = f"the report tells of {seen.correct} right answers to {seen.examples} examples"
+    evaluation = report.result.evaluation if row.kind == "evaluate" else None
+    if evaluation is not None and not outcomes.adds_up(evaluation):
+        message = f"the report does not show {evaluation.correct} right answers to {evaluation.examples} examples"
         return Failure(cause=Cause.BUG, code="bad_report", message=message)
     if row.kind == "convert" and row.needs_key is not None and row.needs_key not in standing:
         return Failure(cause=Cause.INFRASTRUCTURE, code="parent_gone", message="what it was made from was damaged")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
@@ -16,6 +17,7 @@ from scheduler.payloads import read_payload
 from scheduler.queue import artifacts
 from scheduler.reports import Told
 from scheduler.tables import Profile, Result
+from workers import contract
 from workers.codec import from_dict
 from workers.contract import MeasureTask
 
@@ -93,6 +95,16 @@ def insert_profiles(connection: Connection, taken: Sequence[tuple[Told, Any]], n
         for told, row in taken
     ]
     insert_rows(connection, profiles, rows, created_at=now)
+
+
+def adds_up(seen: contract.Evaluation) -> bool:
+    """Whether an evaluation's outcomes are those of its examples: that many, and as many right as it says."""
+    try:
+        packed = base64.b64decode(seen.outcomes_base64, validate=True)
+    except ValueError:
+        return False
+    whole = seen.examples > 0 and len(packed) == -(-seen.examples // 8)
+    return whole and int.from_bytes(packed, "big").bit_count() == seen.correct
 
 
 def insert_evaluations(connection: Connection, taken: Sequence[tuple[Told, Any]], now: datetime) -> None:

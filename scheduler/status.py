@@ -17,6 +17,8 @@ from scheduler.queue import sweep_runs
 from scheduler.records import superseded
 from scheduler.states import IS_LIVE, OPEN_JOB, attempts, jobs
 
+#: Kinds of requests that measure no latency, and what they make.
+_NO_LATENCIES = {"profile": "profile", "evaluate": "evaluation"}
 #: Runs of more jobs are told in numbers.
 _MOST_IN_DETAIL = 1000
 #: Work of others that is named.
@@ -143,18 +145,18 @@ def known_run(connection: Connection, run_id: int | None) -> int:
     """The run of that number; the latest that measured where none is given.
 
     Raises:
-        UsageError: there is no such run, or it only profiled.
+        UsageError: there is no such run, or it only profiled or evaluated.
     """
     query = select(sweep_runs.c.id, sweep_runs.c.request).order_by(sweep_runs.c.id.desc())
     users = sweep_runs.c.purpose.is_(None)
     rows = connection.execute(query.where(users if run_id is None else sweep_runs.c.id == run_id))
-    profiled = None
+    other = None
     for row in rows:
-        if row.request.get("kind") != "profile":
+        if (kind := row.request.get("kind")) not in _NO_LATENCIES:
             return int(row.id)
-        profiled = row.id
-    if profiled is not None:
-        raise UsageError(f"run {profiled} made profiles: see benchfarm profile list")
+        other = f"run {row.id} made {_NO_LATENCIES[kind]}s: see benchfarm {kind} list"
+    if other is not None:
+        raise UsageError(other)
     raise UsageError("nothing was run yet" if run_id is None else f"no run {run_id}; see benchfarm results list")
 
 

@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
 #: Below so many classes, one of the five largest says nothing.
 _LEAST_FOR_TOP5 = 6
-#: Progress is told so often.
-_TELL_EVERY_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -35,19 +33,19 @@ class Answers:
     seconds: float
 
 
-def answer(model: LoadedModel, like: Examples, data: Labelled, tell: Callable[[int, int], None]) -> Answers:
+def answer(model: LoadedModel, like: Examples, data: Labelled, tell: Callable[[str], None]) -> Answers:
     """Run a model over a data set, filled up to its fixed batch.
 
     Args:
         model: loaded, and compiled for such inputs.
         like: examples as the artifact takes them, each (batch, *shape).
         data: labelled examples, each (*shape).
-        tell: called about once a second with how many examples are answered, and of how many.
+        tell: called after each batch with how far it is.
 
     Raises:
         AttemptError: the data set does not fit the model.
     """
-    began = told = time.monotonic()
+    began, done = time.monotonic(), 0
     predicted, in_top5 = [], []
     classes = len(data.classes)
     for batch, labels in _batches(fitted(like, data), data.labels, _batch_of(like)):
@@ -57,9 +55,8 @@ def answer(model: LoadedModel, like: Examples, data: Labelled, tell: Callable[[i
         predicted.append(np.where(finite, scores.argmax(axis=1), -1))
         if classes >= _LEAST_FOR_TOP5:
             in_top5.append(top_k(scores, labels, 5))
-        if time.monotonic() - told >= _TELL_EVERY_S:
-            told = time.monotonic()
-            tell(sum(map(len, predicted)), len(data.labels))
+        done += len(labels)
+        tell(f"{done} of {len(data.labels)} examples")
     top5 = np.concatenate(in_top5) if in_top5 else None
     return Answers(np.concatenate(predicted), top5, time.monotonic() - began)
 

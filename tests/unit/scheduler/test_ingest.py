@@ -19,6 +19,7 @@ from scheduler.telemetry import telemetry
 from tests.unit.scheduler.builders import (
     BROKEN,
     CRASHED,
+    INT8,
     ONNX,
     TORCH,
     Farm,
@@ -261,7 +262,22 @@ def test_a_converted_artifact_shares_the_companions_of_its_program(farm: Farm) -
     assert farm.artifact().provenance["versions"] == {"scripted": "1"}
 
 
-@pytest.mark.parametrize("role", ["artifact", "examples", "calibration"])
+@pytest.mark.parametrize("how", ["damaged", "missing"])
+def test_damaged_calibration_is_made_again_for_the_conversion_that_needs_it(farm: Farm, how: str) -> None:
+    """What measures does not need it, and does not look."""
+    farm.run(plan_of(farm.devices(), ONNX))
+    again = farm.submit(plan_of(farm.devices(), ONNX, salt="again")).sweep_run_id
+    (farm.damage if how == "damaged" else farm.lose)(farm.artifact().companions["calibration"])
+    farm.settle()
+    assert not farm.jobs(jobs.c.sweep_run_id == again, jobs.c.kind == "convert")
+    run_id = farm.submit(plan_of(farm.devices(), INT8)).sweep_run_id
+    farm.settle()
+    made_again = [row.title for row in farm.jobs(jobs.c.sweep_run_id == run_id, jobs.c.kind == "convert")]
+    assert "pt2 fp32 of net" in made_again
+    assert {state for _, state in farm.states(run_id)} == {"succeeded"}
+
+
+@pytest.mark.parametrize("role", ["artifact", "examples"])
 @pytest.mark.parametrize("how", ["damaged", "missing"])
 def test_a_damaged_file_is_made_again_and_then_measured(farm: Farm, role: str, how: str) -> None:
     """Whether the artifact itself or a companion that it shares with its program."""
