@@ -27,6 +27,9 @@ from workers.recipes import RecipeError, canonical, parse_recipe
 from workers.runtimes.runtime import Runtime
 
 
+_DONE = {"measure": "measured", "profile": "profiled", "evaluate": "evaluated"}
+
+
 def plan(
     request: Request, devices: Sequence[RegisteredDevice], descriptions: Sequence[Mapping[str, Any]] | None = None
 ) -> Plan:
@@ -44,7 +47,9 @@ def plan(
     made = draft(request, devices, descriptions)
     if not made.measurements:
         whys = {entry["why"] for entry in made.unsupported}
-        raise UsageError("nothing can be measured: " + ("; ".join(sorted(whys)) or "no runtime takes such a model"))
+        raise UsageError(
+            f"nothing can be {_DONE[request.kind]}: " + ("; ".join(sorted(whys)) or "no runtime takes such a model")
+        )
     for what, name, why in impossible(made, request):
         raise UsageError(f"--{what} {name}: {why}")
     made.arrange()

@@ -228,7 +228,7 @@ class Planner:
         return wanted and self._why_not_evaluated(runtime) is None
 
     def _why_not_evaluated(self, runtime: Runtime) -> str | None:
-        if self._model.data is None:
+        if runtime.no_answers is None and self._model.data is None:
             return f"{self._model.name} comes with no labelled data to evaluate it on: name some with --data"
         return runtime.no_answers
 

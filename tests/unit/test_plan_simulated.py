@@ -37,6 +37,16 @@ def test_a_simulated_model_on_a_real_device_is_refused() -> None:
         plan(Request(models=("sim/mobilenet",), runtimes=("sim",)), [CPU])
 
 
+def test_nobody_makes_up_an_accuracy() -> None:
+    made = plan(Request(models=("sim/mobilenet",), evaluate=True), [PHONE])
+    assert {item.kind for item in made.measurements} == {"measure"}
+    told = [entry for entry in made.unsupported if entry.get("kind") == "evaluate"]
+    assert {entry["recipe"] for entry in told} == {"fp32", "int8-static"}
+    assert all("measured, not evaluated: a simulated device computes nothing" in entry["why"] for entry in told)
+    with pytest.raises(UsageError, match="nothing can be evaluated: a simulated device computes nothing"):
+        plan(Request(models=("sim/mobilenet",), kind="evaluate"), [PHONE])
+
+
 def test_simulated_models_are_listed_last() -> None:
     names = all_models()
     simulated = [name for name in names if name.startswith("sim/")]
