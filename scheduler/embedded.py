@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
 from typing import Literal
 
 from sqlalchemy import Connection
@@ -16,23 +14,21 @@ from device_registry.registry import list_hosts, record_hello
 from device_registry.selectors import parse_selector
 from device_registry.tables import utc_now
 from scheduler import runs
-from scheduler.dispatcher import ATTEMPT_LEASE_S, Dispatcher
-from scheduler.executors.executor import Executor, HostLostError
+from scheduler.crew import FOLLOW_PERIOD_S, OBSERVE_PERIOD_S, Crew, abandon
+from scheduler.dispatcher import ATTEMPT_LEASE_S
+from scheduler.executors.executor import Executor
 from scheduler.farm import Farm, Fleet, Ground
 from scheduler.home import Home
-from scheduler.leases import DispatcherLease, LeaseLostError, leader
+from scheduler.leases import leader
 from scheduler.request import Request
 from scheduler.runs import Submitted
-from scheduler.status import RunStatus, run_is_done, run_status
+from scheduler.status import RunStatus
 from workers.agent import AGENT_VERSION
 from workers.errors import AttemptError, first_line
 from workers.host import describe_host, discover_devices
 from workers.spool import sweep_ray_sessions
 
 ExecutorName = Literal["ray", "local"]
-_IDLE_S = 0.25
-_FOLLOW_PERIOD_S = 3.0
-_OBSERVE_PERIOD_S = 1.0
 
 
 class EmbeddedFarm(Farm):
@@ -107,55 +103,21 @@ class EmbeddedFarm(Farm):
         if run_id in self._of_the_farm:
             self._wait(run_id, observe, say, more)
             return
-        lease = DispatcherLease()
-        dispatcher: Dispatcher | None = None
-        carrier: Executor | None = None
-        next_follow = next_observe = 0.0
-        following = goes_on = False
+        with self.crew(executor, say) as crew:
+            crew.work(run_id, observe, more)
 
-        def may_claim(connection: Connection) -> bool:
-            return goes_on or not run_is_done(connection, run_id)  # what is waited for may belong to other runs by now
+    def crew(self, executor: ExecutorName, say: Callable[[str], None]) -> Crew:
+        """What works on runs of this host; with it several runs need it brought up only once.
 
-        try:
-            while True:
-                if time.monotonic() >= next_follow:
-                    leads = self._follow(run_id, lease) or dispatcher is not None
-                    next_follow = time.monotonic() + (_FOLLOW_PERIOD_S if leads else _OBSERVE_PERIOD_S)
-                    if leads and dispatcher is None:
-                        say("bringing up the farm")
-                        with self._holding(run_id, lease):
-                            carrier = self._bring_up(executor)
-                            dispatcher = Dispatcher(self.engine, carrier, lease)
-                    elif not leads and not following:
-                        following = True
-                        say("another benchfarm runs on this data directory: following it")
-                changed = False
-                if dispatcher is None or carrier is None:
-                    time.sleep(_IDLE_S)
-                else:
-                    try:
-                        changed = dispatcher.tick(may_claim=may_claim)
-                        # Who takes the role also takes the host, and ends our agent: it may be gone before we hear why.
-                        if dispatcher.lost_hosts and self._holds(lease):
-                            raise HostLostError("; ".join(dispatcher.lost_hosts.values()))
-                        if dispatcher.lost_hosts:
-                            raise LeaseLostError
-                    except LeaseLostError:
-                        say("another benchfarm took over: following it")
-                        following = True
-                        dispatcher.close()
-                        carrier.close()
-                        dispatcher = carrier = None
-                if changed or time.monotonic() >= next_observe:
-                    with reading(self.engine) as connection:
-                        status = run_status(connection, run_id, utc_now())
-                    observe(status)
-                    next_observe = time.monotonic() + _OBSERVE_PERIOD_S
-                    goes_on = status.done and more()
-                    if status.done and not goes_on:
-                        return
-        finally:
-            self._take_down(run_id, dispatcher, carrier, lease)
+        Args:
+            executor: what carries attempts, should this process become the dispatcher.
+            say: called with a sentence when something slow begins.
+        """
+        return Crew(self.engine, lambda: self._bring_up(executor), say)
+
+    def waits_for_the_farm(self, run_id: int) -> bool:
+        """Whether a run was planned for the farm's hosts, so that benchfarm up works on it."""
+        return run_id in self._of_the_farm
 
     def _wait(
         self,
@@ -170,7 +132,7 @@ class EmbeddedFarm(Farm):
         def look(status: RunStatus) -> None:
             nonlocal next_follow
             if time.monotonic() >= next_follow:
-                next_follow = time.monotonic() + _FOLLOW_PERIOD_S
+                next_follow = time.monotonic() + FOLLOW_PERIOD_S
                 with writing(self.engine) as connection:
                     runs.follow(connection, run_id, utc_now())
             observe(status)
@@ -181,39 +143,10 @@ class EmbeddedFarm(Farm):
                 self.wait(run_id, observe=look, say=say)
                 if not more():
                     break
-                time.sleep(_OBSERVE_PERIOD_S)
+                time.sleep(OBSERVE_PERIOD_S)
         finally:
             with writing(self.engine) as connection:
-                _abandon(connection, run_id)
-
-    def _follow(self, run_id: int, lease: DispatcherLease) -> bool:
-        """Say that we still wait, and take the dispatcher's role if it is free or ours; returns whether we have it."""
-        with writing(self.engine) as connection:
-            runs.follow(connection, run_id, utc_now())
-            return lease.acquire(connection, utc_now())
-
-    def _holds(self, lease: DispatcherLease) -> bool:
-        with writing(self.engine) as connection, suppress(LeaseLostError):
-            lease.renew(connection, utc_now())
-            return True
-        return False
-
-    @contextmanager
-    def _holding(self, run_id: int, lease: DispatcherLease) -> Iterator[None]:
-        """Keep run and role while something slow is brought up: a cold Ray can outlast the lease."""
-        done = threading.Event()
-
-        def keep() -> None:
-            while not done.wait(_FOLLOW_PERIOD_S):
-                self._follow(run_id, lease)
-
-        keeper = threading.Thread(target=keep, name="lease-keeper", daemon=True)
-        keeper.start()
-        try:
-            yield
-        finally:
-            done.set()
-            keeper.join()
+                abandon(connection, run_id)
 
     def _bring_up(self, executor: ExecutorName) -> Executor:
         sweep_ray_sessions(self.home.path / "spool")
@@ -234,28 +167,8 @@ class EmbeddedFarm(Farm):
             said = f"{type(error).__name__}: {first_line(error)}"
             raise BenchfarmError(f"the embedded Ray did not come up ({said}); --executor local needs none") from error
 
-    def _take_down(
-        self, run_id: int, dispatcher: Dispatcher | None, carrier: Executor | None, lease: DispatcherLease
-    ) -> None:
-        """Children first, then the rows, then Ray: whatever of this is cut short, the next command heals."""
-        try:
-            if dispatcher is not None:
-                with suppress(LeaseLostError):  # whoever took over has the rows now
-                    dispatcher.stop()
-            with writing(self.engine) as connection:
-                lease.release(connection)
-                _abandon(connection, run_id)
-        finally:
-            if carrier is not None:
-                carrier.close()
-
 
 def _is_up(connection: Connection) -> bool:
     """Whether a farm's dispatcher has the role, and not one that ends with the run which it waits for."""
     row = leader(connection, utc_now())
     return row is not None and row.pid not in runs.followers(connection, row.host_key, utc_now())
-
-
-def _abandon(connection: Connection, run_id: int) -> None:
-    if not run_is_done(connection, run_id):
-        runs.abandon(connection, run_id, utc_now())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, and_, select
@@ -16,6 +16,7 @@ from scheduler.payloads import payloads
 from scheduler.points import points, series
 from scheduler.records import devices_of, superseded
 from scheduler.states import OPEN_JOB, attempts, jobs
+from scheduler.sweeps.answered import Key, run_evaluations, variant_of
 from scheduler.watch_tables import Incident, IncidentSeries, Screening
 from workers.codec import from_dict
 from workers.contract import MeasureTask
@@ -44,6 +45,8 @@ def run_cells(connection: Connection, run_id: int) -> list[dict[str, Any]]:
     known = _points(connection, run_id)
     ran_on = _ran_on(connection, run_id)
     watched = _watched(connection, run_id, {point["series_id"] for point in known.values()})
+    answered = run_evaluations(connection, run_id)
+    shown: set[Key] = set()
     found = []
     for key, mine in by_case.items():
         task = from_dict(MeasureTask, mine[0].payload["measure"])
@@ -52,6 +55,9 @@ def run_cells(connection: Connection, run_id: int) -> list[dict[str, Any]]:
         )
         told = [known[place, case_of(task).key] for place in places if (place, case_of(task).key) in known]
         point = told[0] if told else {}
+        beside: list[Key] = [(variant_of(mine[0].payload["measure"]), place) for place in places]
+        evaluation = next((answered[known_as] for known_as in beside if known_as in answered), None)
+        shown.update(beside)
         found.append(
             {
                 "case_key": key,
@@ -60,15 +66,17 @@ def run_cells(connection: Connection, run_id: int) -> list[dict[str, Any]]:
                 "state": _state(mine),
                 "processes": len(mine),
                 "done": sum(row.state == "succeeded" for row in mine),
-                "why": _why(mine) or point.get("why"),
+                "why": _why(mine) or _why_no_accuracy(evaluation) or point.get("why"),
                 "p50_ms": point.get("value"),
                 "p50_ci_ms": point.get("interval"),
                 "verdict": point.get("verdict"),
                 "screening": watched.get(point.get("series_id"), {}).get("outcome"),
                 "change": watched.get(point.get("series_id"), {}).get("effect"),
                 "incident": watched.get(point.get("series_id"), {}).get("incident"),
+                **_accuracy(evaluation),
             }
         )
+    found += [_only_evaluated(one) for known_as, one in answered.items() if known_as not in shown]
     # What is measured and only not evaluated has its cell already.
     found += [_unsupported(entry) for entry in unsupported if entry.get("kind") != "evaluate"]
     found.sort(key=_order)
@@ -78,6 +86,25 @@ def run_cells(connection: Connection, run_id: int) -> list[dict[str, Any]]:
 def cell_counts(cells: Collection[dict[str, Any]]) -> dict[str, int]:
     """Cells by their state."""
     return dict(Counter(cell["state"] for cell in cells))
+
+
+def _accuracy(evaluation: Mapping[str, Any] | None) -> dict[str, Any]:
+    """What a cell tells of the evaluation of its variant; None of both: nobody wanted one."""
+    state = None if evaluation is None else evaluation["state"]
+    return {"evaluation": state, "accuracy": None if evaluation is None else evaluation["accuracy"]}
+
+
+def _why_no_accuracy(evaluation: Mapping[str, Any] | None) -> str | None:
+    return f"evaluation: {evaluation['why']}" if evaluation is not None and evaluation["why"] else None
+
+
+def _only_evaluated(evaluation: Mapping[str, Any]) -> dict[str, Any]:
+    """Of a variant that the run does not measure, for example for its latency is known."""
+    nothing = dict.fromkeys(("case_key", "p50_ms", "p50_ci_ms", "verdict", "screening", "change", "incident"))
+    case = _case(from_dict(MeasureTask, evaluation["task"]))
+    done = int(evaluation["state"] == "done")
+    told = {"device": evaluation["device"], "state": evaluation["state"], "processes": 1, "done": done}
+    return {**nothing, **case, **told, "why": _why_no_accuracy(evaluation), **_accuracy(evaluation)}
 
 
 def _case(task: MeasureTask) -> dict[str, Any]:
@@ -94,9 +121,9 @@ def _case(task: MeasureTask) -> dict[str, Any]:
 
 def _unsupported(entry: dict[str, Any]) -> dict[str, Any]:
     cell = {name: entry[name] for name in ("model", "runtime", "recipe", "device", "why")}
-    nothing = dict.fromkeys(
-        ("case_key", "threads", "batch", "mode", "p50_ms", "p50_ci_ms", "verdict", "screening", "change", "incident")
-    )
+    of_case = ("case_key", "threads", "batch", "mode")
+    told = ("p50_ms", "p50_ci_ms", "verdict", "screening", "change", "incident", "evaluation", "accuracy")
+    nothing = dict.fromkeys((*of_case, *told))
     return {**nothing, **cell, "runtime_options": {}, "state": "unsupported", "processes": 0, "done": 0}
 
 

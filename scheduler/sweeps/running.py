@@ -95,6 +95,7 @@ def prepare(
     now: datetime | None = None,
     *,
     without_cases: Collection[str] = (),
+    ground: Ground | None = None,
 ) -> Prepared:
     """Plan a sweep on a farm; nothing is inserted.
 
@@ -104,13 +105,14 @@ def prepare(
         submission: what does not stand in its file.
         now: the time; default: the clock's.
         without_cases: keys of cases that are no matter here.
+        ground: what it is planned on; default: what the farm is now.
 
     Raises:
         UsageError: something that it names cannot be.
     """
     submission.check()
     now = now or utc_now()
-    ground = farm.ground()
+    ground = ground or farm.ground()
     matrix = matrix_of(sweep, ground.fleet.devices, ground.descriptions, submission)
     if without_cases:
         matrix.plan = without(matrix.plan, without_cases)
