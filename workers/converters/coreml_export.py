@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, ClassVar
 
 from workers.converters.converter import ConversionInput, Converter, Route
@@ -27,24 +28,40 @@ class CoreMlExport(Converter):
 
     def convert(self, source: ConversionInput) -> Made:
         """See `Converter.convert`."""
-        coremltools = import_coremltools()
-
-        from workers.models.torch_export import load_program
-
-        program = load_program(source.artifact).run_decompositions({})
-        precision = {"fp32": coremltools.precision.FLOAT32, "fp16": coremltools.precision.FLOAT16}[source.recipe]
-        _teach_mask_operators()
-        try:
-            model = coremltools.convert(
-                program, compute_precision=precision, minimum_deployment_target=coremltools.target.iOS16
-            )
-        except Exception as error:
-            raise AttemptError(
-                Cause.MODEL, "does_not_convert", f"coremltools cannot convert it: {first_line(error)}"
-            ) from error
+        model = to_core_ml(source.artifact, source.recipe)
         artifact = source.folder / "model.mlpackage"
         model.save(str(artifact))
         return Made(artifact)
+
+
+def to_core_ml(program: Path, precision: str, **settings: Any) -> Any:
+    """An `MLModel` of a `.pt2`.
+
+    Args:
+        program: its file.
+        precision: fp32 or fp16.
+        settings: others of `coremltools.convert`; without a deployment target, iOS 16 is it.
+
+    Raises:
+        AttemptError: coremltools cannot convert it.
+    """
+    from workers.models.torch_export import load_program
+
+    return convert_exported(load_program(program), precision, **settings)
+
+
+def convert_exported(program: Any, precision: str, **settings: Any) -> Any:
+    """The same of a program that is loaded."""
+    coremltools = import_coremltools()
+    settings = {"minimum_deployment_target": coremltools.target.iOS16, **settings}
+    computed = {"fp32": coremltools.precision.FLOAT32, "fp16": coremltools.precision.FLOAT16}[precision]
+    _teach_mask_operators()
+    try:
+        return coremltools.convert(program.run_decompositions({}), compute_precision=computed, **settings)
+    except Exception as error:
+        raise AttemptError(
+            Cause.MODEL, "does_not_convert", f"coremltools cannot convert it: {first_line(error)}"
+        ) from error
 
 
 def _teach_mask_operators() -> None:
