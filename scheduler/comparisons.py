@@ -23,6 +23,11 @@ from workers.errors import UNSUPPORTED
 from workers.judge import OUTPUTS_WRONG
 from workers.statistics import process_median_interval, process_ratio_interval
 
+#: What makes a case on a device, whichever run it is of.
+_SAME_CASE = (
+    *("model", "weights", "runtime", "format", "recipe", "threads", "batch", "mode", "rate_hz", "affinity"),
+    *("runtime_options", "of_invocations", "_device_id"),
+)
 #: Runs of so many results are read whole.
 _RESULTS_AT_ONCE = 2_000
 
@@ -38,6 +43,11 @@ class RunResults:
 
 def run_results(connection: Connection, run_id: int) -> RunResults:
     """Everything a run has to show, by case and device."""
+    return RunResults(run_cases(connection, run_id), *run_failures(connection, run_id))
+
+
+def run_failures(connection: Connection, run_id: int) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """What of a run failed, and what of it cannot be had."""
     request = connection.execute(select(sweep_runs).where(sweep_runs.c.id == run_id)).one()
     failed_jobs = connection.execute(
         select(jobs, payloads.c.document.label("payload"))
@@ -56,7 +66,7 @@ def run_results(connection: Connection, run_id: int) -> RunResults:
             listed := {key: entry[key] for key in ("model", "runtime", "recipe", "device", "why")}
         ) not in unsupported:
             unsupported.append(listed)
-    return RunResults(run_cases(connection, run_id), failed, unsupported)
+    return failed, unsupported
 
 
 def run_cases(connection: Connection, run_id: int, *where: Any) -> list[dict[str, Any]]:
@@ -67,17 +77,48 @@ def run_cases(connection: Connection, run_id: int, *where: Any) -> list[dict[str
         run_id: the run.
         where: conditions on its results; what is compared with one another must not be parted by them.
     """
+    cases = _measured(connection, run_id, *where)
+    _complete(connection, cases)
+    return [{name: value for name, value in case.items() if not name.startswith("_")} for case in cases]
+
+
+def latest_cases(connection: Connection, run_ids: Sequence[int]) -> list[dict[str, Any]]:
+    """Rows of the cases of several runs, each as it was measured last: validly, if it ever was.
+
+    Args:
+        connection: to read from.
+        run_ids: the runs, the oldest first.
+
+    Returns:
+        Rows as of `run_cases`, compared with one another whichever runs they are of, with their `run`, `finished_at`
+        (seconds since the epoch), `mean_ms` and `std_ms` of iterations, and the `facts` of their artifacts. `_baseline`
+        is the row that a speed-up is over, `_valid` the medians of the processes that count.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    for run_id in run_ids:
+        for case in _measured(connection, run_id):
+            key = repr([case[name] for name in _SAME_CASE])
+            if case["verdict"] == "valid" or key not in found or found[key]["verdict"] != "valid":
+                found[key] = {**case, **case["_more"], "run": run_id}
+    cases = list(found.values())
+    _complete(connection, cases)
+    return cases
+
+
+def _measured(connection: Connection, run_id: int, *where: Any) -> list[dict[str, Any]]:
     repeats_of = _cases(connection, run_id, *where)
     made = _made(connection, {repeats[0].needs_key for repeats in repeats_of})
-    cases = [_case_row(repeats, made) for repeats in repeats_of]
+    return [_case_row(repeats, made) for repeats in repeats_of]
+
+
+def _complete(connection: Connection, cases: list[dict[str, Any]]) -> None:
+    """Add what only all cases together tell, and put them in order."""
     _add_speedups(cases)
     accuracies = latest_accuracies(connection, {case["artifact_sha256"] for case in cases})
     for case in cases:
         own = options_text(case["runtime_options"])
         case["accuracy"] = accuracies.get((case["_device_id"], case["artifact_sha256"], case["runtime"], own))
-        del case["_valid"], case["_unconverted"], case["_device_id"]
     cases.sort(key=lambda case: (case["model"], case["device"], case["threads"], case["p50_ms"]))
-    return cases
 
 
 def trial_rows(connection: Connection, run_id: int) -> dict[tuple[int, str], dict[str, Any]]:
@@ -151,6 +192,7 @@ class _Artifact:
     versions: Mapping[str, Any] = field(default_factory=dict)
     #: A model's canonical program, or the user's file: made of nothing else.
     unconverted: bool = True
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
 
 def _made(connection: Connection, keys: set[str]) -> dict[str, _Artifact]:
@@ -161,7 +203,8 @@ def _made(connection: Connection, keys: set[str]) -> dict[str, _Artifact]:
         makers = select(jobs.c.makes_key).where(jobs.c.makes_key.in_(portion), jobs.c.needs_key.is_not(None))
         converted |= set(connection.execute(makers).scalars())
         for row in connection.execute(select(artifacts).where(artifacts.c.key.in_(portion))):
-            found[row.key] = _Artifact(row.bytes, row.provenance["versions"], row.key not in converted)
+            facts = row.provenance.get("facts", {})
+            found[row.key] = _Artifact(row.bytes, row.provenance["versions"], row.key not in converted, facts)
     return {key: found.get(key, _Artifact(unconverted=key not in converted)) for key in keys}
 
 
@@ -238,6 +281,12 @@ def _case_row(repeats: Sequence[Any], made: Mapping[str, _Artifact]) -> dict[str
         "_valid": valid,
         "_unconverted": artifact.unconverted,
         "_device_id": typical.device_id,
+        "_more": {
+            "mean_ms": _median(counted, "mean_ms"),
+            "std_ms": _median(counted, "std_ms"),
+            "finished_at": report["result"]["finished_at"],
+            "facts": artifact.facts,
+        },
     }
 
 
@@ -257,7 +306,7 @@ def _process(row: Any) -> dict[str, Any]:
 
 
 def _median(rows: Sequence[Any], name: str) -> float | None:
-    values = [row.document["result"]["measurement"]["timings"][name] for row in rows]
+    values = [row.document["result"]["measurement"]["timings"].get(name) for row in rows]
     known = [value for value in values if value is not None]
     return statistics.median(known) if known else None
 
@@ -283,6 +332,7 @@ def _add_speedups(rows: list[dict[str, Any]]) -> None:
         if not (baselines := unconverted or elsewhere):
             continue
         baseline = min(baselines, key=lambda other: (other["compile_ms"] is not None, other["runtime"]))
+        row["_baseline"] = baseline
         if row["mode"] == "offline":
             row["speedup"] = row["throughput_per_s"] / baseline["throughput_per_s"]
             continue

@@ -21,18 +21,18 @@ class Work:
     flops: int | None
     #: That any runtime must move: inputs, weights, outputs, once. None: not known.
     bytes: int | None
-    #: One inference.
+    #: One inference; 0 where a tool prints it as such.
     seconds: float
 
     @property
     def gflops_per_s(self) -> float | None:
         """Achieved; None where nothing is counted as arithmetic."""
-        return self.flops / self.seconds / 1e9 if self.flops else None
+        return self.flops / self.seconds / 1e9 if self.flops and self.seconds else None
 
     @property
     def gb_per_s(self) -> float | None:
         """Achieved, 10^9 bytes a second; at least that, for what passes between layers is not counted."""
-        return self.bytes / self.seconds / 1e9 if self.bytes else None
+        return self.bytes / self.seconds / 1e9 if self.bytes and self.seconds else None
 
     @property
     def flops_per_byte(self) -> float | None:

@@ -71,10 +71,10 @@ def render(content: Content, library: str) -> str:
     drawn = [chart for chart in charts_of(content) if chart.figure is not None]
     return environment.get_template("page.html.j2").render(
         content=content,
-        style=_script(here.joinpath("style.css").read_text(encoding="utf-8")),
-        script=_script(here.joinpath("page.js").read_text(encoding="utf-8")),
-        library=_script(library) if drawn else "",
-        figures=_data({chart.id: chart.figure for chart in drawn}),
+        style=script_text(here.joinpath("style.css").read_text(encoding="utf-8")),
+        script=script_text(here.joinpath("page.js").read_text(encoding="utf-8")),
+        library=script_text(library) if drawn else "",
+        figures=json_text({chart.id: chart.figure for chart in drawn}),
         marks={"faster": "▲", "slower": "▼", "same": "=", "inconclusive": "?"},
     )
 
@@ -90,14 +90,14 @@ def charts_of(content: Content) -> Iterator[Chart]:
         yield content.coverage
 
 
-def _script(text: str) -> Any:
+def script_text(text: str) -> Any:
     """A script of ours or of the library, which cannot end its element early."""
     from markupsafe import Markup
 
     return Markup(text.replace("</script", "<\\/script"))  # noqa: S704 - nothing in it is anybody else's
 
 
-def _data(value: Any) -> Any:
+def json_text(value: Any) -> Any:
     """JSON inside an element: names in it are anybody's, so that no character opens a tag."""
     from markupsafe import Markup
 
