@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from exporters.numbers import NONE, duration, significant
-from exporters.tables import outcomes_view, simple_table
+from exporters.tables import accuracy_text, outcomes_view, simple_table
 
 _MOST_ROWS = 200
 #: Characters of a reason; --json has all.
@@ -38,10 +38,12 @@ def check_view(found: Mapping[str, Any]) -> RenderableType:
 def run_view(run: Mapping[str, Any], cells: Sequence[Mapping[str, Any]]) -> RenderableType:
     """A run of a sweep, cell by cell."""
     told = [cell for cell in cells if cell["state"] != "unsupported"]
+    evaluated = any(cell["evaluation"] is not None for cell in told)
     table = simple_table(
         _run_title(run),
-        ["model", "runtime", "recipe", "options", "device", "state", "p50 ms", "verdict", "change"],
-        [_cell(cell) for cell in told[:_MOST_ROWS]],
+        ["model", "runtime", "recipe", "options", "device", "state", "p50 ms", "verdict", "change"]
+        + ["accuracy"] * evaluated,
+        [[*_cell(cell), *[_accuracy(cell)] * evaluated] for cell in told[:_MOST_ROWS]],
     )
     parts: list[RenderableType] = [table]
     if len(told) > _MOST_ROWS:
@@ -140,6 +142,11 @@ def _cell(cell: Mapping[str, Any]) -> list[str]:
         cell["verdict"] or NONE,
         _change(cell),
     ]
+
+
+def _accuracy(cell: Mapping[str, Any]) -> str:
+    """How right it was found; else what became of finding out."""
+    return str(cell["evaluation"] or NONE) if cell["accuracy"] is None else accuracy_text(cell["accuracy"])
 
 
 def _change(cell: Mapping[str, Any]) -> str:

@@ -134,12 +134,16 @@ def options_text(options: Mapping[str, str]) -> str:
     return " ".join(f"{name}={value}" for name, value in sorted(options.items()))
 
 
-def _beside(row: Row[Any]) -> dict[str, Any]:
+def top1_interval(row: Row[Any]) -> list[float] | None:
+    """The 95 % interval of a row's top-1."""
     from workers.accuracy import proportion_interval
 
+    return None if row.top1 is None else list(proportion_interval(row.correct, row.examples))
+
+
+def _beside(row: Row[Any]) -> dict[str, Any]:
     told = {name: getattr(row, name) for name in _BESIDE}
-    interval = None if row.top1 is None else list(proportion_interval(row.correct, row.examples))
-    return {"evaluation": row.id, **told, "top1_ci": interval}
+    return {"evaluation": row.id, **told, "top1_ci": top1_interval(row)}
 
 
 def _query() -> Any:
@@ -152,8 +156,6 @@ def _query() -> Any:
 
 
 def _summary(row: Row[Any]) -> dict[str, Any]:
-    from workers.accuracy import proportion_interval
-
     seen, task = row.document["result"]["evaluation"], row.payload["evaluate"]
     return {
         "evaluation": row.id,
@@ -181,7 +183,7 @@ def _summary(row: Row[Any]) -> dict[str, Any]:
         "correct": seen["correct"],
         "not_finite": seen["not_finite"],
         "top1": seen["top1"],
-        "top1_ci": None if seen["top1"] is None else list(proportion_interval(seen["correct"], seen["examples"])),
+        "top1_ci": top1_interval(row),
         "top5": seen["top5"],
         "f1_macro": seen["f1_macro"],
         "wer": seen["wer"],

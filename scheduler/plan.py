@@ -26,7 +26,7 @@ from workers.plugins import Plugin, plugins
 from workers.recipes import RecipeError, canonical, parse_recipe
 from workers.runtimes.runtime import Runtime
 
-
+#: What a kind of request does with a case.
 _DONE = {"measure": "measured", "profile": "profiled", "evaluate": "evaluated"}
 
 
