@@ -11,8 +11,8 @@ from typing import Any
 
 #: Hues that stand on light and dark grounds alike and are told apart by most eyes (Tol's bright scheme).
 COLOURS = ("#4477aa", "#ee6677", "#228833", "#bba420", "#3399bb", "#aa3377", "#888888", "#cc7722")
-_SYMBOLS = ("circle", "square", "diamond", "triangle-up", "x", "star", "cross", "hexagon2")
-_DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
+SYMBOLS = ("circle", "square", "diamond", "triangle-up", "x", "star", "cross", "hexagon2")
+DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
 _STATE_LOOKS = {
     "valid": ("#228833", ""),
     "stale": ("#bba420", "/"),
@@ -110,17 +110,17 @@ def trade_off(
                 "marker": {
                     "size": 11,
                     "color": COLOURS[number % len(COLOURS)],
-                    "symbol": [_SYMBOLS[number % len(_SYMBOLS)] + ("-open" if spot.doubtful else "") for spot in own],
+                    "symbol": [SYMBOLS[number % len(SYMBOLS)] + ("-open" if spot.doubtful else "") for spot in own],
                     "line": {"width": 2 if any(spot.doubtful for spot in own) else 1},
                 },
             }
         )
     layout = base_layout(height=380)
     heights = [spot.y for spot in spots]
-    layout["xaxis"] = {"title": {"text": x_title, "standoff": 8}, **_log_axis([spot.x for spot in spots])}
+    layout["xaxis"] = {"title": {"text": x_title, "standoff": 8}, **log_axis([spot.x for spot in spots])}
     layout["yaxis"] = {
         "title": {"text": y_title, "standoff": 8},
-        **(_log_axis(heights) if log_y else _linear_axis(heights)),
+        **(log_axis(heights) if log_y else linear_axis(heights)),
     }
     layout["legend"] = {"orientation": "h", "y": -0.28, "x": 0}
     return {"data": traces, "layout": layout}
@@ -228,7 +228,7 @@ def over_time(lines: Sequence[Line], stretches: Sequence[Stretch], unit: str) ->
             "name": plain(line.name),
             "x": list(line.seconds),
             "y": list(line.values),
-            "line": {"color": COLOURS[number % len(COLOURS)], "dash": _DASHES[number % len(_DASHES)], "width": 2},
+            "line": {"color": COLOURS[number % len(COLOURS)], "dash": DASHES[number % len(DASHES)], "width": 2},
             "connectgaps": False,
             "hovertemplate": f"%{{x:.0f}} s: %{{y:.4g}} {plain(unit)}<extra>%{{fullData.name}}</extra>",
         }
@@ -281,7 +281,7 @@ def base_layout(height: int) -> dict[str, Any]:
     }
 
 
-def _log_axis(values: Sequence[float]) -> dict[str, Any]:
+def log_axis(values: Sequence[float]) -> dict[str, Any]:
     """Room around points, and ticks at round numbers: a short logarithmic axis would have none of its own."""
     low, high = math.log10(min(values)), math.log10(max(values))
     room = max(0.12 * (high - low), 0.06)
@@ -296,7 +296,7 @@ def _log_axis(values: Sequence[float]) -> dict[str, Any]:
     return {"type": "log", "range": [low, high], "tickvals": ticks, "ticktext": [f"{tick:g}" for tick in ticks]}
 
 
-def _linear_axis(values: Sequence[float]) -> dict[str, Any]:
+def linear_axis(values: Sequence[float]) -> dict[str, Any]:
     """Room around points for their names."""
     room = max(0.14 * (max(values) - min(values)), 0.02 * abs(max(values)), 1e-9)
     return {"range": [min(values) - room, max(values) + room]}

@@ -135,6 +135,7 @@ def _row(case: Row, model: Listed, base: Row | None) -> Row:
         "energy_mj": case["energy_per_inference_mj"],
         "energy_quality": case["energy_quality"],
         **{name: accuracy.get(name) for name in ("top1", "top1_ci", "top5", "f1_macro", "wer", "data", "examples")},
+        "accuracy_percent": None if accuracy.get("top1") is None else 100 * accuracy["top1"],
         "snr_db": fidelity.get("snr_db"),
         "identical": fidelity.get("identical"),
         "top1_agreement": fidelity.get("top1_agreement"),

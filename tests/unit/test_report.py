@@ -232,7 +232,7 @@ def test_families_have_symbols_beside_their_colours() -> None:
 
 @pytest.mark.parametrize("values", [[5.0], [5.0, 5.001], [0.01, 3.0], [1.0, 9e6]])
 def test_logarithmic_axes_have_a_few_round_ticks_around_every_point(values: list[float]) -> None:
-    axis = figures._log_axis(values)
+    axis = figures.log_axis(values)
     low, high = (10**end for end in axis["range"])
     assert low < min(values) <= max(values) < high
     assert 1 <= len(axis["tickvals"]) <= 10
