@@ -1,4 +1,4 @@
-"""mlpackage fp16 -> int8 weights, or weights palettised to 1, 2, 4, 6 or 8 bits or a mixture, by coremltools.optimize."""
+"""mlpackage fp16 -> weights in int8, or palettised to 1, 2, 4, 6 or 8 bits or a mixture, by coremltools.optimize."""
 
 from __future__ import annotations
 

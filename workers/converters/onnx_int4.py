@@ -14,7 +14,7 @@ BLOCK = 32
 
 
 class OnnxInt4(Converter):
-    """Symmetric; activations stay fp32, and so do convolutions: onnxruntime has no kernel for such weights of theirs."""
+    """Symmetric; activations stay fp32, and so do the weights of convolutions, for which onnxruntime has no kernels."""
 
     packages: ClassVar[tuple[str, ...]] = ("onnx", "onnxruntime", "onnx-ir", "ml-dtypes")
     extra: ClassVar[str] = "onnx"

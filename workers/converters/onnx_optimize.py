@@ -1,4 +1,4 @@
-"""onnx fp32 -> onnx fp32 of fewer, larger operations: transformers' by onnxscript, all others by onnxruntime, offline."""
+"""onnx fp32 -> onnx fp32 of fewer, larger operations: transformers' by onnxscript, all others by onnxruntime."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from workers.models.source import Made
 
 
 class OnnxOptimize(Converter):
-    """Nothing that a quantiser could not take is fused: convolutions with activations fuse when a session loads them."""
+    """Fused offline is what a quantiser still can take: an activation joins its convolution when a session loads it."""
 
     packages: ClassVar[tuple[str, ...]] = ("onnx", "onnxruntime", "onnxscript")
     extra: ClassVar[str] = "onnx"

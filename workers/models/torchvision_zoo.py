@@ -76,7 +76,16 @@ class TorchvisionZoo(ModuleSource):
             return {"image": images(generator, count, shape)}
 
         fresh = request.weights == "random"
-        return BuiltModule(module, make_inputs, {"task": "classification"}, calibrate_norms=fresh)
+        facts = {"task": "classification", "image": _normalisation(name), "classes": "imagenet-1k"}
+        return BuiltModule(module, make_inputs, facts, calibrate_norms=fresh)
+
+
+def _normalisation(name: str) -> dict[str, list[float]]:
+    """How images are prepared for a model: as for its default weights, which fresh ones would be trained like."""
+    import torchvision
+
+    preset = torchvision.models.get_model_weights(name).DEFAULT.transforms()
+    return {"mean": list(preset.mean), "std": list(preset.std)}
 
 
 @cache

@@ -13,6 +13,7 @@ import numpy as np
 from workers.contract import MeasureTask, RuntimeFacts
 from workers.coremltools_alone import import_coremltools
 from workers.examples import Array
+from workers.runtimes.core_ml_image import read_interface
 from workers.runtimes.runtime import LoadedModel, Runtime
 
 
@@ -43,12 +44,11 @@ class _Package(LoadedModel):
         self._units = coremltools.ComputeUnit.CPU_ONLY if task.compute_unit == "cpu" else coremltools.ComputeUnit.ALL
         self._model = coremltools.models.MLModel(str(artifact), compute_units=self._units)
         self._inputs = self._model.get_spec().description.input
+        self._image = read_interface(self._model.user_defined_metadata)
         self._result: dict[str, Any] = {}
 
     def bind(self, inputs: dict[str, Array]) -> Callable[[], object]:
-        feeds = {
-            item.name: np.ascontiguousarray(value) for item, value in zip(self._inputs, inputs.values(), strict=True)
-        }
+        feeds = {item.name: self._feed(value) for item, value in zip(self._inputs, inputs.values(), strict=True)}
         predict = self._model.predict
 
         def run() -> None:
@@ -56,8 +56,18 @@ class _Package(LoadedModel):
 
         return run
 
+    def _feed(self, value: Array) -> Any:
+        if self._image is None:
+            return np.ascontiguousarray(value)
+        from PIL import Image
+
+        return Image.fromarray(self._image.to_pixels(value))
+
     def outputs(self) -> list[Array]:
-        names = [item.name for item in self._model.get_spec().description.output]
+        described = self._model.get_spec().description
+        if self._image is not None and self._image.labels is not None:
+            return [self._image.to_scores(self._result[described.predictedProbabilitiesName])]
+        names = [item.name for item in described.output]
         return [np.asarray(self._result[name]) for name in names]
 
     def facts(self, inputs: dict[str, Array]) -> RuntimeFacts:
