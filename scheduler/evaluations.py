@@ -134,14 +134,14 @@ def options_text(options: Mapping[str, str]) -> str:
     return " ".join(f"{name}={value}" for name, value in sorted(options.items()))
 
 
-def top1_interval(row: Row[Any]) -> list[float] | None:
+def top1_interval(row: Any) -> list[float] | None:
     """The 95 % interval of a row's top-1."""
     from workers.accuracy import proportion_interval
 
     return None if row.top1 is None else list(proportion_interval(row.correct, row.examples))
 
 
-def _beside(row: Row[Any]) -> dict[str, Any]:
+def _beside(row: Any) -> dict[str, Any]:
     told = {name: getattr(row, name) for name in _BESIDE}
     return {"evaluation": row.id, **told, "top1_ci": top1_interval(row)}
 

@@ -118,9 +118,10 @@ def _batches(inputs: dict[str, Array], labels: Array, batch: int) -> Iterator[tu
 
 def _scores(outputs: list[Array], batch: int, classes: int) -> Array:
     """The first output as one row of scores for each example."""
-    scores = outputs[0].reshape(outputs[0].shape[:1] + tuple(n for n in outputs[0].shape[1:] if n != 1))
+    first = outputs[0]
+    scores: Array = first.reshape([*first.shape[:1], *(n for n in first.shape[1:] if n != 1)])
     if scores.ndim != 2 or scores.shape[0] != batch:
-        raise _misfit(f"its labels are classes, and the model's first output is {outputs[0].shape}")
+        raise _misfit(f"its labels are classes, and the model's first output is {first.shape}")
     if scores.shape[1] != classes:
         raise _misfit(f"it has {classes} classes, and the model answers with {scores.shape[1]}")
     return scores.astype(np.float64)

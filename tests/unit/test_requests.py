@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchfarm.cli.requests import own_options, seconds, spread_of, thread_counts
+from benchfarm.cli.requests import data_set, memory, own_options, seconds, spread_of, thread_counts
 from device_registry.errors import UsageError
 
 
@@ -47,6 +49,28 @@ def test_threads_of_a_farm_are_not_bounded_by_this_machine() -> None:
         thread_counts("0", here=False)
     with pytest.raises(UsageError, match="this machine has"):
         thread_counts("4096")
+
+
+def test_sizes_are_decimal_or_binary_and_large_enough() -> None:
+    assert memory(None) is None
+    assert [memory(text) for text in ("512MB", "8GB", "8GiB", "1.5GB")] == [
+        512_000_000,
+        8_000_000_000,
+        8 * 2**30,
+        1_500_000_000,
+    ]
+    for wrong in ("8", "8 gigs", "-8GB", "1MB", "GB"):
+        with pytest.raises(UsageError, match="--max-memory"):
+            memory(wrong)
+
+
+def test_the_path_of_a_data_set_is_made_absolute_and_no_other_name() -> None:
+    here = Path.cwd()
+    assert data_set(None) is None
+    assert data_set("digits") == "digits"
+    assert data_set("npz:a/b.npz") == f"npz:{here}/a/b.npz"
+    assert data_set("folder:/lab/photos") == "folder:/lab/photos"
+    assert data_set("hf:cifar10:plain") == "hf:cifar10:plain"
 
 
 def test_values_of_an_option_are_gathered() -> None:
