@@ -60,6 +60,8 @@ def request_of_job(connection: Connection, job_id: int) -> Request:
         recipes=(task["recipe"],),
         threads=(task["options"]["threads"],),
         runtime_options={name: (value,) for name, value in task["options"].get("runtime_options", {}).items()},
+        kind=row.kind,
+        evaluate=False,
         repeats=1,
         # A sweep's run keeps the first of its requests, and this case may be another's.
         options=replace(request.options, batch=task["options"]["batch"], mode=task["options"]["mode"]),
