@@ -30,7 +30,8 @@ class NothingToMeasureError(SweepFileError):
 
     def __init__(self, sweep: SweepFile, matrix: Matrix) -> None:
         """Say why."""
-        super().__init__(sweep.source, sweep.wrong(_why_nothing(matrix), "models").complaints)
+        self.why = _why_nothing(matrix)
+        super().__init__(sweep.source, sweep.wrong(self.why, "models").complaints)
         #: What cannot be had and why, as `Plan.unsupported`.
         self.unsupported = matrix.plan.unsupported
 

@@ -1,0 +1,128 @@
+"""What a suite would measure on a farm: each block planned as a sweep, or why nothing of it can be measured."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from difflib import get_close_matches
+from typing import Any
+
+from device_registry.errors import UsageError
+from device_registry.registry import RegisteredDevice
+from scheduler.farm import Farm, Ground, chosen_devices
+from scheduler.request import Request
+from scheduler.suites.suite import Block, Suite
+from scheduler.sweeps.matrix import NothingToMeasureError
+from scheduler.sweeps.running import Prepared, prepare
+from scheduler.sweeps.submission import Submission
+from workers.plugins import plugins
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wishes:
+    """What of a suite is wanted, and where."""
+
+    #: Only devices that this selector matches; empty: as the suite says.
+    selector: str = ""
+    #: Only these runtimes; None: as each block says.
+    runtimes: tuple[str, ...] | None = None
+    #: Only these blocks; None: all.
+    blocks: tuple[str, ...] | None = None
+    #: Measure what has a fresh point, too.
+    again: bool = False
+    owner: str | None = None
+    allow_code: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlannedBlock:
+    """A block as it would run now."""
+
+    block: Block
+    #: None: nothing of it can be measured here.
+    prepared: Prepared | None
+    #: Why nothing can; None: something can.
+    why_not: str | None = None
+    #: What cannot be had, as `Plan.unsupported`.
+    unsupported: Sequence[Mapping[str, Any]] = ()
+    #: Thread counts that are left out, for no device has so many.
+    threads_left_out: tuple[int, ...] = ()
+
+
+def wanted_blocks(suite: Suite, wishes: Wishes) -> list[Block]:
+    """The blocks that are wanted, in the order of the suite.
+
+    Raises:
+        UsageError: a block or runtime is called by no known name.
+    """
+    known = {block.name: block for block in suite.blocks}
+    for name in wishes.blocks or ():
+        if name not in known:
+            raise UsageError(f"suite {suite.name} has no block {name}: {_hint(name, list(known))}")
+    for name in wishes.runtimes or ():
+        if name not in plugins("runtimes"):
+            raise UsageError(f"unknown runtime {name}: {_hint(name, sorted(plugins('runtimes')))}")
+    return [block for name, block in known.items() if wishes.blocks is None or name in wishes.blocks]
+
+
+def refuse_nowhere(wishes: Wishes, ground: Ground) -> None:
+    """Refuse a selector of which no device takes work, once and not block by block.
+
+    Raises:
+        UsageError: with what there is.
+    """
+    chosen_devices(Request(models=("any",), selector=wishes.selector), ground.fleet.devices)
+
+
+def plan_block(farm: Farm, block: Block, wishes: Wishes, ground: Ground, now: datetime | None = None) -> PlannedBlock:
+    """Plan a block; nothing is inserted.
+
+    Args:
+        farm: where it would run.
+        block: of the suite.
+        wishes: what is wanted of it.
+        ground: what it is planned on.
+        now: the time; default: the clock's.
+
+    Raises:
+        UsageError: something that it names cannot be.
+    """
+    sweep = block.sweep
+    if wishes.selector:
+        sweep = replace(sweep, selectors=(wishes.selector,))
+    if wishes.runtimes is not None:
+        mine = [name for name in wishes.runtimes if sweep.runtimes is None or name in sweep.runtimes]
+        if not mine:
+            why = f"it is about {', '.join(sweep.runtimes or ())}, not {', '.join(wishes.runtimes)}"
+            return PlannedBlock(block=block, prepared=None, why_not=why)
+        sweep = replace(sweep, runtimes=tuple(mine))
+    most = _most_threads(ground.fleet.devices)
+    fitting = tuple(count for count in sweep.threads if most is None or count <= most) or sweep.threads[:1]
+    submission = Submission(
+        owner=wishes.owner,
+        allow_code=wishes.allow_code,
+        watched=False,
+        fresh_only=not wishes.again,
+        strict=False,
+        own_points=True,
+    )
+    try:
+        prepared = prepare(farm, replace(sweep, threads=fitting), submission, now, ground=ground)
+    except NothingToMeasureError as error:
+        return PlannedBlock(block=block, prepared=None, why_not=error.why, unsupported=error.unsupported)
+    left_out = tuple(count for count in sweep.threads if count not in fitting)
+    unsupported = [entry for entry in prepared.plan.unsupported if entry.get("kind") != "evaluate"]
+    return PlannedBlock(block=block, prepared=prepared, unsupported=unsupported, threads_left_out=left_out)
+
+
+def _most_threads(devices: Sequence[RegisteredDevice]) -> int | None:
+    """The most threads that a device has; None: one does not say."""
+    counts = [device.attributes.get("threads") for device in devices if not device.simulated]
+    known = [count for count in counts if isinstance(count, int)]
+    return max(known) if known and len(known) == len(counts) else None
+
+
+def _hint(name: str, known: Sequence[str]) -> str:
+    close = get_close_matches(name, known, n=1)
+    return f"did you mean {close[0]}?" if close else f"known are {', '.join(known)}"
