@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from tests.unit.builders import make_energy, make_gate, make_measurement, make_reading
-from workers.contract import Measurement
-from workers.judge import FOREIGN_LOAD_LIMIT, judge
+from workers.contract import Evaluation, Measurement, RuntimeFacts
+from workers.judge import FOREIGN_LOAD_LIMIT, judge, judge_evaluation
 from workers.report import Energy, GateReading, Judgement, Reading
 
 DRIFTED = {"drift_ratio": 1.05, "drift_p": 0.0001}
@@ -153,3 +153,26 @@ def test_stolen_cpu_time_is_a_flag_by_its_mean(values: list[float | None], flags
 def test_energy_over_a_part_of_the_run_is_a_flag() -> None:
     assert judged(energy=make_energy("partial")).flags == ("energy_partial",)
     assert judged(energy=make_energy("no_permission")).flags == ()
+
+
+def test_an_evaluation_is_valid_and_says_what_was_no_answer() -> None:
+    facts = RuntimeFacts(name="r", version="1", options={}, precision="fp32", compute_unit="cpu", evidence="e")
+    seen = Evaluation(
+        runtime=facts,
+        task="classification",
+        data="digits",
+        data_sha256="d",
+        examples=8,
+        skipped=0,
+        correct=4,
+        not_finite=0,
+        top1=0.5,
+        top5=None,
+        f1_macro=0.5,
+        wer=None,
+        outcomes_base64="8A==",
+        seconds=1.0,
+        inputs={},
+    )
+    assert judge_evaluation(seen) == Judgement(verdict="valid")
+    assert judge_evaluation(replace(seen, not_finite=1)) == Judgement(verdict="valid", flags=("not_finite",))

@@ -416,6 +416,12 @@ def test_orders_that_cannot_be_are_answered_and_harm_no_other(simulate: Simulate
     assert [farm.code(number) for number in range(1, 5)] == ["device_gone", "bad_order", "unsupported", None]
 
 
+def test_an_accuracy_is_never_made_up(simulate: Simulate) -> None:
+    driver, farm = simulate({"model": "Pixel 8"})
+    driver.begin([_order(1, place=PLACE, kind="evaluate")])
+    assert farm.code(1) == "unsupported"
+
+
 def test_the_ladder_brings_back_what_vanished_and_heals_what_is_sick(simulate: Simulate) -> None:
     driver, farm = simulate({"model": "Pixel 8", "faults": [{"fault": "vanish", "probability": 1.0, "seconds": 1e6}]})
     [device] = driver.discover()
