@@ -6,9 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from exporters.numbers import NONE, significant
+from scheduler.suites.readings import Row
 from workers.calls import CallError, parse_call
-
-Row = Mapping[str, Any]
 
 TITLES = {
     "p50_ms": "latency p50, ms",

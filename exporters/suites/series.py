@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from exporters.suites.columns import value_of
+from scheduler.suites.readings import Row
 
-Row = Mapping[str, Any]
 #: Columns that part readings although no plot says so: a line joins no two recipes, devices or thread counts.
 _ALWAYS = ("device", "runtime", "recipe", "threads", "batch", "options", "mode", "rate_hz")
 

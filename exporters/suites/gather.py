@@ -1,0 +1,76 @@
+"""A suite with all that its blocks found so far, as documents, tables and pages take it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection
+
+from device_registry.errors import UsageError
+from scheduler.plan import resolve_model
+from scheduler.request import Request
+from scheduler.roofline import Roofline
+from scheduler.suites.readings import Listed, Readings, Row, add_bounds, block_readings
+from scheduler.suites.suite import Block, Published, Suite, sweep_name
+
+
+@dataclass(frozen=True, kw_only=True)
+class BlockFound:
+    """One block and what it found."""
+
+    block: Block
+    readings: Readings
+    published: tuple[Published, ...]
+
+    @property
+    def models(self) -> list[str]:
+        """As the block lists them."""
+        return [point.model for point in self.block.points]
+
+    def place_of(self, model: str | None) -> Mapping[str, Any]:
+        """Where in the block's grid a model stands."""
+        return next((point.values for point in self.block.points if point.model == model), {})
+
+
+@dataclass(frozen=True, kw_only=True)
+class SuiteFound:
+    """A suite and what it found."""
+
+    suite: Suite
+    blocks: tuple[BlockFound, ...]
+    roofs: Mapping[tuple[Any, ...], Roofline]
+
+    @property
+    def rows(self) -> Sequence[Row]:
+        """Readings of all blocks."""
+        return [row for found in self.blocks for row in found.readings.rows]
+
+
+def gather(connection: Connection, suite: Suite) -> SuiteFound:
+    """All that a suite found so far.
+
+    Raises:
+        UsageError: no block of it was ever run.
+    """
+    blocks = []
+    for block in suite.blocks:
+        listed = [Listed(text=point.model, name=_known(point.model), values=point.values) for point in block.points]
+        readings = block_readings(connection, sweep_name(suite.name, block.name, quick=suite.quick), listed)
+        theirs = tuple(row for row in suite.published if row.block == block.name)
+        blocks.append(BlockFound(block=block, readings=readings, published=theirs))
+    if not any(found.readings.run_ids for found in blocks):
+        quick = " --quick" if suite.quick else ""
+        raise UsageError(f"nothing of suite {suite.name} was run yet: benchfarm suite run {suite.name}{quick}")
+    # The roofs of a device are the same whichever block found them.
+    roofs = add_bounds([row for found in blocks for row in found.readings.rows])
+    return SuiteFound(suite=suite, blocks=tuple(blocks), roofs=roofs)
+
+
+def _known(model: str) -> str:
+    """The name that results have of a model."""
+    try:
+        return resolve_model(Request(models=(model,)), model)[1].name
+    except UsageError:  # a package is not installed here, or it is a user's code: results of it may be there
+        return model
