@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -13,6 +12,7 @@ from device_registry.registry import devices
 from scheduler.outcomes import evaluations
 from scheduler.payloads import payloads
 from scheduler.states import jobs, portions
+from workers.accuracy import difference_interval, mcnemar, proportion_interval, unpack_outcomes
 
 #: Two variants differ where chance would part them as far less often than this.
 _P = 0.05
@@ -46,13 +46,8 @@ def evaluation_record(connection: Connection, evaluation_id: int | None) -> dict
     if row is None:
         number = "" if evaluation_id is None else f" {evaluation_id}"
         raise UsageError(f"no evaluation{number}; see benchfarm evaluate list, or make one: benchfarm evaluate MODEL")
-    return {**_summary(row), "outcomes": outcomes_of(row.document["result"]["evaluation"])}
-
-
-def outcomes_of(seen: Mapping[str, Any]) -> str:
-    """Of each example, in order, 1: answered right, or 0."""
-    packed = base64.b64decode(seen["outcomes_base64"])
-    return "".join(f"{byte:08b}" for byte in packed)[: seen["examples"]]
+    seen = row.document["result"]["evaluation"]
+    return {**_summary(row), "outcomes": unpack_outcomes(seen["outcomes_base64"], seen["examples"])}
 
 
 def compare_evaluations(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]:
@@ -81,8 +76,6 @@ def compare_evaluations(before: Mapping[str, Any], after: Mapping[str, Any]) -> 
             f"evaluations {before['evaluation']} and {after['evaluation']} are over other examples of {before['data']} "
             f"({before['examples']} and {after['examples']}): evaluate both with the same --data and --limit"
         )
-    from workers.accuracy import difference_interval, mcnemar
-
     pairs = list(zip(before["outcomes"], after["outcomes"], strict=True))
     both, lost, gained, neither = (
         sum(pair == wanted for pair in pairs) for wanted in (("1", "1"), ("1", "0"), ("0", "1"), ("0", "0"))
@@ -136,8 +129,6 @@ def options_text(options: Mapping[str, str]) -> str:
 
 def top1_interval(row: Any) -> list[float] | None:
     """The 95 % interval of a row's top-1."""
-    from workers.accuracy import proportion_interval
-
     return None if row.top1 is None else list(proportion_interval(row.correct, row.examples))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from workers.accuracy import macro_f1, top_k
+from workers.accuracy import macro_f1, pack_outcomes, top_k
 from workers.errors import AttemptError, Cause
 
 if TYPE_CHECKING:
@@ -74,7 +73,7 @@ def scored(answers: Answers, data: Labelled) -> dict[str, Any]:
         "top5": float(answers.in_top5.mean()) if answers.in_top5 is not None else None,
         "f1_macro": macro_f1(labels, answers.predicted, len(data.classes)),
         "wer": None,
-        "outcomes_base64": base64.b64encode(np.packbits(right).tobytes()).decode("ascii"),
+        "outcomes_base64": pack_outcomes(right),
         "seconds": answers.seconds,
     }
 

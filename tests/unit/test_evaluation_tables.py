@@ -45,9 +45,9 @@ def record(**changed: Any) -> dict[str, Any]:
 
 def shown(view: RenderableType) -> str:
     """What a terminal would show."""
-    console = Console(width=200, file=io.StringIO())
-    console.print(view)
-    return console.file.getvalue()  # type: ignore[attr-defined]
+    printed = io.StringIO()
+    Console(width=200, file=printed).print(view)
+    return printed.getvalue()
 
 
 def test_a_share_has_its_interval_and_absent_figures_no_column() -> None:
