@@ -61,6 +61,10 @@ class RunProgress:
         else:
             self._console.print(Text(printable(text), style="dim"))
 
+    def tell(self, text: str) -> None:
+        """Tell of something that stays to be read."""
+        self._console.print(Text(printable(text)), highlight=False, soft_wrap=True)
+
     def observe(self, status: RunStatus) -> None:
         """Show a state of the run."""
         for job in status.jobs:

@@ -35,6 +35,7 @@ from benchfarm.cli import (
     schedule,
     status,
     submit,
+    suite,
     sweep,
     telemetry,
     up,
@@ -53,6 +54,7 @@ app.command("status")(status.status)
 app.command("compare")(compare.compare)
 app.command("report")(report.report)
 app.add_typer(sweep.app, name="sweep")
+app.add_typer(suite.app, name="suite")
 app.add_typer(schedule.app, name="schedule")
 app.add_typer(regressions.app, name="regressions")
 app.command("noise")(noise.noise)

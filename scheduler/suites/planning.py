@@ -17,6 +17,7 @@ from scheduler.sweeps.matrix import NothingToMeasureError
 from scheduler.sweeps.running import Prepared, prepare
 from scheduler.sweeps.submission import Submission
 from workers.plugins import plugins
+from workers.runtimes.runtime import Runtime
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +30,8 @@ class Wishes:
     runtimes: tuple[str, ...] | None = None
     #: Only these blocks; None: all.
     blocks: tuple[str, ...] | None = None
+    #: Labelled data instead of what comes with the models; None: as each block says.
+    data: str | None = None
     #: Measure what has a fresh point, too.
     again: bool = False
     owner: str | None = None
@@ -91,12 +94,14 @@ def plan_block(farm: Farm, block: Block, wishes: Wishes, ground: Ground, now: da
     sweep = block.sweep
     if wishes.selector:
         sweep = replace(sweep, selectors=(wishes.selector,))
+    if wishes.data is not None:
+        sweep = replace(sweep, data=wishes.data)
     if wishes.runtimes is not None:
         mine = [name for name in wishes.runtimes if sweep.runtimes is None or name in sweep.runtimes]
         if not mine:
             why = f"it is about {', '.join(sweep.runtimes or ())}, not {', '.join(wishes.runtimes)}"
             return PlannedBlock(block=block, prepared=None, why_not=why)
-        sweep = replace(sweep, runtimes=tuple(mine))
+        sweep = replace(sweep, runtimes=tuple(mine), runtime_options=_options_of(sweep.runtime_options, mine))
     most = _most_threads(ground.fleet.devices)
     fitting = tuple(count for count in sweep.threads if most is None or count <= most) or sweep.threads[:1]
     submission = Submission(
@@ -111,9 +116,18 @@ def plan_block(farm: Farm, block: Block, wishes: Wishes, ground: Ground, now: da
         prepared = prepare(farm, replace(sweep, threads=fitting), submission, now, ground=ground)
     except NothingToMeasureError as error:
         return PlannedBlock(block=block, prepared=None, why_not=error.why, unsupported=error.unsupported)
+    # What only another system's runtime could take is not made for the sake of this suite.
+    prepared = replace(prepared, plan=replace(prepared.plan, spare_conversions=[]))
     left_out = tuple(count for count in sweep.threads if count not in fitting)
     unsupported = [entry for entry in prepared.plan.unsupported if entry.get("kind") != "evaluate"]
     return PlannedBlock(block=block, prepared=prepared, unsupported=unsupported, threads_left_out=left_out)
+
+
+def _options_of(wanted: Mapping[str, tuple[str, ...]], runtimes: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """Options that some of these runtimes have."""
+    loaded: list[Runtime] = [plugins("runtimes")[name].load() for name in runtimes]
+    offered = {name for runtime in loaded for name in runtime.options}
+    return {name: values for name, values in wanted.items() if name in offered}
 
 
 def _most_threads(devices: Sequence[RegisteredDevice]) -> int | None:

@@ -48,6 +48,8 @@ class Expected:
     #: Conversions that must be made first: their number, and the seconds of all.
     conversions: int
     conversion_s: float
+    #: Keys of what they make.
+    missing: frozenset[str]
     #: Seconds until all is done.
     finish_s: float
 
@@ -116,6 +118,7 @@ def expected(
         queued_s=queued_s,
         conversions=len(missing),
         conversion_s=conversion_s,
+        missing=frozenset(keys),
         finish_s=busiest_s + conversion_s / max(1, slots),
     )
 
