@@ -9,7 +9,7 @@ from workers.compressions.work import Work
 from workers.errors import UnsupportedError
 
 #: Where the recipe does not say.
-EPOCHS, RATE = 2.0, 3e-4
+EPOCHS, RATE = 2.0, 1e-4
 
 
 class Qat(Compression):
