@@ -34,7 +34,6 @@ TITLES = {
     "flops_per_byte": "FLOP per byte",
     "energy_mj": "energy of an inference, mJ",
     "accuracy_percent": "accuracy, top-1 %",
-    "top1": "accuracy, top-1",
     "top5": "accuracy, top-5",
     "f1_macro": "macro F1",
     "wer": "word error rate",
@@ -49,7 +48,7 @@ _ALIASES = {
     "latency_ms": "p50_ms",
     "gmacs": "gmac",
     "gflops": "gflop",
-    "top1_percent": "accuracy_percent",
+    "top1": "accuracy_percent",
 }
 #: What was published of a column, the first that there is; studies often do not say which statistic theirs is.
 _PUBLISHED = {
@@ -81,7 +80,7 @@ def value_of(row: Row, column: str) -> Any:
         return row["listed"]
     if column == "operator":
         return operator_of(row["model"])
-    return row[column] if column in row else argument_of(row["listed"], column)
+    return row[column] if column in row else arguments_of(row["listed"]).get(column)
 
 
 def operator_of(model: str) -> str:
@@ -89,13 +88,13 @@ def operator_of(model: str) -> str:
     return model.partition("(")[0].rpartition("/")[2]
 
 
-def argument_of(model: str, name: str) -> Any:
-    """What a model's name says of a parameter; None where it does not."""
+def arguments_of(model: str) -> dict[str, int | str]:
+    """What a model's name says of its parameters; those that it leaves out are not here."""
     try:
-        text = parse_call(model).named.get(name)
+        named = parse_call(model).named
     except CallError:
-        return None
-    return int(text) if text is not None and text.isdigit() else text
+        return {}
+    return {name: int(text) if text.isdigit() else text for name, text in named.items()}
 
 
 def published_value(figures: Mapping[str, Any], column: str) -> Any:

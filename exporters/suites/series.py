@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from exporters.suites.columns import value_of
+from exporters.suites.columns import arguments_of, value_of
 from scheduler.suites.readings import Row
 
 #: Columns that part readings although no plot says so: a line joins no two recipes, devices or thread counts.
@@ -21,7 +21,7 @@ def series_of(rows: Sequence[Row], x: str, wanted: Sequence[str]) -> dict[str, l
     """
     columns = list(dict.fromkeys(wanted or ("runtime",)))
     columns += [name for name in _ALWAYS if name not in (x, *columns) and _varies(rows, name)]
-    for name in sorted({name for row in rows for name in row["values"]}):
+    for name in dict.fromkeys(name for row in rows for name in (*row["values"], *arguments_of(row["listed"]))):
         if name not in (x, *columns) and not _single(rows, x, columns) and _varies(rows, name):
             columns.append(name)
     if not _single(rows, x, columns) and x != "model":
@@ -38,7 +38,7 @@ def _name(row: Row, columns: Sequence[str]) -> str:
         value = value_of(row, column)
         if value is None or value == "":
             continue
-        word = column in row["values"] or isinstance(value, int | float)
+        word = column in row["values"] or isinstance(value, int)
         parts.append(f"{column} {value}" if word else str(value))
     return " · ".join(parts) or "all"
 

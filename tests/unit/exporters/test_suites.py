@@ -14,6 +14,7 @@ import pytest
 
 from exporters.files import write_csv
 from exporters.report.page import chart_library
+from exporters.suites.columns import TITLES, arguments_of, known
 from exporters.suites.content import SuiteContent, content_of
 from exporters.suites.document import document_of, suite_rows
 from exporters.suites.gather import BlockFound, SuiteFound
@@ -22,6 +23,7 @@ from exporters.suites.series import series_of
 from exporters.suites.tables import comparison
 from scheduler.suites.file import read_suite
 from scheduler.suites.readings import Readings, Row, add_bounds, work_of
+from scheduler.suites.shipped import load_named, shipped_names
 from tests.browser import Browser, needs_chromium
 
 NOW = datetime(2026, 12, 1, 12, tzinfo=UTC)
@@ -232,3 +234,18 @@ def test_the_page_is_drawn_without_a_network_and_without_complaint(content: Suit
         assert seen.console == []
         assert [url for url in seen.requests if not url.startswith(("file:", "data:", "blob:"))] == []
         assert browser.value("document.documentElement.scrollWidth <= innerWidth")
+
+
+@pytest.mark.parametrize("quick", [False, True])
+@pytest.mark.parametrize("name", shipped_names())
+def test_every_plot_that_comes_with_the_package_asks_for_columns_that_there_are(name: str, quick: bool) -> None:
+    suite = load_named(name, quick=quick)
+    for block in suite.blocks:
+        words = {word for point in block.points for word in (*point.values, *arguments_of(point.model))}
+        for plot in block.plots:
+            asked = {known(column) for column in (plot.x, plot.y, *plot.series) if column is not None}
+            assert asked <= {*TITLES, *row(), "operator", *words}, f"{block.name}: {plot}"
+            assert plot.y is None or known(plot.y) in TITLES, f"{block.name}: {plot.y} is no figure"
+    for theirs in suite.published:
+        listed = {point.model for block in suite.blocks for point in block.points if block.name == theirs.block}
+        assert quick or theirs.model is None or theirs.model in listed, f"{theirs.block} lists no {theirs.model}"
