@@ -21,7 +21,7 @@ def evaluations_table(evaluations: Sequence[Row]) -> RenderableType:
     """One line per evaluation; columns that say nothing of any of them are left out."""
     cells = [_figures(row) for row in evaluations]
     shown = [name for name in _COLUMNS if any(row[name] != NONE for row in cells)]
-    table = _table("Evaluations: how right each variant answers over labelled data")
+    table = _table()
     for name in ("evaluation", "model", "runtime", "recipe", "device", "data"):
         table.add_column(name, overflow="fold")
     for name in shown:
@@ -29,14 +29,16 @@ def evaluations_table(evaluations: Sequence[Row]) -> RenderableType:
     for row, figures in zip(evaluations, cells, strict=True):
         heads = [str(row["evaluation"]), row["model"], runtime_label(row), row["recipe"], device_label(row)]
         table.add_row(*(Text(text) for text in (*heads, row["data"], *(figures[name] for name in shown))))
-    return Group(table, *(note for row in evaluations for note in _doubts(row)))
+    heading = _heading("Evaluations: how right each variant answers over labelled data")
+    return Group(heading, table, *(note for row in evaluations for note in _doubts(row)))
 
 
 def evaluation_view(record: Row) -> RenderableType:
     """One evaluation: what was asked, of what, and how it was answered."""
     title = f"evaluation {record['evaluation']}: {record['model']} on {runtime_label(record)} {record['recipe']}, "
     title += device_label(record)
-    table = _table(title)
+    table = _table()
+    table.show_header = False
     table.add_column("")
     table.add_column("", overflow="fold")
     inputs = ", ".join(f"{name} {'x'.join(map(str, shape[1:]))}" for name, shape in record["inputs"].items())
@@ -54,14 +56,14 @@ def evaluation_view(record: Row) -> RenderableType:
     wrong = [number for number, right in enumerate(record["outcomes"]) if right == "0"]
     some = ", ".join(map(str, wrong[:20])) + (f" and {len(wrong) - 20} more" if len(wrong) > 20 else "")
     told = Text(f"answered wrong, counted from 0: {some}" if wrong else "every example was answered right", style="dim")
-    return Group(table, *_doubts(record), told)
+    return Group(_heading(title), table, *_doubts(record), told)
 
 
 def comparison_view(comparison: Row) -> RenderableType:
     """Two evaluations over the same examples: the four counts, the difference with its interval, and the answer."""
     before, after = comparison["before"], comparison["after"]
     names = [f"{row['evaluation']} ({row['model']}, {runtime_label(row)} {row['recipe']})" for row in (before, after)]
-    table = _table(f"{before['data']}, {comparison['examples']} examples: {names[0]} against {names[1]}")
+    table = _table()
     for name in ("", f"{after['evaluation']} right", f"{after['evaluation']} wrong", "top-1 [95 %]"):
         table.add_column(name, justify="left" if not name else "right")
     rights = (comparison["both_right"], comparison["only_before_right"])
@@ -70,13 +72,15 @@ def comparison_view(comparison: Row) -> RenderableType:
         shown = f"{row['evaluation']}: {accuracy_text(row)}"
         table.add_row(f"{before['evaluation']} {head}", *(str(count) for count in counts), shown)
     low, high = comparison["difference_ci"]
-    answer = Text(f"{comparison['answer']}: ", style="red" if comparison["answer"] == "differ" else "cyan")
-    answer.append(
-        f"{names[1]} answers {comparison['difference']:+.2%} right [{low:+.2%}, {high:+.2%}], "
-        f"p {_p(comparison['p'])} ({comparison['test']})",
-        style="default",
-    )
-    return Group(table, answer)
+    differ = comparison["answer"] == "differ"
+    answer = Text(f"{comparison['answer']}: ", style="red" if differ else "cyan")
+    size = f"{after['evaluation']} is right {_points(comparison['difference'])} points more often than "
+    size += f"{before['evaluation']} [{_points(low)}, {_points(high)}], p {_p(comparison['p'])} ({comparison['test']})"
+    if not differ:
+        size += f"; one of {100 * max(abs(low), abs(high)):.2f} points may be there all the same"
+    answer.append(size, style="default")
+    heading = f"{before['data']}, {comparison['examples']} examples: {names[0]} against {names[1]}"
+    return Group(_heading(heading), table, answer)
 
 
 def _figures(row: Row) -> dict[str, str]:
@@ -103,6 +107,10 @@ def _doubts(row: Row) -> list[RenderableType]:
     return list(lines)
 
 
+def _points(difference: float) -> str:
+    return f"{100 * difference:+.2f}"
+
+
 def _share(value: float | None) -> str:
     return NONE if value is None else f"{value:.1%}"
 
@@ -111,5 +119,9 @@ def _p(value: float) -> str:
     return "below 0.0001" if value < 0.0001 else significant(value, 2)
 
 
-def _table(title: str) -> Table:
-    return Table(title=Text(title), title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), title_style="bold")
+def _heading(text: str) -> Text:
+    return Text(text, style="bold")
+
+
+def _table() -> Table:
+    return Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))

@@ -87,5 +87,6 @@ def test_a_comparison_gives_the_answer_the_size_and_the_test() -> None:
     }
     text = shown(comparison_view(compared))
     assert "no difference shown" in text
-    assert "-0.56% right [-2.31%, +1.18%], p 0.75 (McNemar, exact, two-sided)" in text
+    assert "4 is right -0.56 points more often than 3 [-2.31, +1.18], p 0.75 (McNemar, exact, two-sided)" in text
+    assert "one of 2.31 points may be there all the same" in text
     assert "below 0.0001" in shown(comparison_view({**compared, "p": 1e-9, "answer": "differ"}))
