@@ -12,6 +12,7 @@ from sqlalchemy import Connection, select
 from device_registry.capabilities import BackendCapability, DeviceDescription, HostDescription
 from device_registry.database import one_of
 from device_registry.registry import Note, PresenceChange, devices, record_hello, with_keys
+from scheduler.offers import slot_count
 from scheduler.roster import ReachedHost
 from scheduler.states import record
 from workers.agent import AGENT_VERSION
@@ -61,7 +62,7 @@ def arrive(
         name=described.name,
         key=described.key,
         memory_bytes=described.memory_bytes,
-        slots=max(1, described.cpu_count),
+        slots=slot_count(described.cpu_count, described.memory_bytes),
     )
     return Arrival(host, why)
 

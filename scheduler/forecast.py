@@ -17,7 +17,7 @@ from sqlalchemy import Connection, Row, func, select
 from device_registry.registry import list_devices, list_hosts
 from device_registry.rests import LONGEST_PAUSE_S, LONGEST_REST_S, left_s
 from scheduler.fleet import Fleet, Place, Requirement
-from scheduler.offers import device_offers, slot_offers
+from scheduler.offers import device_offers, slot_count, slot_offers
 from scheduler.requirements import load_some
 from scheduler.roster import place_of
 from scheduler.states import IS_LIVE, IS_QUEUED, attempts, jobs, portions
@@ -144,7 +144,7 @@ class _Queue:
     def _slots(self) -> Iterable[Place]:
         for host in self._hosts.values():
             offers = slot_offers(host.description)
-            for number in range(max(1, host.description["cpu_count"])):
+            for number in range(slot_count(host.description["cpu_count"], host.description.get("memory_bytes", 0))):
                 yield Place(key=f"slot:{host.id}:{number}", host_id=host.id, kind="slot", offers=offers)
 
     def _cooling(self) -> dict[str, float]:

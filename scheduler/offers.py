@@ -20,6 +20,8 @@ _WORDS = {
     "compressions": "compression",
     "runtimes": "runtime",
 }
+#: What a conversion may hold at its peak, most of it libraries: EfficientNet-B0's take 0.5 to 1.5 GB (m).
+SLOT_BYTES = 2 * 2**30
 Seam = Literal["converters", "sources", "compressions", "runtimes"]
 
 
@@ -27,6 +29,17 @@ def need(seam: Seam, name: str, versions: Mapping[str, str] | None = None) -> st
     """The word for a backend, of these versions where they matter."""
     word = f"{_WORDS[seam]}:{name}"
     return word if versions is None else f"{word}@{digest(dict(versions))[:8]}"
+
+
+def slot_count(cpu_count: int, memory_bytes: int) -> int:
+    """How many conversions a host makes at once: one per core, as far as its memory goes.
+
+    Args:
+        cpu_count: of the host.
+        memory_bytes: of the host; 0: it did not say.
+    """
+    fitting = memory_bytes // SLOT_BYTES if memory_bytes else cpu_count
+    return max(1, min(cpu_count, fitting))
 
 
 def slot_offers(description: Mapping[str, Any]) -> frozenset[str]:

@@ -78,10 +78,9 @@ class Planner:
                 )
                 continue
             for recipe in sorted(lacking(request, {variant.recipe for variant in offered})):
+                why = runtime.refuses.get(arithmetic_of(recipe)) or self._offer.why_not(recipe, runtime.formats)
                 unknown = f"{name} has no {recipe} variant of {model.name}"
-                self._unsupported(
-                    target, name, runtime, recipe, self._offer.why_not(recipe, runtime.formats) or unknown
-                )
+                self._unsupported(target, name, runtime, recipe, why or unknown)
             for variant in wanted:
                 if why := self._refusal(runtime, variant):
                     self._unsupported(target, name, runtime, variant.recipe, why, variant)

@@ -1,11 +1,11 @@
-"""tflite fp32 -> fp16 weights, int8 with dynamic or static (calibrated) activations, by ai-edge-quantizer."""
+"""tflite fp32 -> fp16 or 4-bit weights, int8 with dynamic or static (calibrated) activations, by ai-edge-quantizer."""
 
 from __future__ import annotations
 
 from typing import Any, ClassVar
 
 from workers.converters.converter import ConversionInput, Converter, Route
-from workers.errors import AttemptError, Cause, first_line
+from workers.errors import AttemptError, Cause, UnsupportedError, first_line
 from workers.examples import load_examples
 from workers.models.source import Made
 from workers.runtimes.lite_rt import in_signature
@@ -20,6 +20,7 @@ class LiteRtQuantize(Converter):
         Route("tflite", "fp32", "tflite", "fp16"),
         Route("tflite", "fp32", "tflite", "int8-dynamic"),
         Route("tflite", "fp32", "tflite", "int8-static"),
+        Route("tflite", "fp32", "tflite", "int4-weight"),
     )
     calibrated: ClassVar[frozenset[str]] = frozenset({"int8-static"})
 
@@ -35,9 +36,23 @@ class LiteRtQuantize(Converter):
             raise AttemptError(
                 Cause.MODEL, "does_not_convert", f"ai-edge-quantizer cannot make {source.recipe}: {first_line(error)}"
             ) from error
+        if source.recipe == "int4-weight" and not _has_int4(quantised.quantized_model):
+            raise UnsupportedError("the graph has no fully connected layer whose weights could be kept in 4 bits")
         artifact = source.folder / "model.tflite"
         quantised.export_model(str(artifact))
         return Made(artifact)
+
+
+def _has_int4(flatbuffer: bytes) -> bool:
+    from ai_edge_litert import schema_py_generated as schema
+
+    model = schema.Model.GetRootAs(flatbuffer, 0)
+    graphs = [model.Subgraphs(index) for index in range(model.SubgraphsLength())]
+    return any(
+        graph.Tensors(index).Type() == schema.TensorType.INT4
+        for graph in graphs
+        for index in range(graph.TensorsLength())
+    )
 
 
 def _recipe(name: str) -> Any:
@@ -47,6 +62,9 @@ def _recipe(name: str) -> Any:
     manager = recipe_manager.RecipeManager()
     if name == "int8-dynamic":
         return recipe.dynamic_wi8_afp32()
+    if name == "int4-weight":
+        manager.add_weight_only_config(regex=".*", operation_name=qtyping.TFLOperationName.FULLY_CONNECTED, num_bits=4)
+        return manager.get_quantization_recipe()
     if name == "int8-static":
         manager.add_static_config(regex=".*", operation_name=everything, activation_num_bits=8, weight_num_bits=8)
         for border in (qtyping.TFLOperationName.INPUT, qtyping.TFLOperationName.OUTPUT):

@@ -34,6 +34,8 @@ class OnnxOptimize(Converter):
                 Cause.MODEL, "does_not_convert", f"onnxruntime cannot optimise it: {first_line(error)}"
             ) from error
         after = onnx.load(artifact)
+        for node in after.graph.node:
+            node.ClearField("metadata_props")  # of a fused node they name one layer of several
         note_layers(before, after, after)
         onnx.save(after, artifact)
         return Made(artifact, facts={"fusions": fusions, **_difference(before, after)})

@@ -42,6 +42,9 @@ class ExecuTorch(Runtime):
     packages: ClassVar[tuple[str, ...]] = ("executorch", "torch")
     extra: ClassVar[str] = "executorch"
     formats: ClassVar[tuple[str, ...]] = ("pte",)
+    refuses: ClassVar[Mapping[str, str]] = {
+        "int4-weight": "XNNPACK multiplies 4-bit weights with activations in int8 only, and the recipe promises floats"
+    }
     seen: ClassVar[Mapping[str, Mapping[str, str | None]]] = {
         LINUX_CPU: dict.fromkeys(("fp32", "int8-dynamic", "int8-static"))
     }

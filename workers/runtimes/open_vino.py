@@ -66,7 +66,7 @@ class OpenVino(Runtime):
 class _Compiled(LoadedModel):
     def __init__(self, artifact: Path, task: MeasureTask, *, pinned: bool) -> None:
         self._artifact = artifact
-        self._hint = _HINTS.get(task.recipe, "f32")
+        self._hint = _HINTS.get(task.arithmetic, "f32")
         self._settings = {
             "PERFORMANCE_HINT": "LATENCY",
             "NUM_STREAMS": "1",

@@ -16,7 +16,7 @@ from workers.errors import UnsupportedError
 from workers.examples import Array
 from workers.runtimes.inductor_trace import InductorTrace
 from workers.runtimes.runtime import LINUX_CPU, LoadedModel, OpTimes, Runtime, compile_cache, median_times, option
-from workers.runtimes.torch_eager import TorchProgram, between_ops, multiplied
+from workers.runtimes.torch_eager import INT4_IS_PACKED, TorchProgram, between_ops, multiplied
 from workers.runtimes.torch_events import Event, record
 
 #: Where children look for programs.
@@ -33,6 +33,7 @@ class TorchCompile(Runtime):
     extra: ClassVar[str] = "torch"
     formats: ClassVar[tuple[str, ...]] = ("pt2",)
     device_kinds: ClassVar[tuple[str, ...]] = ("cpu", "gpu")
+    refuses: ClassVar[Mapping[str, str]] = {"int4-weight": INT4_IS_PACKED}
     options: ClassVar[Mapping[str, tuple[str, ...]]] = {"freezing": ("on", "off")}
     seen: ClassVar[Mapping[str, Mapping[str, str | None]]] = {
         LINUX_CPU: dict.fromkeys(("fp32", "bf16", "int8-dynamic", "int8-static", "int8-weight"))

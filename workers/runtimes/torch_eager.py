@@ -21,6 +21,8 @@ from workers.runtimes.torch_events import (
 
 #: What reads only a part of its first input: how much depends on values.
 _GATHERS = frozenset({"aten::embedding", "aten::gather", "aten::index", "aten::index_select"})
+#: torchao's kernel for it is real, and its artifact is not one that a farm could share.
+INT4_IS_PACKED = "torchao packs 4-bit weights for the CPU that converts, so another would compute nonsense from them"
 
 
 class TorchEager(Runtime):
@@ -31,7 +33,8 @@ class TorchEager(Runtime):
     formats: ClassVar[tuple[str, ...]] = ("pt2",)
     device_kinds: ClassVar[tuple[str, ...]] = ("cpu", "gpu", "mac")
     refuses: ClassVar[Mapping[str, str]] = {
-        "int8-static": "eager torch dequantises before it multiplies, so it would compute in fp32; torch-compile fuses"
+        "int8-static": "eager torch dequantises before it multiplies, so it would compute in fp32; torch-compile fuses",
+        "int4-weight": INT4_IS_PACKED,
     }
     seen: ClassVar[Mapping[str, Mapping[str, str | None]]] = {
         LINUX_CPU: dict.fromkeys(("fp32", "bf16", "int8-dynamic", "int8-weight"))

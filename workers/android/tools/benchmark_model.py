@@ -275,7 +275,7 @@ def _precision(output: ToolOutput, task: MeasureTask, unit: str) -> tuple[str, s
     if task.arithmetic in ("fp32", "fp16"):
         half = task.arithmetic == "fp16"
         if unit == "gpu" and parameters.get("allow lower precision in gpu") == str(int(half)):
-            return task.recipe, f"the tool {'allowed' if half else 'forbade'} lower precision on the GPU"
+            return task.arithmetic, f"the tool {'allowed' if half else 'forbade'} lower precision on the GPU"
         if unit == "cpu" and half and _echoed_fp16(parameters):
             return "fp16", "the tool forced fp16 in XNNPACK"
         if unit == "cpu" and not half and output.generation.startswith("tflite"):
