@@ -43,20 +43,29 @@ class Readings:
     run_ids: list[int]
 
 
-def block_readings(connection: Connection, sweep: str, listed: Sequence[Listed]) -> Readings:
+def block_readings(
+    connection: Connection, sweep: str, listed: Sequence[Listed], recipes: Sequence[str] = ()
+) -> Readings:
     """The latest figures of a block.
 
     Args:
         connection: to read from.
         sweep: the name that the block's runs have.
         listed: its models, in their order.
+        recipes: its recipes, in their order; others come behind them by name, fp32 before all.
     """
     of_it = select(sweep_runs.c.id).where(sweep_runs.c.sweep == sweep).order_by(sweep_runs.c.id)
     run_ids = list(connection.execute(of_it).scalars())
     order = {model.name: number for number, model in enumerate(listed)}
     cases = [case for case in latest_cases(connection, run_ids) if case["model"] in order]
     rows = [_row(case, listed[order[case["model"]]], _own_base(case, cases)) for case in cases]
-    rows.sort(key=lambda row: (row["device"], order[row["model"]], row["runtime"], _rank(row), row["threads"]))
+    rungs = {recipe: number for number, recipe in enumerate(("fp32", *recipes))}
+
+    def place(row: Row) -> tuple[Any, ...]:
+        rung = rungs.get(row["recipe"], len(rungs))
+        return (row["device"], order[row["model"]], row["runtime"], row["options"], row["threads"], rung, row["recipe"])
+
+    rows.sort(key=place)
     failed, unsupported = run_failures(connection, run_ids[-1]) if run_ids else ([], [])
     return Readings(
         rows=rows,
@@ -197,11 +206,6 @@ def _roofs(rows: Sequence[Row]) -> dict[tuple[Any, ...], Roofline]:
         if is_sound(row) and _is_fp32(row["recipe"]):
             found.append((row["model"], work_of(row)))
     return {key: roofline(found) for key, found in groups.items()}
-
-
-def _rank(row: Row) -> tuple[int, str]:
-    """fp32 first, then by name: the ladder from below."""
-    return (row["recipe"] != "fp32", row["recipe"])
 
 
 def _is_fp32(recipe: str) -> bool:
