@@ -45,14 +45,15 @@ def line_or_bars(plot: Plot, rows: Sequence[Row], published: Sequence[Beside], n
         traces.append((_bars if bars else _lines)(label, found, number, places))
     layout = base_layout(height=420)
     layout["xaxis"] = {"title": {"text": plain(title_of(x)), "standoff": 8}}
-    if bars:
-        layout["xaxis"] |= {"type": "category", "tickangle": -30}
+    if bars:  # slanted names have no room for a title below them
+        layout["xaxis"] = {"type": "category", "tickangle": 0 if numeric else -30}
+        layout["xaxis"] |= {"title": {"text": plain(title_of(x))}} if numeric else {}
     elif "x" in plot.log and min(places) > 0:
         layout["xaxis"] |= log_axis(places)
     layout["yaxis"] = {"title": {"text": plain(title_of(y)), "standoff": 8}}
     heights = [spot.y for spot in spots]
     layout["yaxis"] |= log_axis(heights) if "y" in plot.log and min(heights) > 0 else {"rangemode": "tozero"}
-    layout["legend"] = {"orientation": "h", "y": -0.35, "x": 0}
+    layout["legend"] = {"orientation": "h", "y": 1.04, "yanchor": "bottom", "x": 0}
     facts = [
         [label, str(spot.x), figure_text(spot.y), "" if spot.sound else "not valid"]
         for label, found in lines.items()

@@ -124,8 +124,12 @@ def _charts(found: SuiteFound, own: BlockFound, plot: Plot, name: str) -> list[C
 
 
 def _lacking(own: BlockFound) -> Facts | None:
-    """What failed and what cannot be had, each reason once."""
+    """What is not valid, what failed and what cannot be had, each reason once."""
     reasons: dict[tuple[str, str], list[str]] = {}
+    for row in own.readings.rows:
+        if row["verdict"] != "valid":
+            for reason in row["reasons"]:
+                reasons.setdefault((row["verdict"], reason), []).append(_what(row))
     for state, entries in (("failed", own.readings.failed), ("unsupported", own.readings.unsupported)):
         for entry in entries:
             reasons.setdefault((state, str(entry["why"])), []).append(_what(entry))

@@ -63,7 +63,7 @@ def _chart(rows: Sequence[Row], roof: Roofline, title: str, name: str) -> Chart:
     layout = base_layout(height=420)
     layout["xaxis"] = {"title": {"text": "FLOP per byte", "standoff": 8}, **log_axis(xs)}
     layout["yaxis"] = {"title": {"text": "GFLOP/s", "standoff": 8}, **log_axis(ys)}
-    layout["legend"] = {"orientation": "h", "y": -0.3, "x": 0}
+    layout["legend"] = {"orientation": "h", "y": 1.04, "yanchor": "bottom", "x": 0}
     facts = [
         [row["listed"], *(significant(row[column]) for column in _FIGURES), row["bound"] or "not known"]
         for row in sorted(points, key=lambda row: row["flops_per_byte"])

@@ -128,10 +128,6 @@ def _fidelity(row: Row) -> str:
     return NONE if row["snr_db"] is None else significant(row["snr_db"])
 
 
-def _state(row: Row) -> str:
-    return row["verdict"] if row["verdict"] == "valid" else f"{row['verdict']}: {'; '.join(row['reasons'])}"
-
-
 def _plain(title: str, column: str) -> _Column:
     return _Column(
         title=title,
@@ -203,5 +199,5 @@ _COLUMNS = (
     _only_ours("mJ per inference", lambda row: figure_text(row["energy_mj"])),
     _only_theirs("sparsity %", "sparsity_percent"),
     _only_theirs("battery % per hour", "battery_percent_per_hour"),
-    _Column(title="note", ours=_state, theirs=lambda theirs: theirs.note or NONE, always=True),
+    _Column(title="note", ours=lambda row: str(row["verdict"]), theirs=lambda theirs: theirs.note or NONE, always=True),
 )
