@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import getpass
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from sqlalchemy import Connection, exists, select
 
-from device_registry.database import reading
+from device_registry.database import reading, writing
 from device_registry.errors import UsageError
 from device_registry.tables import utc_now
+from scheduler import runs
 from scheduler.comparisons import run_failures
+from scheduler.conversions import digest
 from scheduler.embedded import EmbeddedFarm, ExecutorName
 from scheduler.farm import Farm, Ground
+from scheduler.plan import Plan
 from scheduler.queue import sweep_runs
 from scheduler.states import OPEN_JOB, jobs
 from scheduler.status import RunStatus
@@ -84,19 +88,48 @@ def run_suite(
     if ground.of_the_farm:
         yield from wait_for_blocks(farm, submit_suite(farm, suite, wishes, audience, ground=ground), audience)
         return
-    whys: dict[str, None] = {}
+    first = [plan_block(farm, block, wishes, ground) for block in blocks]
+    _refuse_nothing(suite, first)
     with farm.crew(executor, audience.say) as crew:
+        if (made_first := insert_conversions(farm, suite, first)) is not None:
+            audience.say("converting the models of all blocks: every core is free for it now")
+            crew.work(made_first, audience.observe)
         for number, block in enumerate(blocks, start=1):
-            planned = plan_block(farm, block, wishes, ground)
+            planned = plan_block(farm, block, wishes, ground)  # anew: blocks before may have measured some of it
             audience.begins(planned, number, len(blocks))
             run_id = _insert(farm, planned, follow=True)
             if run_id is not None:
                 chores = Chores(farm.engine, run_id, audience.say)
                 crew.work(run_id, _both(audience.observe, chores), chores.more)
-            if planned.why_not is not None:
-                whys[planned.why_not] = None
             yield outcome(farm, planned, run_id)
-    _refuse_nothing(suite, len(blocks), whys)
+
+
+def insert_conversions(farm: EmbeddedFarm, suite: Suite, planned: Sequence[PlannedBlock]) -> int | None:
+    """Insert a run of nothing but what blocks need converted, so that no core waits for the last of each block.
+
+    Returns:
+        Its number; None: all of it stands, or one block alone does it just as well.
+    """
+    prepared = [item.prepared for item in planned if item.prepared is not None]
+    missing = {key for one in prepared for key in one.expected.missing}
+    needed = {item.variant.key: item for one in prepared for item in one.plan.conversions}
+    conversions = [item for key, item in needed.items() if key in missing]
+    if len(prepared) < 2 or not conversions:
+        return None
+    one = prepared[0]
+    about = ["suite", suite.name, suite.quick, sorted(needed)]
+    with writing(farm.engine) as connection:
+        submitted = runs.submit(
+            connection,
+            Plan(digest(about), conversions=conversions),
+            replace(one.matrix.request, sweep=None),
+            one.ground.store,
+            owner=one.submission.owner or getpass.getuser(),
+            this_host_id=one.ground.fleet.this_host_id,
+            now=utc_now(),
+            follow=True,
+        )
+    return submitted.sweep_run_id
 
 
 def submit_suite(
@@ -114,8 +147,7 @@ def submit_suite(
     ground = ground or farm.ground()
     refuse_nowhere(wishes, ground)
     planned = [plan_block(farm, block, wishes, ground) for block in blocks]
-    whys = dict.fromkeys(item.why_not for item in planned if item.why_not is not None)
-    _refuse_nothing(suite, len(blocks), whys) if len(whys) and all(item.why_not for item in planned) else None
+    _refuse_nothing(suite, planned)
     made = []
     for number, item in enumerate(planned, start=1):
         audience.begins(item, number, len(planned))
@@ -196,7 +228,8 @@ def _both(observe: Callable[[RunStatus], None], chores: Chores) -> Callable[[Run
     return told
 
 
-def _refuse_nothing(suite: Suite, count: int, whys: dict[str, None]) -> None:
+def _refuse_nothing(suite: Suite, planned: Sequence[PlannedBlock]) -> None:
     """Refuse a suite of which no block can be measured here."""
-    if len(whys) and count == len(whys):
-        raise UsageError(f"nothing of suite {suite.name} can be measured here: {next(iter(whys))}")
+    whys = dict.fromkeys(item.why_not for item in planned if item.why_not is not None)
+    if all(item.why_not is not None for item in planned):
+        raise UsageError(f"nothing of suite {suite.name} can be measured here: {'; '.join(whys)}")

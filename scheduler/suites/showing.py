@@ -41,7 +41,7 @@ def plan_document(farm: Farm, suite: Suite, wishes: Wishes) -> dict[str, Any]:
         "blocks": told,
         **{name: sum(block[name] for block in told) for name in ("cases", "to_measure", "fresh", "evaluations")},
         "conversions_to_make": len(_missing(planned)),
-        "expected_s": sum(block["expected_s"] for block in told),
+        "expected_s": _expected_s(planned),
     }
 
 
@@ -71,6 +71,18 @@ def _block(planned: PlannedBlock) -> dict[str, Any]:
     }
 
 
-def _missing(planned: Sequence[PlannedBlock]) -> set[str]:
-    """Keys of artifacts that blocks need and that do not stand, each once."""
-    return {key for item in planned if item.prepared is not None for key in item.prepared.expected.missing}
+def _missing(planned: Sequence[PlannedBlock]) -> dict[str, float]:
+    """Keys of artifacts that blocks need and that do not stand, each once, with the seconds of its conversion."""
+    return {
+        key: seconds
+        for item in planned
+        if item.prepared is not None
+        for key, seconds in item.prepared.expected.missing.items()
+    }
+
+
+def _expected_s(planned: Sequence[PlannedBlock]) -> float:
+    """Seconds until all is done: what several blocks need is made once."""
+    expected = [item.prepared.expected for item in planned if item.prepared is not None]
+    slots = max([1, *(item.slots for item in expected)])
+    return sum(item.busiest_s for item in expected) + sum(_missing(planned).values()) / slots

@@ -48,9 +48,12 @@ class Expected:
     #: Conversions that must be made first: their number, and the seconds of all.
     conversions: int
     conversion_s: float
-    #: Keys of what they make.
-    missing: frozenset[str]
-    #: Seconds until all is done.
+    #: The seconds of each, by the key of what it makes.
+    missing: Mapping[str, float]
+    #: Conversions that are made at once.
+    slots: int
+    #: Seconds of the busiest device, with what is queued there; and until all is done.
+    busiest_s: float
     finish_s: float
 
     @property
@@ -118,7 +121,9 @@ def expected(
         queued_s=queued_s,
         conversions=len(missing),
         conversion_s=conversion_s,
-        missing=frozenset(keys),
+        missing={made_key: known.get(key, FIRST_GUESS_S["convert"]) for made_key, key in keys.items()},
+        slots=slots,
+        busiest_s=busiest_s,
         finish_s=busiest_s + conversion_s / max(1, slots),
     )
 
