@@ -103,12 +103,18 @@ def published_value(figures: Mapping[str, Any], column: str) -> Any:
     return next((figures[name] for name in _PUBLISHED.get(column, (column,)) if name in figures), None)
 
 
-def figure_text(value: Any) -> str:
-    """A figure of a table: a number, a pair of bounds, or a dash."""
+def published_text(figures: Mapping[str, Any], column: str) -> str:
+    """A figure of others with the digits that it was published with, a range of two, or a dash."""
+    value = published_value(figures, column)
     if value is None:
         return NONE
-    if isinstance(value, tuple | list):
-        return " to ".join(figure_text(bound) for bound in value)
+    return " to ".join(f"{bound:g}" for bound in (value if isinstance(value, tuple | list) else (value,)))
+
+
+def figure_text(value: Any) -> str:
+    """A figure of a table, or a dash."""
+    if value is None:
+        return NONE
     if isinstance(value, bool | str):
         return str(value)
     return f"{value:,}" if isinstance(value, int) else significant(float(value))

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from exporters.numbers import NONE, significant
-from exporters.suites.columns import figure_text, published_value, with_interval
+from exporters.suites.columns import figure_text, published_text, with_interval
 from scheduler.suites.readings import Row
 from scheduler.suites.suite import Published
 from workers.judge import OUTPUTS_WRONG
@@ -106,11 +106,10 @@ def _latency(row: Row) -> str:
 
 
 def _their_latency(theirs: Published) -> str:
-    value = published_value(theirs.figures, "p50_ms")
-    if value is None:
+    text = published_text(theirs.figures, "p50_ms")
+    if text == NONE:
         return NONE
-    statistic = "mean" if "mean_ms" in theirs.figures else "statistic not said"
-    return f"{figure_text(value)} ({statistic})"
+    return f"{text} ({'mean' if 'mean_ms' in theirs.figures else 'statistic not said'})"
 
 
 def _accuracy(row: Row) -> str:
@@ -132,7 +131,7 @@ def _plain(title: str, column: str) -> _Column:
     return _Column(
         title=title,
         ours=lambda row: figure_text(row[column]),
-        theirs=lambda theirs: figure_text(published_value(theirs.figures, column)),
+        theirs=lambda theirs: published_text(theirs.figures, column),
     )
 
 
@@ -141,7 +140,7 @@ def _only_ours(title: str, text: Callable[[Row], str], *, always: bool = False) 
 
 
 def _only_theirs(title: str, figure: str) -> _Column:
-    return _Column(title=title, ours=lambda row: NONE, theirs=lambda theirs: figure_text(theirs.figures.get(figure)))
+    return _Column(title=title, ours=lambda row: NONE, theirs=lambda theirs: published_text(theirs.figures, figure))
 
 
 def _settings(row: Row) -> str:
@@ -186,14 +185,14 @@ _COLUMNS = (
     _Column(
         title="accuracy %",
         ours=_accuracy,
-        theirs=lambda theirs: figure_text(published_value(theirs.figures, "accuracy_percent")),
+        theirs=lambda theirs: published_text(theirs.figures, "accuracy_percent"),
     ),
     _only_ours("word error rate", lambda row: figure_text(row["wer"])),
     _only_ours("fidelity dB", _fidelity),
     _Column(
         title="speed-up",
         ours=lambda row: with_interval(row["speed_up"], row["speed_up_ci"], "x"),
-        theirs=lambda theirs: figure_text(theirs.figures.get("speed_up")),
+        theirs=lambda theirs: published_text(theirs.figures, "speed_up"),
     ),
     _only_ours("over own fp32", lambda row: with_interval(row["speed_up_own"], row["speed_up_own_ci"], "x")),
     _only_ours("mJ per inference", lambda row: figure_text(row["energy_mj"])),

@@ -26,6 +26,7 @@ _SHOWN = (
         "nodes",
     ),
     *("GMAC", "GFLOP/s", "accuracy %", "fidelity dB", "speed-up", "over own fp32", "mJ per inference"),
+    "note",
 )
 
 

@@ -269,7 +269,7 @@ OPERATORS: dict[str, Operator] = {
     ),
     PREFIX + "copy": Operator(
         summary="each element times a constant: reads all, writes all (a bare copy is removed by some runtimes)",
-        numbers=_square(32, channels=_CHANNELS),
+        numbers={"h": Number(default=32), "w": Number(default=32), "channels": _CHANNELS},
         start=_channels_first(),
         layer=_elementwise(1),
     ),
