@@ -26,8 +26,8 @@ from farm import benchfarm_run, farm_database
 from sqlalchemy import func, select
 
 from device_registry.database import reading
-from scheduler.queue import artifacts
-from scheduler.states import attempts, jobs, sweep_runs
+from scheduler.queue import artifacts, sweep_runs
+from scheduler.states import attempts, jobs
 
 MODEL = "torchvision/efficientnet_b0"
 QUICK_MODEL = "torchvision/mobilenet_v3_small"
