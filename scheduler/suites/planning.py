@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from difflib import get_close_matches
@@ -10,14 +10,17 @@ from typing import Any
 
 from device_registry.errors import UsageError
 from device_registry.registry import RegisteredDevice
-from scheduler.farm import Farm, Ground, chosen_devices
-from scheduler.request import Request
+from device_registry.selectors import parse_selector
+from scheduler.farm import Farm, Ground
 from scheduler.suites.suite import Block, Suite
 from scheduler.sweeps.matrix import NothingToMeasureError
 from scheduler.sweeps.running import Prepared, prepare
 from scheduler.sweeps.submission import Submission
 from workers.plugins import plugins
 from workers.runtimes.runtime import Runtime
+
+#: Names in a sentence.
+_MOST_NAMES = 10
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +78,15 @@ def refuse_nowhere(wishes: Wishes, ground: Ground) -> None:
     Raises:
         UsageError: with what there is.
     """
-    chosen_devices(Request(models=("any",), selector=wishes.selector), ground.fleet.devices)
+    selector, devices = parse_selector(wishes.selector), ground.fleet.devices
+    matching = [device for device in devices if selector.matches(device.selectable)]
+    if not matching:
+        have = f"; devices are {_some(device.name for device in devices)}" if devices else "; none is known"
+        raise UsageError(f"no device matches {wishes.selector or 'any selector'}{have}")
+    away = [device for device in matching if device.presence != "online" or device.admin != "enabled"]
+    if len(away) == len(matching):
+        states = (f"{one.name} is {one.presence if one.presence != 'online' else one.admin}" for one in away)
+        raise UsageError(f"no device takes work now: {_some(states)}")
 
 
 def plan_block(farm: Farm, block: Block, wishes: Wishes, ground: Ground, now: datetime | None = None) -> PlannedBlock:
@@ -135,6 +146,11 @@ def _most_threads(devices: Sequence[RegisteredDevice]) -> int | None:
     counts = [device.attributes.get("threads") for device in devices if not device.simulated]
     known = [count for count in counts if isinstance(count, int)]
     return max(known) if known and len(known) == len(counts) else None
+
+
+def _some(names: Iterable[str]) -> str:
+    found = list(names)
+    return ", ".join(found[:_MOST_NAMES]) + (f" and {len(found) - _MOST_NAMES} more" if found[_MOST_NAMES:] else "")
 
 
 def _hint(name: str, known: Sequence[str]) -> str:

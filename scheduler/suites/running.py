@@ -5,6 +5,7 @@ from __future__ import annotations
 import getpass
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any, Protocol
 
 from sqlalchemy import Connection, exists, select
@@ -133,7 +134,13 @@ def insert_conversions(farm: EmbeddedFarm, suite: Suite, planned: Sequence[Plann
 
 
 def submit_suite(
-    farm: Farm, suite: Suite, wishes: Wishes, audience: Audience, *, ground: Ground | None = None
+    farm: Farm,
+    suite: Suite,
+    wishes: Wishes,
+    audience: Audience,
+    *,
+    ground: Ground | None = None,
+    now: datetime | None = None,
 ) -> list[tuple[PlannedBlock, int | None]]:
     """Queue all blocks of a suite for benchfarm up; one whose run is open already is not queued again.
 
@@ -146,7 +153,7 @@ def submit_suite(
     blocks = wanted_blocks(suite, wishes)
     ground = ground or farm.ground()
     refuse_nowhere(wishes, ground)
-    planned = [plan_block(farm, block, wishes, ground) for block in blocks]
+    planned = [plan_block(farm, block, wishes, ground, now) for block in blocks]
     _refuse_nothing(suite, planned)
     made = []
     for number, item in enumerate(planned, start=1):
