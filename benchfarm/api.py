@@ -100,6 +100,51 @@ class Client:
         )
         return Submission(self, self.farm.submit(request).sweep_run_id)
 
+    def submit_suite(
+        self,
+        name: str,
+        *,
+        quick: bool = False,
+        device: str = "",
+        runtimes: Sequence[str] | None = None,
+        blocks: Sequence[str] | None = None,
+        again: bool = False,
+        owner: str | None = None,
+    ) -> dict[str, Submission | None]:
+        """Queue what a suite has no fresh point of; returns at once. Options as those of `benchfarm suite run`.
+
+        Returns:
+            The run of each block; None: all of it is fresh, or nothing of it can be measured.
+
+        Raises:
+            UsageError: there is no such suite, something named cannot be, or nothing of it can be measured.
+        """
+        from scheduler.suites.planning import Wishes
+        from scheduler.suites.running import Nobody, submit_suite
+        from scheduler.suites.shipped import load_named
+
+        wishes = Wishes(
+            selector=device,
+            runtimes=None if runtimes is None else tuple(runtimes),
+            blocks=None if blocks is None else tuple(blocks),
+            again=again,
+            owner=owner,
+        )
+        made = submit_suite(self.farm, load_named(name, quick=quick), wishes, Nobody())
+        return {item.block.name: None if run is None else Submission(self, run) for item, run in made}
+
+    def suite(self, name: str, *, quick: bool = False) -> dict[str, Any]:
+        """What a suite found so far, block by block, beside what was published: as `benchfarm suite report --json`.
+
+        Raises:
+            UsageError: there is no such suite, or nothing of it was run yet.
+        """
+        from exporters.suites.document import suite_document
+        from scheduler.suites.shipped import load_named
+
+        with reading(self.farm.engine) as connection:
+            return suite_document(connection, load_named(name, quick=quick))
+
     def run(self, number: int) -> Submission:
         """A run that was submitted before.
 

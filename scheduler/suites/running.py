@@ -42,6 +42,19 @@ class Audience(Protocol):
         """Something slow begins, or is worth knowing."""
 
 
+class Nobody:
+    """An audience that listens to nothing."""
+
+    def begins(self, planned: PlannedBlock, number: int, count: int) -> None:
+        """See `Audience`."""
+
+    def observe(self, status: RunStatus) -> None:
+        """See `Audience`."""
+
+    def say(self, text: str) -> None:
+        """See `Audience`."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class BlockRun:
     """What became of a block."""
