@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from exporters.numbers import NONE, significant, size
-from exporters.tables import PIPE_WIDTH, accuracy_text, simple_table
+from exporters.tables import PIPE_WIDTH, accuracy_notes, accuracy_text, simple_table
 from scheduler.cells import METRICS, shared_options, variant_label
 
 Row = Mapping[str, Any]
@@ -228,6 +228,7 @@ def _notes(rows: Sequence[Row]) -> Iterable[RenderableType]:
     if any(row["invalid_value"] is not None for row in rows):
         text = "() measured, but judged invalid: not compared unless you say --invalid"
         yield Text(text, style="dim")
+    yield from accuracy_notes(rows)
     if not any(row["value"] is not None for row in rows):
         return
     metric = rows[0]["metric"]

@@ -172,6 +172,7 @@ def _notes(results: Sequence[Row], rerun: str | None) -> RenderableType:
         lines.append(Text(f"and {len(doubted) - _MOST_REASONS} more; --json has every reason", style="red"))
     if any(row["speedup"] == 1.0 for row in doubted):
         lines.append(Text("the baseline of the speed-ups is itself not valid", style="red"))
+    lines += accuracy_notes(results)
     if whys := {row["energy_why"] for row in results if row["energy_why"]}:
         lines.append(Text(f"energy: {'; '.join(sorted(whys))}", style="dim"))
     if any(row["p50_ci_ms"] is None for row in results):
@@ -219,6 +220,13 @@ def accuracy_text(row: Row | None) -> str:
         low, high = row["top1_ci"]
         return f"{row['top1']:.1%} [{100 * low:.1f}, {100 * high:.1f}]"
     return NONE if row["wer"] is None else f"WER {row['wer']:.1%}"
+
+
+def accuracy_notes(rows: Sequence[Row]) -> list[Text]:
+    """Over what accuracies are; nothing where there are none."""
+    told = [row["accuracy"] for row in rows if row.get("accuracy") is not None]
+    over = sorted({f"{one['data']} ({one['examples']} examples)" for one in told})
+    return [Text(f"accuracy over {', '.join(over)}", style="dim")] if over else []
 
 
 def _top1(row: Row) -> str:

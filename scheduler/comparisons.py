@@ -78,7 +78,7 @@ def run_cases(connection: Connection, run_id: int, *where: Any) -> list[dict[str
         where: conditions on its results; what is compared with one another must not be parted by them.
     """
     cases = _measured(connection, run_id, *where)
-    _complete(connection, cases)
+    _complete(connection, cases, [run_id])
     return [{name: value for name, value in case.items() if not name.startswith("_")} for case in cases]
 
 
@@ -101,7 +101,7 @@ def latest_cases(connection: Connection, run_ids: Sequence[int]) -> list[dict[st
             if case["verdict"] == "valid" or key not in found or found[key]["verdict"] != "valid":
                 found[key] = {**case, **case["_more"], "run": run_id}
     cases = list(found.values())
-    _complete(connection, cases)
+    _complete(connection, cases, run_ids)
     return cases
 
 
@@ -111,10 +111,10 @@ def _measured(connection: Connection, run_id: int, *where: Any) -> list[dict[str
     return [_case_row(repeats, made) for repeats in repeats_of]
 
 
-def _complete(connection: Connection, cases: list[dict[str, Any]]) -> None:
+def _complete(connection: Connection, cases: list[dict[str, Any]], run_ids: Sequence[int]) -> None:
     """Add what only all cases together tell, and put them in order."""
     _add_speedups(cases)
-    accuracies = latest_accuracies(connection, {case["artifact_sha256"] for case in cases})
+    accuracies = latest_accuracies(connection, {case["artifact_sha256"] for case in cases}, run_ids)
     for case in cases:
         own = options_text(case["runtime_options"])
         case["accuracy"] = accuracies.get((case["_device_id"], case["artifact_sha256"], case["runtime"], own))

@@ -97,16 +97,26 @@ def compare_evaluations(before: Mapping[str, Any], after: Mapping[str, Any]) -> 
     }
 
 
-def latest_accuracies(connection: Connection, artifacts: Collection[str | None]) -> dict[Key, dict[str, Any]]:
-    """The latest evaluation of each artifact on each device and runtime, by `key_of` what was measured.
+def latest_accuracies(
+    connection: Connection, artifacts: Collection[str | None], run_ids: Collection[int] = ()
+) -> dict[Key, dict[str, Any]]:
+    """The latest evaluation of each artifact on each device and runtime, by its `Key`.
 
     Args:
         connection: to read from.
         artifacts: their sha256; None is of none.
+        run_ids: whose own evaluations go before later ones of other runs, which may be over other data.
     """
+    found = _latest(connection, artifacts)
+    if found and run_ids:
+        found |= _latest(connection, artifacts, evaluations.c.sweep_run_id.in_(run_ids))
+    return found
+
+
+def _latest(connection: Connection, artifacts: Collection[str | None], *where: Any) -> dict[Key, dict[str, Any]]:
     found: dict[Key, dict[str, Any]] = {}
     for portion in portions({sha256 for sha256 in artifacts if sha256 is not None}):
-        latest = select(func.max(evaluations.c.id)).where(evaluations.c.artifact_sha256.in_(portion))
+        latest = select(func.max(evaluations.c.id)).where(evaluations.c.artifact_sha256.in_(portion), *where)
         latest = latest.group_by(evaluations.c.device_id, evaluations.c.case_key)
         query = (
             select(*(evaluations.c[name] for name in _COLUMNS), payloads.c.document.label("payload"))
