@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 
 from exporters.suites.gather import BlockFound, SuiteFound, gather
 from exporters.suites.tables import OURS, PUBLISHED
-from scheduler.suites.suite import FIGURES, Published
+from scheduler.suites.suite import FIGURES, Published, Suite
 
 #: What of a published row is no figure.
 _ABOUT = ("hardware", "model", "recipe", "note")
@@ -26,7 +26,7 @@ _OF_READINGS = (
 _INTERVALS = {"p50_ms": "p50_ci_ms", "top1": "top1_ci", "speed_up": "speed_up_ci", "speed_up_own": "speed_up_own_ci"}
 
 
-def suite_document(connection: Connection, suite: Any) -> dict[str, Any]:
+def suite_document(connection: Connection, suite: Suite) -> dict[str, Any]:
     """The JSON document of a suite.
 
     Raises:

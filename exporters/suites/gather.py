@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection
@@ -14,7 +14,6 @@ from scheduler.request import Request
 from scheduler.roofline import Roofline
 from scheduler.suites.readings import Listed, Readings, Row, add_bounds, block_readings
 from scheduler.suites.suite import Block, Published, Suite, sweep_name
-from workers.recipes import RecipeError, canonical
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +59,7 @@ def gather(connection: Connection, suite: Suite) -> SuiteFound:
         listed = [Listed(text=point.model, name=_known(point.model), values=point.values) for point in block.points]
         sweep = sweep_name(suite.name, block.name, quick=suite.quick)
         readings = block_readings(connection, sweep, listed, block.sweep.recipes or ())
-        theirs = tuple(_as_ours(row) for row in suite.published if row.block == block.name)
+        theirs = tuple(row for row in suite.published if row.block == block.name)
         blocks.append(BlockFound(block=block, readings=readings, published=theirs))
     if not any(found.readings.run_ids for found in blocks):
         quick = " --quick" if suite.quick else ""
@@ -68,14 +67,6 @@ def gather(connection: Connection, suite: Suite) -> SuiteFound:
     # The roofs of a device are the same whichever block found them.
     roofs = add_bounds([row for found in blocks for row in found.readings.rows])
     return SuiteFound(suite=suite, blocks=tuple(blocks), roofs=roofs)
-
-
-def _as_ours(theirs: Published) -> Published:
-    """A published row with its recipe written as ours are."""
-    try:
-        return replace(theirs, recipe=canonical(theirs.recipe)) if theirs.recipe is not None else theirs
-    except RecipeError:  # of an arithmetic that we have no word for
-        return theirs
 
 
 def _known(model: str) -> str:
