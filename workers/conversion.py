@@ -13,6 +13,7 @@ from workers.errors import AttemptError, Cause, is_out_of_memory
 from workers.graph_size import count_nodes
 from workers.memory import beyond_memory, peak_bytes
 from workers.plugins import package_versions
+from workers.progress import tell_in
 
 if TYPE_CHECKING:
     from workers.converters.converter import Converter
@@ -39,6 +40,7 @@ def convert(order: Order, task: ConvertTask, folder: Path) -> Conversion:
 
 
 def _convert(order: Order, task: ConvertTask, folder: Path) -> Conversion:
+    tell_in(folder)
     out = folder / "out"
     out.mkdir()
     began = time.perf_counter()

@@ -5,46 +5,35 @@ from __future__ import annotations
 import json
 import os
 import stat
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 #: Beside the order and the result.
 PROGRESS_FILE = "progress.json"
-#: Written so often at most.
-_PERIOD_S = 1.0
 #: Longer texts are cut; more bytes are no such file.
 _LONGEST = 200
 _MOST_BYTES = 4096
 
+#: Of the attempt that this process does.
+_folder: Path | None = None
 
-def silent(text: str) -> None:
-    """Nobody looks."""
+
+def tell_in(folder: Path) -> None:
+    """From now on this process does the attempt of a folder, and `tell` writes there."""
+    global _folder
+    _folder = folder
 
 
-class Progress:
-    """What a child says of itself while it works. Whoever is told too often keeps the latest for later."""
+def tell(text: str) -> None:
+    """Say in one line how far this process is; where it does no attempt, nobody looks.
 
-    def __init__(self, folder: Path, clock: Callable[[], float] = time.monotonic) -> None:
-        """Nothing is written before `tell`.
-
-        Args:
-            folder: the attempt's.
-            clock: seconds that never jump.
-        """
-        self._path = folder / PROGRESS_FILE
-        self._clock = clock
-        self._written_at: float | None = None
-
-    def tell(self, text: str) -> None:
-        """Say how far it is, in one line; at most one in a second is written."""
-        now = self._clock()
-        if self._written_at is not None and now - self._written_at < _PERIOD_S:
-            return
-        self._written_at = now
-        partial = self._path.with_name(self._path.name + ".part")
-        partial.write_text(json.dumps({"text": _line(text)}), encoding="utf-8")
-        partial.replace(self._path)
+    It is read once a second: whoever has more to say says it less often.
+    """
+    if _folder is None:
+        return
+    path = _folder / PROGRESS_FILE
+    partial = path.with_name(path.name + ".part")
+    partial.write_text(json.dumps({"text": _line(text)}), encoding="utf-8")
+    partial.replace(path)
 
 
 def read_progress(folder: Path) -> str | None:

@@ -17,6 +17,7 @@ from workers.errors import AttemptError, Cause, UnsupportedError
 from workers.examples import Examples
 from workers.recipes import parse_step
 from workers.training import checkpoints as kept
+from workers.training import trainer as trainer_module
 from workers.training.batches import accuracy_of, batch_of, shuffled
 from workers.training.budget import Budget
 from workers.training.checkpoints import Checkpoints
@@ -58,10 +59,11 @@ def same(one: torch.nn.Module, other: torch.nn.Module) -> bool:
     return all(name == again and torch.equal(value, said) for (name, value), (again, said) in pairs)
 
 
-def work_of(step: str, module: torch.nn.Module, teacher: torch.nn.Module | None = None, **changes: object) -> Work:
+def work_of(
+    step: str, module: torch.nn.Module, teacher: torch.nn.Module | None = None, *, with_data: bool = True
+) -> Work:
     data = labelled()
     examples = Examples({"image": data.inputs["image"][:2, np.newaxis]})
-    values = {"train": data, "test": data.taken(np.arange(20)), "folder": Path(), **changes}
     return Work(
         module=module,
         step=parse_step(step),
@@ -69,8 +71,10 @@ def work_of(step: str, module: torch.nn.Module, teacher: torch.nn.Module | None 
         seed=0,
         examples=examples,
         calibration=examples,
+        train=data if with_data else None,
+        test=data.taken(np.arange(20)) if with_data else None,
         teacher=lambda: teacher,
-        **values,
+        folder=Path(),
     )
 
 
@@ -93,6 +97,7 @@ def test_the_same_training_gives_the_same_bits_and_learns() -> None:
 def test_an_interrupted_training_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kept, "_PERIOD_S", 0.0)
     monkeypatch.setattr(kept, "_SHARE", np.inf)
+    monkeypatch.setattr(trainer_module, "_TOLD_PERIOD_S", 0.0)
     straight = network()
     budget = Budget(epochs=3)
     Trainer(labelled(), budget=budget, checkpoints=NOWHERE).fit(straight)
@@ -200,7 +205,7 @@ def test_nothing_to_round_is_unsupported() -> None:
 
 def test_a_recipe_that_learns_needs_labelled_data() -> None:
     with pytest.raises(AttemptError, match="it needs labelled data: --data") as caught:
-        Qat().apply(work_of("qat", network(), train=None))
+        Qat().apply(work_of("qat", network(), with_data=False))
     assert caught.value.cause is Cause.USER
 
 
@@ -229,6 +234,7 @@ def test_a_student_comes_nearer_to_its_teacher(kind: str) -> None:
     facts = work.facts["distill"]
     assert facts["loss"] < facts["loss_first"]
     assert facts["teacher"] == "teacher"
+    assert work.test is not None
     assert facts["teacher_accuracy"] == round(accuracy_of(teacher, work.test), 4)
     assert all(torch.equal(value, before[name]) for name, value in teacher.state_dict().items())
     assert not any(layer._forward_pre_hooks for module in (student, teacher) for layer in module.modules())

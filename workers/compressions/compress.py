@@ -17,7 +17,7 @@ from workers.contract import ConvertTask, ModelRequest, Order, Teacher
 from workers.examples import Examples, load_examples
 from workers.models.source import BuiltModule, Made, ModelSource
 from workers.models.torch_export import export_module, finished, load_program
-from workers.progress import Progress
+from workers.progress import tell
 from workers.recipes import parse_step
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def compress(compression: Compression, task: ConvertTask, order: Order, out: Pat
         test=_labelled(order, "test"),
         teacher=None if task.teacher is None else partial(_teacher, task.teacher),
         folder=out.parent,
-        progress=Progress(out.parent).tell,
+        progress=tell,
         cuts=_bring_back(module, task, order, examples, out.parent),
     )
     compression.apply(work)

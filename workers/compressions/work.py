@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workers.examples import Examples
-from workers.progress import silent
+from workers.progress import tell
 from workers.recipes import Step
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ class Work:
     #: The attempt's own folder.
     folder: Path
     #: Says how far it is.
-    progress: Callable[[str], None] = silent
+    progress: Callable[[str], None] = tell
     #: Cuts of this and of earlier steps, in order: what rebuilding the module's shape takes.
     cuts: list[Cut] = field(default_factory=list)
     #: Named facts of the outcome.

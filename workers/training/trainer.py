@@ -13,7 +13,7 @@ import torch
 
 from workers.errors import AttemptError, Cause
 from workers.examples import Array
-from workers.progress import silent
+from workers.progress import tell
 from workers.training.batches import accuracy_of, answer, batch_of, batch_size, check_fits, shuffled
 from workers.training.budget import Budget
 from workers.training.checkpoints import Checkpoints, key_of
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from workers.compressions.work import Work
     from workers.data_sets.labelled import Labelled
 
+#: How far it is, is told so often.
+_TOLD_PERIOD_S = 1.0
 #: Test examples that are looked at after each epoch.
 _TESTED = 1000
 #: A training whose last losses come to so many times what guessing costs learns nothing any more.
@@ -67,7 +69,7 @@ class Trainer:
         seed: int = 0,
         batch: int | None = None,
         keep_zeros: bool = False,
-        progress: Callable[[str], None] = silent,
+        progress: Callable[[str], None] = tell,
         title: str = "",
         checkpoints: Checkpoints | None = None,
     ) -> None:
@@ -81,7 +83,7 @@ class Trainer:
             seed: of the order of examples and of dropout.
             batch: examples of one step; None: as many as are no burden.
             keep_zeros: weights that are zero stay zero, so that a pruned module stays pruned.
-            progress: told how far it is, in one line, often.
+            progress: told how far it is, in one line, once a second; by default whoever looks at this attempt.
             title: what the line begins with.
             checkpoints: where interrupted trainings are kept; None: on this host, as its agent says.
         """
@@ -164,6 +166,7 @@ class Trainer:
 
     def _go_on(self, run: _Run, loss: Loss, key: str, classes: int, per_epoch: int) -> None:
         began, before_s = time.monotonic(), run.seconds
+        told_at = -math.inf
         guessing = math.log(classes)
         batches: list[Array] = []
         while (done := self.budget.done(run.step, per_epoch, run.seconds)) < 1:
@@ -183,9 +186,11 @@ class Trainer:
                     raise self._diverged(run, per_epoch, f"the loss rose from {run.first:.3g} to {run.loss:.3g}")
                 if self._test is not None:
                     run.accuracy = accuracy_of(run.module, self._test, _TESTED)
-            self._progress(self._line(run, per_epoch))
+            if over or time.monotonic() - told_at >= _TOLD_PERIOD_S:
+                self._progress(self._line(run, per_epoch))
+                told_at = time.monotonic()
             if over or self._checkpoints.is_due():
-                self._checkpoints.save(key, run.state())
+                self._checkpoints.save(key, run.state(over=over))
 
     @property
     def _tested(self) -> int:
@@ -255,12 +260,12 @@ class _Run:
         values = self.module.state_dict().values()
         return all(bool(torch.isfinite(value).all()) for value in values if value.is_floating_point())
 
-    def state(self) -> dict[str, Any]:
-        """All that going on needs: tensors and plain values."""
+    def state(self, *, over: bool) -> dict[str, Any]:
+        """All that going on needs, or that is left of it when it is over: tensors and plain values."""
         return {
             "module": self.module.state_dict(),
             "own": self._own.state_dict(),
-            "optimiser": self._optimiser.state_dict(),
+            "optimiser": None if over else self._optimiser.state_dict(),
             "random": torch.get_rng_state(),
             "step": self.step,
             "seconds": self.seconds,
@@ -273,7 +278,8 @@ class _Run:
         """Take up what `state` gave."""
         self.module.load_state_dict(state["module"])
         self._own.load_state_dict(state["own"])
-        self._optimiser.load_state_dict(state["optimiser"])
+        if state["optimiser"] is not None:
+            self._optimiser.load_state_dict(state["optimiser"])
         torch.set_rng_state(state["random"])
         self.step, self.seconds, self.first = state["step"], state["seconds"], state["first"]
         self._recent.extend(state["recent"])
