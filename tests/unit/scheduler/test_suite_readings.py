@@ -8,12 +8,14 @@ from typing import Any
 import pytest
 
 from device_registry.database import reading, writing
+from scheduler.comparisons import latest_cases
 from scheduler.executors.scripted import Outcome, Succeed
 from scheduler.queue import sweep_runs
 from scheduler.suites import readings
 from scheduler.suites.readings import Listed, Readings, add_bounds, block_readings, is_sound
 from tests.unit.scheduler.builders import CRASHED, INT8, ONNX, TORCH, Farm, plan_of
 from workers.contract import Order
+from workers.report import Verdict
 
 SWEEP = "suite/small/latency"
 NET = [Listed(text="as(listed=1)", name="net", values={"listed": 1})]
@@ -28,7 +30,7 @@ def run(farm: Farm, play: Callable[[Order], Outcome], *cases: Any, **options: An
     return run_id
 
 
-def taking(verdict: str = "valid", **ms: float) -> Callable[[Order], Outcome]:
+def taking(verdict: Verdict = "valid", **ms: float) -> Callable[[Order], Outcome]:
     """Each runtime takes so long."""
 
     def play(order: Order) -> Outcome:
@@ -87,11 +89,10 @@ def test_failures_are_those_of_the_latest_run_and_other_models_are_left_out(farm
 
 def test_facts_of_the_artifact_become_figures_and_tell_what_bounds(farm: Farm, monkeypatch: pytest.MonkeyPatch) -> None:
     run(farm, taking(torch=2.0, onnxruntime=1.0, int8_static=0.5), TORCH, ONNX, INT8)
-    latest = readings.latest_cases
     facts = {"flops": 4_000_000_000, "operator_flops": 5_000_000_000, "bytes_minimal": 8_000_000, "nodes": 3}
 
     def with_facts(connection: Any, run_ids: Sequence[int]) -> list[dict[str, Any]]:
-        cases = latest(connection, run_ids)
+        cases = latest_cases(connection, run_ids)
         return [{**case, "facts": facts, "model": "op/matmul"} for case in cases]
 
     monkeypatch.setattr(readings, "latest_cases", with_facts)
