@@ -10,6 +10,7 @@ import pytest
 import scheduler.suites
 from scheduler.plan import resolve_model
 from scheduler.request import Request
+from scheduler.suites.file import read_suite
 from scheduler.suites.shipped import load_named, shipped_names
 from scheduler.suites.suite import Suite
 from workers.recipes import parse_recipe
@@ -63,3 +64,11 @@ def test_the_files_lie_in_a_package_that_the_wheel_takes_whole() -> None:
     build = tomllib.loads((root / "pyproject.toml").read_text())["tool"]["hatch"]["build"]
     assert "scheduler" in build["targets"]["wheel"]["packages"]
     assert not {"exclude", "include", "only-include"} & {*build, *build["targets"]["wheel"]}
+
+
+def test_the_example_of_the_documentation_is_a_suite() -> None:
+    page = (Path(scheduler.suites.__file__).parents[2] / "docs" / "suites.md").read_text()
+    example = page.partition("```yaml\n")[2].partition("```")[0]
+    for quick in (False, True):
+        [block] = read_suite(example, Path("/lab"), source="docs", quick=quick).blocks
+        assert len(block.points) == (2 if quick else 4)
