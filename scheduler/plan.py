@@ -21,6 +21,7 @@ from scheduler.request import Request as Request
 from scheduler.targets import targets_of
 from workers.codec import to_dict
 from workers.contract import ModelRequest
+from workers.data_sets.attach import with_data
 from workers.models.source import ModelSource, Resolved, UnknownModelError
 from workers.plugins import Plugin, plugins
 from workers.recipes import RecipeError, canonical, parse_recipe
@@ -179,7 +180,7 @@ def resolve_model(request: Request, name: str) -> tuple[Plugin, Resolved]:
     for plugin in plugins("model_sources").values():
         source: ModelSource = plugin.load()
         if (found := source.resolve(wanted)) is not None:
-            return plugin, found
+            return plugin, with_data(found)
     known = all_models(simulated=False)  # who wants one of those says so
     tails = {model.rpartition("/")[2]: model for model in known}
     close = get_close_matches(name, known, n=3) or [tails[tail] for tail in get_close_matches(name, tails, n=3)]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from workers.artifact_files import load_entry, stored, unpacked
 from workers.contract import Conversion, ConvertTask, Order
+from workers.data_sets.attach import attach_data
 from workers.errors import AttemptError, Cause, is_out_of_memory
 from workers.graph_size import count_nodes
 from workers.memory import beyond_memory, peak_bytes
@@ -74,7 +75,7 @@ def _make(backend: Any, task: ConvertTask, order: Order, out: Path) -> Made:
         return compress(backend, task, order, out)
     if task.model is not None:
         source: ModelSource = backend
-        return source.materialise(task.model, out)
+        return attach_data(source.materialise(task.model, out), task.model, out)
     converter: Converter = backend
     return converter.convert(
         ConversionInput(
