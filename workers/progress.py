@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import stat
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 #: Beside the order and the result.
 PROGRESS_FILE = "progress.json"
+#: Read so often.
+_PERIOD_S = 1.0
 #: Longer texts are cut; more bytes are no such file.
 _LONGEST = 200
 _MOST_BYTES = 4096
@@ -26,7 +31,7 @@ def tell_in(folder: Path) -> None:
 def tell(text: str) -> None:
     """Say in one line how far this process is; where it does no attempt, nobody looks.
 
-    It is read once a second: whoever has more to say says it less often.
+    It is read once a second: whoever has more to say says it through `Seldom`.
     """
     if _folder is None:
         return
@@ -34,6 +39,21 @@ def tell(text: str) -> None:
     partial = path.with_name(path.name + ".part")
     partial.write_text(json.dumps({"text": _line(text)}), encoding="utf-8")
     partial.replace(path)
+
+
+class Seldom:
+    """Passes on what is said no more often than it is read; what comes between is dropped."""
+
+    def __init__(self, tell: Callable[[str], None]) -> None:
+        """Pass on to `tell`."""
+        self._tell = tell
+        self._told_at = -math.inf
+
+    def __call__(self, text: str) -> None:
+        """Say it, unless something was said less than a second ago."""
+        if time.monotonic() - self._told_at >= _PERIOD_S:
+            self._tell(text)
+            self._told_at = time.monotonic()
 
 
 def read_progress(folder: Path) -> str | None:

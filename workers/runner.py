@@ -181,7 +181,7 @@ def evaluate(order: Order, task: MeasureTask, folder: Path) -> tuple[Evaluation,
     """Find how right the artifact answers over its labelled data; how long that took is no latency."""
     from workers.data_sets.labelled import load_labelled
     from workers.evaluate import answer, scored
-    from workers.progress import Progress
+    from workers.progress import Seldom, tell, tell_in
 
     if "test" not in order.paths:
         raise AttemptError(Cause.USER, "no_data", f"{task.model} comes with no labelled data: name some with --data")
@@ -190,7 +190,8 @@ def evaluate(order: Order, task: MeasureTask, folder: Path) -> tuple[Evaluation,
     model = runtime.load(artifact, task)
     first_input = examples.input_at(0)
     model.compile(first_input)
-    answers = answer(model, examples, data, Progress(folder).tell)
+    tell_in(folder)
+    answers = answer(model, examples, data, Seldom(tell))
     model.bind(first_input)()  # what tells of itself tells of its last run
     facts = model.facts(first_input)
     keep_promise(task.recipe, facts)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from workers import progress
 from workers.compressions.distill import Distill
 from workers.compressions.qat import Qat
 from workers.compressions.work import Work
@@ -17,7 +18,6 @@ from workers.errors import AttemptError, Cause, UnsupportedError
 from workers.examples import Examples
 from workers.recipes import parse_step
 from workers.training import checkpoints as kept
-from workers.training import trainer as trainer_module
 from workers.training.batches import accuracy_of, batch_of, shuffled
 from workers.training.budget import Budget
 from workers.training.checkpoints import Checkpoints
@@ -97,7 +97,7 @@ def test_the_same_training_gives_the_same_bits_and_learns() -> None:
 def test_an_interrupted_training_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kept, "_PERIOD_S", 0.0)
     monkeypatch.setattr(kept, "_SHARE", np.inf)
-    monkeypatch.setattr(trainer_module, "_TOLD_PERIOD_S", 0.0)
+    monkeypatch.setattr(progress, "_PERIOD_S", 0.0)
     straight = network()
     budget = Budget(epochs=3)
     Trainer(labelled(), budget=budget, checkpoints=NOWHERE).fit(straight)

@@ -14,7 +14,7 @@ from exporters.progress import RunProgress
 from scheduler.status import JobStatus, RunStatus
 from workers import progress as child_progress
 from workers.errors import UNSUPPORTED, UPSTREAM
-from workers.progress import PROGRESS_FILE, read_progress, tell, tell_in
+from workers.progress import PROGRESS_FILE, Seldom, read_progress, tell, tell_in
 
 JOB = JobStatus(
     id=1,
@@ -90,6 +90,14 @@ def test_the_latest_that_a_child_says_is_read(tmp_path: Path, monkeypatch: pytes
     for text in ("epoch 1", "epoch\n\x002 "):
         tell(text)
     assert read_progress(tmp_path) == "epoch 2"
+
+
+def test_what_is_said_too_often_is_dropped() -> None:
+    said: list[str] = []
+    say = Seldom(said.append)
+    for text in ("epoch 1", "epoch 2"):
+        say(text)
+    assert said == ["epoch 1"]
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[1]", b'{"text": 1}', b'{"text": ""}', b'{"text": "' + b"a" * 9999])

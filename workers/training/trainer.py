@@ -13,7 +13,7 @@ import torch
 
 from workers.errors import AttemptError, Cause
 from workers.examples import Array
-from workers.progress import tell
+from workers.progress import Seldom, tell
 from workers.training.batches import accuracy_of, answer, batch_of, batch_size, check_fits, shuffled
 from workers.training.budget import Budget
 from workers.training.checkpoints import Checkpoints, key_of
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from workers.compressions.work import Work
     from workers.data_sets.labelled import Labelled
 
-#: How far it is, is told so often.
-_TOLD_PERIOD_S = 1.0
 #: Test examples that are looked at after each epoch.
 _TESTED = 1000
 #: A training whose last losses come to so many times what guessing costs learns nothing any more.
@@ -166,7 +164,7 @@ class Trainer:
 
     def _go_on(self, run: _Run, loss: Loss, key: str, classes: int, per_epoch: int) -> None:
         began, before_s = time.monotonic(), run.seconds
-        told_at = -math.inf
+        say = Seldom(self._progress)
         guessing = math.log(classes)
         batches: list[Array] = []
         while (done := self.budget.done(run.step, per_epoch, run.seconds)) < 1:
@@ -186,9 +184,7 @@ class Trainer:
                     raise self._diverged(run, per_epoch, f"the loss rose from {run.first:.3g} to {run.loss:.3g}")
                 if self._test is not None:
                     run.accuracy = accuracy_of(run.module, self._test, _TESTED)
-            if over or time.monotonic() - told_at >= _TOLD_PERIOD_S:
-                self._progress(self._line(run, per_epoch))
-                told_at = time.monotonic()
+            say(self._line(run, per_epoch))
             if over or self._checkpoints.is_due():
                 self._checkpoints.save(key, run.state(over=over))
 
