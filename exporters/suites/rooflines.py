@@ -57,7 +57,7 @@ def _chart(rows: Sequence[Row], roof: Roofline, title: str, name: str) -> Chart:
             "per byte. What stays in caches may lie above the roof of memory."
         )
     else:
-        caption.append("No roof: it takes valid readings of op/copy and of op/matmul; benchfarm suite run operators --block roofs")
+        caption.append("No roof: it takes valid readings of op/copy and op/matmul (suite operators, block roofs).")
     if not all(is_sound(row) for row in points):
         caption.append("Hollow: judged not valid.")
     layout = base_layout(height=420)
