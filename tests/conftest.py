@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.postgres import PostgresServer, binaries
+from tests.warm import WarmTorch
 from workers.runtimes.torch_compile import TorchCompile
 
 _LACKING = TorchCompile().missing()
@@ -70,3 +71,12 @@ def postgres() -> Iterator[PostgresServer]:
     server = PostgresServer()
     yield server
     server.remove()
+
+
+@pytest.fixture(scope="session")
+def warm_torch(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WarmTorch]:
+    """Children with torch imported; what they compile is kept for all tests of this session, whichever process's."""
+    base = tmp_path_factory.getbasetemp()
+    warm = WarmTorch((base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "compiled-by-torch")
+    yield warm
+    warm.end()

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import needs_compiler
-from tests.integration.torch_attempts import Attempts, compiled_by_torch
+from tests.integration.torch_attempts import Attempts
+from tests.warm import WarmTorch
 from workers.contract import Measurement, Profile, Result
 from workers.runtimes.torch_compile import TorchCompile
 
@@ -18,8 +19,8 @@ STEM, BODY, HEAD = 2 * 16 * 16 * 16 * 27, 2 * 16 * 16 * 16 * 144, 2 * 160
 
 
 @pytest.fixture(scope="module")
-def attempts(tmp_path_factory: pytest.TempPathFactory) -> Attempts:
-    return Attempts(tmp_path_factory.mktemp("attempts"), compiled_by_torch(tmp_path_factory))
+def attempts(tmp_path_factory: pytest.TempPathFactory, warm_torch: WarmTorch) -> Attempts:
+    return Attempts(tmp_path_factory.mktemp("attempts"), warm_torch)
 
 
 @pytest.fixture(scope="module")

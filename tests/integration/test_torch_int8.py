@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import needs_compiler
-from tests.integration.torch_attempts import Attempts, compiled_by_torch
+from tests.integration.torch_attempts import Attempts
+from tests.warm import WarmTorch
 from workers.contract import Result
 from workers.errors import UNSUPPORTED
 from workers.runtimes.torch_eager import TorchEager
@@ -20,8 +21,8 @@ TORCHAO = "workers.converters.torchao_quantize:TorchAoQuantize"
 
 
 @pytest.fixture(scope="module")
-def attempts(tmp_path_factory: pytest.TempPathFactory) -> Attempts:
-    return Attempts(tmp_path_factory.mktemp("attempts"), compiled_by_torch(tmp_path_factory))
+def attempts(tmp_path_factory: pytest.TempPathFactory, warm_torch: WarmTorch) -> Attempts:
+    return Attempts(tmp_path_factory.mktemp("attempts"), warm_torch)
 
 
 @pytest.fixture(scope="module")

@@ -1,20 +1,22 @@
-"""Attempts on small torch models, each in a child as an agent would start it: no setting of torch outlives its test."""
+"""Attempts on small torch models, each in a child as an agent would have it: no setting of torch outlives its test."""
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pytest
-
+from tests.warm import WarmTorch
 from workers.child import child_environment
 from workers.codec import read_document, write_document
 from workers.contract import ConvertTask, Limits, MeasureTask, ModelRequest, Options, Order, Result
 
+_RUNNER = """
+import sys
+from pathlib import Path
+from workers.runner import main
+sys.exit(main(Path(sys.argv[1])))
+"""
 _MODELS = '''
 import torch
 from torch import nn
@@ -49,19 +51,12 @@ def convolution():
 '''
 
 
-def compiled_by_torch(folders: pytest.TempPathFactory) -> Path:
-    """Where compiled code is kept for all tests of this session, in whatever process they are."""
-    base = folders.getbasetemp()
-    return (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "compiled-by-torch"
-
-
 @dataclass
 class Attempts:
     """Runs orders one after the other, in a folder of its own; compiled code is kept between them."""
 
     folder: Path
-    #: Compiled code, which other tests may share.
-    cache: Path
+    warm: WarmTorch
     count: int = 0
 
     def make(self, name: str) -> dict[str, str]:
@@ -95,15 +90,8 @@ class Attempts:
         limits = Limits(deadline_s=500.0, memory_bytes=8 * 2**30)
         order = Order(attempt_id=self.count, token="t" * 32, place="here", limits=limits, paths=paths or {}, **task)
         write_document(order, attempt / "order.json")
-        finished = subprocess.run(
-            [sys.executable, "-m", "workers.runner", str(attempt)],
-            env=child_environment(order, attempt, self.cache),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=500,
-        )
-        assert finished.returncode == 0, finished.stdout
+        environment = child_environment(order, attempt, self.warm.cache)
+        self.warm.run(_RUNNER, str(attempt), folder=attempt, environment=environment)
         return read_document(Result, attempt / "result.json")
 
     def _paths(self, result: Result) -> dict[str, str]:
