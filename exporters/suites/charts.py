@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +18,8 @@ from scheduler.suites.suite import Plot, Published
 #: A published row, and the place in the grid of the model that it is of.
 Beside = tuple[Published, Mapping[str, Any]]
 _THEIRS = "published: "
+#: Characters that a row of a legend has room for, and those that a mark takes.
+_CHARACTERS, _BESIDE_NAME = 55, 7
 
 
 def line_or_bars(plot: Plot, rows: Sequence[Row], published: Sequence[Beside], name: str) -> Chart:
@@ -53,7 +56,7 @@ def line_or_bars(plot: Plot, rows: Sequence[Row], published: Sequence[Beside], n
     layout["yaxis"] = {"title": {"text": plain(title_of(y)), "standoff": 8}}
     heights = [spot.y for spot in spots]
     layout["yaxis"] |= log_axis(heights) if "y" in plot.log and min(heights) > 0 else {"rangemode": "tozero"}
-    layout["legend"] = {"orientation": "h", "y": 1.04, "yanchor": "bottom", "x": 0}
+    layout |= legend_above(layout, lines)
     facts = [
         [label, str(spot.x), figure_text(spot.y), "" if spot.sound else "not valid"]
         for label, found in lines.items()
@@ -66,6 +69,15 @@ def line_or_bars(plot: Plot, rows: Sequence[Row], published: Sequence[Beside], n
         caption=_caption(spots, theirs=len(lines) > len(ours)),
         facts=Facts(columns=["series", title_of(x), title_of(y), "note"], rows=facts),
     )
+
+
+def legend_above(layout: Mapping[str, Any], names: Collection[str]) -> dict[str, Any]:
+    """A legend between the buttons of a chart and what it shows, with room for as many rows as the names need."""
+    rows = math.ceil(sum(len(name) + _BESIDE_NAME for name in names) / _CHARACTERS)
+    return {
+        "margin": {**layout["margin"], "t": 34 + 20 * rows},
+        "legend": {"orientation": "h", "y": 1.0, "yanchor": "bottom", "x": 0},
+    }
 
 
 @dataclass(frozen=True, kw_only=True)

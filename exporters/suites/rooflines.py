@@ -8,6 +8,7 @@ from typing import Any
 from exporters.numbers import significant
 from exporters.report.figures import COLOURS, SYMBOLS, base_layout, log_axis, plain
 from exporters.report.shapes import Chart, Facts
+from exporters.suites.charts import legend_above
 from exporters.suites.columns import operator_of
 from scheduler.roofline import Roofline
 from scheduler.suites.readings import Row, is_sound, roof_key
@@ -63,7 +64,7 @@ def _chart(rows: Sequence[Row], roof: Roofline, title: str, name: str) -> Chart:
     layout = base_layout(height=420)
     layout["xaxis"] = {"title": {"text": "FLOP per byte", "standoff": 8}, **log_axis(xs)}
     layout["yaxis"] = {"title": {"text": "GFLOP/s", "standoff": 8}, **log_axis(ys)}
-    layout["legend"] = {"orientation": "h", "y": 1.04, "yanchor": "bottom", "x": 0}
+    layout |= legend_above(layout, [trace["name"] for trace in traces])
     facts = [
         [row["listed"], *(significant(row[column]) for column in _FIGURES), row["bound"] or "not known"]
         for row in sorted(points, key=lambda row: row["flops_per_byte"])
