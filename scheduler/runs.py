@@ -25,7 +25,7 @@ from scheduler import coverage, queue, resting
 from scheduler.durations import FIRST_GUESS_S, duration_key, expected_s
 from scheduler.payloads import payload_id
 from scheduler.placement import rank_of
-from scheduler.plan import CONVERT_DEADLINE_S, Plan, PlannedConversion, PlannedMeasurement, Request
+from scheduler.plan import Plan, PlannedConversion, PlannedMeasurement, Request
 from scheduler.queue import artifacts, sweep_runs
 from scheduler.requirements import requirement_id
 from scheduler.resting import IS_AWAKE
@@ -225,7 +225,7 @@ class Inserting:
         self._expected_s: dict[str, float] = {}
         self._requirements: dict[Any, int] = {}
         self._payloads: dict[tuple[str, int], int] = {}
-        self._keys: dict[tuple[int, str | None], str] = {}
+        self._keys: dict[tuple[str, int, str | None], str] = {}
 
     def expect(self, conversions: Sequence[PlannedConversion], measurements: Sequence[PlannedMeasurement]) -> None:
         """Look up how long each job will take."""
@@ -290,7 +290,7 @@ class Inserting:
                 {
                     "convert": to_dict(item.task),
                     "model": item.model,
-                    "deadline_s": self._request.run_timeout_s or CONVERT_DEADLINE_S,
+                    "deadline_s": self._request.run_timeout_s or item.deadline_s,
                     **({} if (most := self._request.max_memory_bytes) is None else {"memory_bytes": most}),
                 },
             ),
@@ -370,7 +370,7 @@ class Inserting:
         }
 
     def _duration_key(self, kind: str, model: str, task: ConvertTask | MeasureTask, device_model: str | None) -> str:
-        known = (id(task), device_model)
+        known = (kind, id(task), device_model)  # a case is measured and evaluated by one task
         if known not in self._keys:
             self._keys[known] = duration_key(kind, model, task, device_model)
         return self._keys[known]
