@@ -11,7 +11,6 @@ from device_registry.errors import UsageError
 from device_registry.registry import RegisteredDevice
 from device_registry.selectors import parse_selector
 from scheduler.conversions import digest
-from scheduler.planned import CONVERT_DEADLINE_S as CONVERT_DEADLINE_S
 from scheduler.planned import MEASURE_ALLOWANCE_S as MEASURE_ALLOWANCE_S
 from scheduler.planned import Plan as Plan
 from scheduler.planned import PlannedConversion as PlannedConversion

@@ -11,9 +11,11 @@ from scheduler.coverage import Unsupported
 from scheduler.placement import JobKind
 from workers.contract import ConvertTask, MeasureTask
 from workers.measure import longest_s
+from workers.recipes import parse_step
 
-#: A conversion that takes longer hangs.
+#: A conversion that takes longer hangs; one that trains for epochs may take a day.
 CONVERT_DEADLINE_S = 1800.0
+TRAIN_DEADLINE_S = 24 * 3600.0
 #: Imports, load, warm-up and fidelity of a slow model, on top of its timed part.
 MEASURE_ALLOWANCE_S = 600.0
 #: An evaluation that takes longer hangs, however large its data set.
@@ -31,6 +33,17 @@ class PlannedConversion:
     on_this_host: bool
     #: What its host must offer (`scheduler.offers`).
     needs: tuple[str, ...] = ()
+
+    @property
+    def deadline_s(self) -> float:
+        """How long it may take: a training as long as it was told to, on top of what any conversion may."""
+        step = parse_step(self.task.step) if self.task.step is not None else None
+        if step is None or step.kind is None or not step.kind.trains:
+            return CONVERT_DEADLINE_S
+        seconds = step.get("seconds")
+        if seconds is None:
+            return TRAIN_DEADLINE_S
+        return CONVERT_DEADLINE_S + float(seconds) * int(step.get("steps") or 1)
 
 
 @dataclass(frozen=True)

@@ -119,7 +119,7 @@ def test_an_interrupted_training_goes_on_where_it_was(tmp_path: Path, monkeypatc
     again = network()
     assert trainer.fit(again) == fitted  # read back, not run again
     assert same(again, straight)
-    assert len(lines) == 10 + 12
+    assert len(lines) == 10 + 12 + 2  # each ends with what it came to
     assert list(tmp_path.iterdir())
     trainer.forget()
     assert not list(tmp_path.iterdir())

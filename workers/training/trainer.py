@@ -147,6 +147,7 @@ class Trainer:
                     run.restore(state)
                 self._go_on(run, loss, key, classes, len(indices))
         module.eval()
+        self._progress(self._line(run, len(indices)))
         return Fitted(
             epochs=run.step / len(indices),
             steps=run.step,
