@@ -9,10 +9,16 @@ hashed, stored and counted, polls, and the queue. Two ratios to the sum of own t
 - *attempts*: the sum of all conversions' times from claim to result, as if one ran at a time; the bar is 1.1, too.
 
 Peak memory of each is listed, and what a second run converts again is counted.
+
+And what is converted: with half its channels pruned the model is really faster (ratio of medians over processes, with
+its interval; the bar of at least two runtimes is 1), and int8 with static activations is right about the digits like
+fp32 (share of test digits lost, with the interval of paired answers; the bar is 0.01).
 """
 
 from __future__ import annotations
 
+import json
+import subprocess
 import sys
 import tempfile
 from collections.abc import Iterable
@@ -21,8 +27,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from common import Figure, arguments, counted, finish, say
-from farm import benchfarm_run, farm_database
+from common import Figure, arguments, at_least, at_most, counted, finish, ratio_interval, say
+from farm import benchfarm_run, command, farm_database, own_environment
 from sqlalchemy import func, select
 
 from device_registry.database import reading
@@ -32,6 +38,11 @@ from scheduler.states import attempts, jobs
 MODEL = "torchvision/efficientnet_b0"
 QUICK_MODEL = "torchvision/mobilenet_v3_small"
 BAR = 1.1
+PRUNED = "prune-structured(0.5)"
+PRUNED_RUNTIMES = ("torch", "onnxruntime", "openvino", "litert")
+DIGITS = "digits/cnn"
+INT8_RUNTIMES = ("onnxruntime", "openvino", "litert")
+MOST_LOST = 0.01
 
 
 @dataclass(frozen=True)
@@ -76,6 +87,7 @@ def main() -> int:
         benchfarm_run(home, *options)
         again = len(conversions(home)) - len(made)
         tried = _convert_attempts(home)
+        compressed = [*pruned(home, model, quick=wanted.quick), *int8_accuracy(home, quick=wanted.quick)]
     own_s = sum(one.own_s for one in made)
     figures: list[Figure] = [
         counted("wall of all conversions / own times", wall_s / own_s, BAR, "ratio", wall_s=wall_s, own_s=own_s),
@@ -88,6 +100,7 @@ def main() -> int:
         ),
         counted("artifacts converted twice", again + tried - len(made), 0, "count"),
         counted("conversions without peak memory", sum(one.peak_rss_bytes is None for one in made), 0, "count"),
+        *compressed,
     ]
     return finish("conversion", wanted.quick, figures, model=model, conversions=[_row(one) for one in made])
 
@@ -127,7 +140,8 @@ def conversion_wall_s(home: Path) -> float:
         began = connection.execute(select(func.min(sweep_runs.c.created_at))).scalar_one()
     ended = max(row.finished_at for row in rows if row.kind == "convert")
     measured = [(row.started_at, min(row.finished_at, ended)) for row in rows if row.kind != "convert"]
-    return (ended - began).total_seconds() - covered_s(measured)
+    whole_s: float = (ended - began).total_seconds()
+    return whole_s - covered_s(measured)
 
 
 def covered_s(spans: Iterable[tuple[datetime, datetime]]) -> float:
@@ -139,6 +153,62 @@ def covered_s(spans: Iterable[tuple[datetime, datetime]]) -> float:
             total += (end - since).total_seconds()
             reached = end
     return total
+
+
+def pruned(home: Path, model: str, *, quick: bool) -> list[Figure]:
+    """How much faster a model is with half its channels, on each runtime."""
+    say(f"pruning {model}")
+    runtimes = PRUNED_RUNTIMES[:2] if quick else PRUNED_RUNTIMES
+    named = [word for name in runtimes for word in ("--runtime", name)]
+    recipes = ["--recipe", "fp32", "--recipe", PRUNED]
+    shown = benchfarm_run(home, model, *named, *recipes, "--repeats", "6", "--max-seconds", "1" if quick else "3")
+    times = {
+        (row["runtime"], row["recipe"]): [process["p50_ms"] for process in row["processes"]]
+        for row in shown.document["results"]
+    }
+    figures = []
+    for runtime in runtimes:
+        whole, cut = times[runtime, "fp32"], times[runtime, PRUNED]
+        ratio = sorted(whole)[len(whole) // 2] / sorted(cut)[len(cut) // 2]
+        figures.append(
+            at_least(f"speed-up of {PRUNED}, {runtime}", ratio, ratio_interval(whole, cut), 1.0, "ratio", model=model)
+        )
+    return figures
+
+
+def int8_accuracy(home: Path, *, quick: bool) -> list[Figure]:
+    """Share of the test digits that int8 loses, on each runtime."""
+    say(f"evaluating {DIGITS}")
+    runtimes = INT8_RUNTIMES[:1] if quick else INT8_RUNTIMES
+    named = [word for name in runtimes for word in ("--runtime", name)]
+    made = _benchfarm(home, "evaluate", DIGITS, *named, "--recipe", "fp32", "--recipe", "int8-static")["evaluations"]
+    numbers = {(row["runtime"], row["recipe"]): str(row["evaluation"]) for row in made}
+    figures = []
+    for runtime in runtimes:
+        pair = numbers[runtime, "fp32"], numbers[runtime, "int8-static"]
+        told = _benchfarm(home, "evaluate", "compare", *pair)
+        low, high = told["difference_ci"]
+        figures.append(
+            at_most(
+                f"accuracy lost by int8-static, {runtime}",
+                0.0 - told["difference"],
+                (-high, -low),
+                MOST_LOST,
+                "share",
+                examples=told["examples"],
+                top1=[told[side]["top1"] for side in ("before", "after")],
+                p=told["p"],
+            )
+        )
+    return figures
+
+
+def _benchfarm(home: Path, *words: str) -> dict[str, Any]:
+    """The JSON of a command that succeeds."""
+    done = subprocess.run(
+        [command("benchfarm"), *words, "--json"], stdout=subprocess.PIPE, env=own_environment(home), check=True
+    )
+    return dict(json.loads(done.stdout))
 
 
 def _convert_attempts(home: Path) -> int:

@@ -105,7 +105,7 @@ def _dividing(source: ConversionInput, deviations: Sequence[float]) -> Any:
 
     inner = load_program(source.artifact).module()
 
-    class Divided(torch.nn.Module):
+    class Divided(torch.nn.Module):  # type: ignore[misc]  # torch is untyped here
         def __init__(self) -> None:
             super().__init__()
             self.inner = inner
