@@ -104,6 +104,7 @@ def _doubts(row: Row) -> list[RenderableType]:
     if row["skipped"]:
         what = f"{row['skipped']} files of {row['data']} could not be read and are in no figure"
         lines.append(Text(f"evaluation {row['evaluation']}: {what}", style="yellow"))
+        lines += [Text(f"  {named}", style="yellow") for named in row.get("skipped_files", ())]
     return list(lines)
 
 

@@ -11,6 +11,7 @@ from device_registry.errors import UsageError
 from device_registry.registry import devices
 from scheduler.outcomes import evaluations
 from scheduler.payloads import payloads
+from scheduler.queue import artifacts
 from scheduler.states import jobs, portions
 from workers.accuracy import difference_interval, mcnemar, proportion_interval, unpack_outcomes
 
@@ -47,7 +48,8 @@ def evaluation_record(connection: Connection, evaluation_id: int | None) -> dict
         number = "" if evaluation_id is None else f" {evaluation_id}"
         raise UsageError(f"no evaluation{number}; see benchfarm evaluate list, or make one: benchfarm evaluate MODEL")
     seen = row.document["result"]["evaluation"]
-    return {**_summary(row), "outcomes": unpack_outcomes(seen["outcomes_base64"], seen["examples"])}
+    outcomes = unpack_outcomes(seen["outcomes_base64"], seen["examples"])
+    return {**_summary(row), "skipped_files": _skipped_files(connection, row), "outcomes": outcomes}
 
 
 def compare_evaluations(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]:
@@ -140,6 +142,14 @@ def options_text(options: Mapping[str, str]) -> str:
 def top1_interval(row: Any) -> list[float] | None:
     """The 95 % interval of a row's top-1."""
     return None if row.top1 is None else list(proportion_interval(row.correct, row.examples))
+
+
+def _skipped_files(connection: Connection, row: Row[Any]) -> list[str]:
+    """What of the data set could not be read, and why: the first of them, as the program's facts name them."""
+    if not row.skipped:
+        return []
+    facts = connection.scalar(select(artifacts.c.facts).where(artifacts.c.sha256 == row.artifact_sha256).limit(1))
+    return list(((facts or {}).get("data") or {}).get("skipped_files", []))
 
 
 def _beside(row: Any) -> dict[str, Any]:

@@ -59,9 +59,10 @@ def test_a_share_has_its_interval_and_absent_figures_no_column() -> None:
 
 
 def test_what_is_doubtful_is_said() -> None:
-    text = shown(evaluations_table([record(not_finite=2, skipped=3)]))
+    text = shown(evaluations_table([record(not_finite=2, skipped=3, skipped_files=["cat/1.png is no image"])]))
     assert "2 of 360 answers held NaN or infinity and count as wrong" in text
     assert "3 files of digits could not be read and are in no figure" in text
+    assert "cat/1.png is no image" in text
 
 
 def test_one_evaluation_names_its_examples_that_were_answered_wrong() -> None:

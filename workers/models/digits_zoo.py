@@ -71,14 +71,21 @@ class DigitsZoo(ModuleSource):
             from workers.training.budget import Budget
             from workers.training.trainer import Trainer
 
-            trainer = Trainer(train, budget=Budget(epochs=_EPOCHS[name]), test=test, rate=_RATE, seed=request.seed)
+            # Kept on the host: a teacher is read back, not trained for each of its students.
+            trainer = Trainer(
+                train,
+                budget=Budget(epochs=_EPOCHS[name]),
+                test=test,
+                rate=_RATE,
+                seed=request.seed,
+                title=request.name,
+            )
             threads = torch.get_num_threads()
             torch.set_num_threads(1)  # layers this small gain nothing by more, and one adds up the same everywhere
             try:
                 fitted = trainer.fit(module)
             finally:
                 torch.set_num_threads(threads)
-            trainer.forget()
             return {"training": fitted.facts()}
 
         facts = {
