@@ -91,7 +91,7 @@ class WarmTorch:
             "code": code,
             "arguments": arguments,
             "environment": dict(os.environ if environment is None else environment),
-            "folder": os.getcwd(),
+            "folder": str(Path.cwd()),
             "log": str(log),
         }
         server = self._started()

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.warm import WarmTorch
 from workers.contract import MeasureTask, Options, RuntimeFacts
 from workers.errors import UnsupportedError
 from workers.examples import Examples, load_examples
@@ -103,9 +104,9 @@ LINEAR = 12 * 32 * 64
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def made(tmp_path_factory: pytest.TempPathFactory, warm_torch: WarmTorch) -> Path:
     folder = tmp_path_factory.mktemp("executorch")
-    subprocess.run([sys.executable, "-c", MAKE, str(folder)], check=True, capture_output=True, timeout=280)
+    warm_torch.run(MAKE, str(folder), folder=folder)
     return folder
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.warm import WarmTorch
 from workers.contract import MeasureTask, RuntimeFacts
 from workers.errors import UnsupportedError
 from workers.examples import load_examples
@@ -94,9 +95,9 @@ MULTIPLYING = {"CONV_2D", "FULLY_CONNECTED"}
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(tmp_path_factory: pytest.TempPathFactory, warm_torch: WarmTorch) -> Path:
     folder = tmp_path_factory.mktemp("tflite")
-    subprocess.run([sys.executable, "-W", "ignore", "-c", CONVERT, str(folder)], capture_output=True, check=True)
+    warm_torch.run(CONVERT, str(folder), folder=folder)
     return folder
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.warm import WarmTorch
 from workers.contract import MeasureTask, Options, RuntimeFacts
 from workers.converters.converter import ConversionInput
 from workers.converters.openvino_export import OpenVinoExport
@@ -125,10 +126,10 @@ tf.saved_model.save(module, sys.argv[1], signatures={"serving_default": function
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def made(tmp_path_factory: pytest.TempPathFactory, warm_torch: WarmTorch) -> Path:
     """A folder with every variant of the network by its recipe, and examples."""
     folder = tmp_path_factory.mktemp("made")
-    subprocess.run([sys.executable, "-c", MAKE, str(folder)], check=True, capture_output=True, timeout=240)
+    warm_torch.run(MAKE, str(folder), folder=folder)
     return folder
 
 
@@ -223,8 +224,8 @@ def test_int8_weights_are_small_and_leave_the_arithmetic_alone(made: Path) -> No
     assert sizes["int8-weight"] < sizes["fp16"] < sizes["fp32"]
 
 
-def test_a_recurrent_layer_that_stays_float_is_in_the_denominator(tmp_path: Path) -> None:
-    subprocess.run([sys.executable, "-c", RECURRENT, str(tmp_path)], check=True, capture_output=True, timeout=240)
+def test_a_recurrent_layer_that_stays_float_is_in_the_denominator(tmp_path: Path, warm_torch: WarmTorch) -> None:
+    warm_torch.run(RECURRENT, str(tmp_path), folder=tmp_path)
     inputs = load_examples(tmp_path / "examples.npz").input_at(0)
     lstm, head = 16 * 256 * (64 + 64), 64 * 32
     facts = load(tmp_path, "int8-static").facts(inputs)
