@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import secrets
-import sys
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -179,9 +178,8 @@ def claim(
             "inputs": inputs_of(row.kind, inputs[row.needs_key]) if row.needs_key is not None else {},
             "limits": {
                 "deadline_s": payload["deadline_s"],
-                "memory_bytes": min(
-                    int(memory_bytes[place.host_id] * _MEMORY_SHARE), payload.get("memory_bytes") or sys.maxsize
-                ),
+                "memory_bytes": int(memory_bytes[place.host_id] * _MEMORY_SHARE),
+                "resident_bytes": payload.get("memory_bytes"),
             },
             "own_pids": list(own_pids.get(place.host_id, ())),
             "facts": facts.get(row.needs_key, {}) if row.kind == "convert" else {},

@@ -23,6 +23,7 @@ from workers.devices.device import CarryingDriver, DeviceDriver, Errand
 from workers.errors import AttemptError, Cause, classify, first_line
 from workers.host_monitor import FOREIGN_WINDOW_S, HostMonitor
 from workers.judge import judge, judge_evaluation, judge_profile
+from workers.memory import beyond_memory, resident_bytes
 from workers.processes import end_group, end_marked, read_process
 from workers.progress import read_progress
 from workers.readings import cleaned, thinned
@@ -35,8 +36,9 @@ log = logging.getLogger(__name__)
 #: A log larger than this keeps its beginning and its end.
 _LOG_LIMIT = 1 << 20
 _GATE_STEP_S = 0.5
-#: What a child says of itself is read so often.
+#: What a child says of itself is read so often, and what a bounded conversion holds is looked at.
 _SAID_PERIOD_S = 1.0
+_MEMORY_PERIOD_S = 0.2
 #: A child is killed at once when its attempt shall end; storing what it printed may take a while longer.
 _PREDECESSOR_S = 30.0
 #: Beyond its gate and its deadline: fetching what it needs and storing what it made, gigabytes over a network.
@@ -278,7 +280,7 @@ class Attempt:
     def _wait(self, process: subprocess.Popen[bytes], folder: Path) -> None:
         limit_s = self.order.limits.deadline_s
         deadline = time.monotonic() + limit_s
-        read_at = time.monotonic() + _SAID_PERIOD_S
+        read_at = look_at = time.monotonic() + _SAID_PERIOD_S
         while True:
             try:
                 process.wait(timeout=0.05)
@@ -290,9 +292,22 @@ class Attempt:
             if time.monotonic() > deadline:
                 self._ended = hung(limit_s)
                 return
+            if time.monotonic() > look_at:
+                if self._is_beyond_memory(process.pid):
+                    return
+                look_at = time.monotonic() + _MEMORY_PERIOD_S
             if time.monotonic() > read_at:
                 self.said = read_progress(folder)
                 read_at = time.monotonic() + _SAID_PERIOD_S
+
+    def _is_beyond_memory(self, pid: int) -> bool:
+        """Whether a conversion holds more than it was allowed; then it is ended, and why is noted."""
+        task, limits = self.order.convert, self.order.limits
+        if task is None or limits.resident_bytes is None or resident_bytes(pid) <= limits.resident_bytes:
+            return False
+        message = beyond_memory(task, limits)
+        self._ended = Failure(cause=Cause.MODEL, code="out_of_memory", message=message)
+        return True
 
     def _store_files(self, report: Report, folder: Path) -> Report:
         """Move what the child made into the store; paths of this host go no further."""

@@ -131,7 +131,10 @@ class Limits:
     """What a child may use."""
 
     deadline_s: float
+    #: Private memory that a child may map. Libraries crash where they meet it, so it is far off: a host's share.
     memory_bytes: int
+    #: What a conversion and the processes it starts may have resident together; past it the agent ends them.
+    resident_bytes: int | None = None
     file_bytes: int = 64 * 2**30
 
 

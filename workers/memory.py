@@ -39,9 +39,23 @@ def peak_bytes() -> int | None:
     return max(own, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * unit)
 
 
+def resident_bytes(pid: int) -> int:
+    """What a process and all it started have resident now; what they share counts for each."""
+    import psutil  # the agent has it; a child's interpreter need not
+
+    try:
+        process = psutil.Process(pid)
+        return sum(one.memory_info().rss for one in (process, *process.children(recursive=True)))
+    except psutil.Error:  # it ended meanwhile
+        return 0
+
+
 def beyond_memory(task: ConvertTask, limits: Limits) -> str:
     """Why a conversion failed that its bound was too small for."""
-    return (
-        f"making {task.format} {task.recipe} takes more than the {limits.memory_bytes / 1e9:.3g} GB that it may use: "
-        "raise --max-memory, or leave it out for 80 % of the host's memory"
-    )
+    doing = f"making {task.format} {task.recipe}"
+    if limits.resident_bytes is None:
+        return (
+            f"{doing} takes more than {limits.memory_bytes / 1e9:.3g} GB, 80 % of this host's memory: use another host"
+        )
+    bound = f"{limits.resident_bytes / 1e9:.3g} GB"
+    return f"{doing} takes more than the {bound} that --max-memory allows: raise it, or leave it out"
