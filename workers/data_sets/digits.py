@@ -60,6 +60,6 @@ def digits() -> Split:
     from sklearn.datasets import load_digits
 
     bunch = load_digits()
-    images = (bunch.images / _LARGEST).astype(np.float32)[:, np.newaxis]
+    images = (bunch.images / _LARGEST).astype(np.float32).reshape(-1, 1, 8, 8)
     train, test = parted(Labelled({"image": images}, bunch.target.astype(np.int64), CLASSES, NAME), _TEST_SHARE)
     return Split(train=train, test=test)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _PREFIX = "digits/"
 #: Outputs of the layers of each model; the last is followed by the classes.
 _WIDTHS = {"mlp": (128, 64), "cnn": (32, 64, 64), "wide_cnn": (96, 192, 256)}
-#: Passes over the training examples, and the rate at their beginning: a few seconds of one core, a dozen of the teacher.
+#: Passes over the training examples, and the rate at their beginning: seconds of one core, a dozen of the teacher.
 _EPOCHS = {"mlp": 15, "cnn": 15, "wide_cnn": 8}
 _RATE = 3e-3
 

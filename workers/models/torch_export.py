@@ -172,10 +172,14 @@ def calibrate_batch_norms(module: torch.nn.Module, calibration: Examples) -> Non
 
 
 def tensors(example: dict[str, Array]) -> list[torch.Tensor]:
-    """The inputs of one example, in order."""
+    """The inputs of one example, in order.
+
+    Copied, for axes of one may have any stride in numpy, and coremltools takes an odd one for another order of axes.
+    """
     import torch
 
-    return [torch.from_numpy(np.ascontiguousarray(value)) for value in example.values()]
+    arrays = [np.ascontiguousarray(value) for value in example.values()]
+    return [torch.from_numpy(array).clone(memory_format=torch.contiguous_format) for array in arrays]
 
 
 def flatten_outputs(result: Any) -> list[Array]:
