@@ -23,8 +23,8 @@ from workers.devices.device import CarryingDriver, DeviceDriver, Errand
 from workers.errors import AttemptError, Cause, classify, first_line
 from workers.host_monitor import FOREIGN_WINDOW_S, HostMonitor
 from workers.judge import judge, judge_evaluation, judge_profile
-from workers.memory import beyond_memory, resident_bytes
-from workers.processes import end_group, end_marked, read_process
+from workers.memory import beyond_memory
+from workers.processes import end_group, end_marked, read_process, resident_bytes
 from workers.progress import read_progress
 from workers.readings import cleaned, thinned
 from workers.report import Energy, GateReading, Reading, Report, moved

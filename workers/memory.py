@@ -39,17 +39,6 @@ def peak_bytes() -> int | None:
     return max(own, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * unit)
 
 
-def resident_bytes(pid: int) -> int:
-    """What a process and all it started have resident now; what they share counts for each."""
-    import psutil  # the agent has it; a child's interpreter need not
-
-    try:
-        process = psutil.Process(pid)
-        return sum(one.memory_info().rss for one in (process, *process.children(recursive=True)))
-    except psutil.Error:  # it ended meanwhile
-        return 0
-
-
 def beyond_memory(task: ConvertTask, limits: Limits) -> str:
     """Why a conversion failed that its bound was too small for."""
     doing = f"making {task.format} {task.recipe}"

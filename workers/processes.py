@@ -199,3 +199,12 @@ def _with_environment_by_psutil(name: str, value: str) -> list[Process]:
             if psutil.Process(pid).environ().get(name) == value:
                 found.append(process)
     return found
+
+
+def resident_bytes(pid: int) -> int:
+    """What a process and all it started have resident now; what they share counts for each."""
+    try:
+        process = psutil.Process(pid)
+        return sum(one.memory_info().rss for one in (process, *process.children(recursive=True)))
+    except psutil.Error:  # it ended meanwhile
+        return 0

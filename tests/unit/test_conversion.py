@@ -12,8 +12,9 @@ from workers.contract import ConvertTask, Limits, Order
 from workers.conversion import convert
 from workers.converters.converter import ConversionInput, Converter
 from workers.errors import AttemptError, Cause, is_out_of_memory
-from workers.memory import peak_bytes, resident_bytes, status_bytes
+from workers.memory import peak_bytes, status_bytes
 from workers.models.source import Made
+from workers.processes import resident_bytes
 
 FAILURES: dict[str, Exception] = {}
 
