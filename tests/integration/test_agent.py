@@ -25,6 +25,7 @@ from workers.agent import HostAgent
 from workers.artifacts import ArtifactStore
 from workers.contract import ConvertTask, Limits, MeasureTask, ModelRequest
 from workers.processes import read_process
+from workers.progress import PROGRESS_FILE
 from workers.report import Report
 
 ABORTS = "os:abort"
@@ -122,9 +123,11 @@ def test_cancelling_ends_the_runner_and_says_cancelled(agent: HostAgent, home: P
     assert agent.poll(0, 0)["running"] == []
 
 
-def test_what_a_child_says_of_itself_comes_with_every_poll(agent: HostAgent, tmp_path: Path) -> None:
-    says = "open('progress.json', 'w').write('{\"text\": \"epoch 1/2\"}')\ntime.sleep(3600)"
-    agent.start([_code(tmp_path / "code", says)])
+def test_what_a_child_says_of_itself_comes_with_every_poll(agent: HostAgent, home: Path) -> None:
+    agent.start([order(HANGS)])
+    event_of(agent, "started")
+    (folder,) = (home / "spool" / "attempts").iterdir()
+    (folder / PROGRESS_FILE).write_text('{"text": "epoch 1/2"}')
     until(lambda: agent.poll(0, 0.1)["progress"] == [[1, "epoch 1/2"]], "the child to be heard")
     agent.cancel([1], "seen")
     assert failure_of(agent) == ("user", "cancelled")
