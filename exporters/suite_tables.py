@@ -92,7 +92,7 @@ def _planned(block: Mapping[str, Any]) -> list[str]:
 def _unsupported(block: Mapping[str, Any]) -> list[RenderableType]:
     """Why of a block what cannot be had: each reason once, with what it is about."""
     if block["why_not"] is not None:
-        return [Text(f"{block['block']}: {_short(block['why_not'])}", style="yellow")]
+        return [Text(f"{block['block']}: nothing can be measured: {_short(block['why_not'])}", style="yellow")]
     lines: list[RenderableType] = []
     if block["threads_left_out"]:
         counts = ", ".join(map(str, block["threads_left_out"]))
@@ -115,7 +115,7 @@ def _what(entry: Mapping[str, Any]) -> str:
 
 def _note(block: Mapping[str, Any]) -> str:
     if block["why_not"] is not None:
-        return _short(block["why_not"])
+        return f"nothing can be measured: {_short(block['why_not'])}"
     return "all of it is fresh" if block["run"] is None else NONE
 
 

@@ -115,9 +115,10 @@ class EmbeddedFarm(Farm):
         """
         return Crew(self.engine, lambda: self._bring_up(executor), say)
 
-    def waits_for_the_farm(self, run_id: int) -> bool:
-        """Whether a run was planned for the farm's hosts, so that benchfarm up works on it."""
-        return run_id in self._of_the_farm
+    @property
+    def waits_for_others(self) -> bool:
+        """Whether something was planned for the farm's hosts, so that benchfarm up works on it."""
+        return bool(self._of_the_farm)
 
     def _wait(
         self,

@@ -136,7 +136,9 @@ def run(
         try:
             done = list(run_suite(farm, suite, wishes, executor, _Audience(progress)))
         except KeyboardInterrupt:
-            progress.say("interrupted; the same command goes on where this one stopped")
+            goes_on = "its runs go on; the same command waits for them again"
+            here = "the same command goes on where this one stopped"
+            progress.say(f"interrupted; {goes_on if farm.waits_for_others else here}")
             raise typer.Exit(130) from None
     runs = [_told(one) for one in done]
     if output is not None:

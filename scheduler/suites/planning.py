@@ -126,7 +126,8 @@ def plan_block(farm: Farm, block: Block, wishes: Wishes, ground: Ground, now: da
     try:
         prepared = prepare(farm, replace(sweep, threads=fitting), submission, now, ground=ground)
     except NothingToMeasureError as error:
-        return PlannedBlock(block=block, prepared=None, why_not=error.why, unsupported=error.unsupported)
+        why = error.why.removeprefix("nothing can be measured: ")
+        return PlannedBlock(block=block, prepared=None, why_not=why, unsupported=error.unsupported)
     # What only another system's runtime could take is not made for the sake of this suite.
     prepared = replace(prepared, plan=replace(prepared.plan, spare_conversions=[]))
     left_out = tuple(count for count in sweep.threads if count not in fitting)
