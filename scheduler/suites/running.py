@@ -125,17 +125,16 @@ def insert_conversions(farm: EmbeddedFarm, suite: Suite, planned: Sequence[Plann
         Its number; None: all of it stands, or one block alone does it just as well.
     """
     prepared = [item.prepared for item in planned if item.prepared is not None]
-    missing = {key for one in prepared for key in one.expected.missing}
+    # What stands already is among them: it frees what is made from it.
     needed = {item.variant.key: item for one in prepared for item in one.plan.conversions}
-    conversions = [item for key, item in needed.items() if key in missing]
-    if len(prepared) < 2 or not conversions:
+    if len(prepared) < 2 or not any(one.expected.missing for one in prepared):
         return None
     one = prepared[0]
     about = ["suite", suite.name, suite.quick, sorted(needed)]
     with writing(farm.engine) as connection:
         submitted = runs.submit(
             connection,
-            Plan(digest(about), conversions=conversions),
+            Plan(digest(about), conversions=list(needed.values())),
             replace(one.matrix.request, sweep=None),
             one.ground.store,
             owner=one.submission.owner or getpass.getuser(),

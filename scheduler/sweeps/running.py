@@ -14,6 +14,7 @@ from device_registry.database import reading, writing
 from device_registry.tables import utc_now
 from scheduler import runs
 from scheduler.farm import Farm, Ground
+from scheduler.offers import slot_count
 from scheduler.plan import Plan
 from scheduler.runs import Origin
 from scheduler.sweeps.baselines import baseline_run
@@ -273,5 +274,5 @@ def _beyond(
 
 
 def _slots(ground: Ground) -> int:
-    """Conversions that its hosts make at once, about: half of their cores, as one host at a time may."""
-    return sum(max(1, description["cpu_count"] // 2) for description in ground.descriptions)
+    """Conversions that its hosts make at once."""
+    return sum(slot_count(one["cpu_count"], one.get("memory_bytes", 0)) for one in ground.descriptions)

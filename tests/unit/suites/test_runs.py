@@ -16,7 +16,7 @@ from scheduler.states import jobs
 from scheduler.status import RunStatus
 from scheduler.suites.file import read_suite
 from scheduler.suites.planning import PlannedBlock, Wishes, plan_block
-from scheduler.suites.running import outcome, submit_suite
+from scheduler.suites.running import insert_conversions, outcome, submit_suite
 from scheduler.suites.showing import plan_document
 from scheduler.suites.suite import Suite
 from tests.unit.scheduler.builders import CRASHED
@@ -125,6 +125,22 @@ def test_what_became_of_each_block_is_told(lab: Lab) -> None:
     assert (mobile.cases, mobile.failed_jobs) == (6, 0)
     assert (real.sweep_run_id, real.failed_jobs) == (None, 0)
     assert real.why_not is not None
+
+
+def test_conversions_of_all_blocks_go_first_and_start_from_what_stands(lab: Lab) -> None:
+    lab.sweep("name: night\nmodels: [sim/mobilenet]\nrecipes: fp32\nrepeats: 1\n")
+    planned = [plan_block(lab, block, Wishes(), lab.ground(), lab.clock()) for block in suite().blocks]  # type: ignore[arg-type]
+    run_id = insert_conversions(lab, suite(), planned)  # type: ignore[arg-type]
+    assert run_id is not None
+    with reading(lab.engine) as connection:
+        found = connection.execute(select(jobs.c.title, jobs.c.state).where(jobs.c.sweep_run_id == run_id)).all()
+    assert sorted(map(tuple, found)) == [
+        ("sim fp32 of sim/tiny", "queued"),
+        ("sim int8-static of sim/mobilenet", "queued"),
+    ]
+    lab.work()
+    planned = [plan_block(lab, block, Wishes(), lab.ground(), lab.clock()) for block in suite().blocks]  # type: ignore[arg-type]
+    assert insert_conversions(lab, suite(), planned) is None  # type: ignore[arg-type]
 
 
 def test_wishes_narrow_a_suite(lab: Lab) -> None:
