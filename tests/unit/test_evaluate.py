@@ -14,7 +14,7 @@ from workers.data_sets.labelled import Labelled
 from workers.errors import AttemptError
 from workers.evaluate import answer, scored
 from workers.examples import Array, Examples
-from workers.progress import silent
+from workers.progress import tell
 from workers.runtimes.runtime import LoadedModel
 
 CLASSES = tuple("abcdefgh")
@@ -60,7 +60,7 @@ def data(count: int = 10, classes: tuple[str, ...] = CLASSES, **changed: Any) ->
 
 def evaluated(model: Echo, of: Labelled, batch: int = 4) -> dict[str, Any]:
     """The figures."""
-    return scored(answer(model, like(batch), of, silent), of)
+    return scored(answer(model, like(batch), of, tell), of)
 
 
 def test_every_example_is_answered_once_in_the_fixed_batch() -> None:
@@ -92,7 +92,7 @@ def test_answers_with_nan_are_wrong_and_counted() -> None:
 
 def test_few_classes_have_no_top_5() -> None:
     few = data(6, tuple("abc"))
-    found = scored(answer(Echo(), like(2, 3), few, silent), few)
+    found = scored(answer(Echo(), like(2, 3), few, tell), few)
     assert found["top5"] is None
     assert found["top1"] == pytest.approx(5 / 6)
 
