@@ -17,7 +17,7 @@ from tests.acceptance.conftest import MODEL, Typed, call, document
 #: The other runtimes: test_runtimes.
 RUNTIMES = ("--runtime", "torch", "--runtime", "onnxruntime", "--runtime", "litert")
 #: The rest of the recipes: integration tests of each runtime.
-RECIPES = [word for recipe in ("fp32", "bf16", "int8-dynamic", "int8-static") for word in ("--recipe", recipe)]
+RECIPES = [word for recipe in ("fp32", "int8-static") for word in ("--recipe", recipe)]
 RUN = ("run", MODEL, *RUNTIMES, *RECIPES, "--max-seconds", "0.5", "--no-gate", "--json")
 QUICK = ("--max-seconds", "0.3", "--no-gate", "--executor", "local", "--json")
 
@@ -67,14 +67,11 @@ def test_every_runtime_that_can_run_here_is_measured(farm: Farm) -> None:
     measured = {(row["runtime"], row["recipe"]) for row in farm.outcome["results"]}
     assert {
         ("torch", "fp32"),
-        ("torch", "bf16"),
         ("onnxruntime", "fp32"),
-        ("onnxruntime", "int8-dynamic"),
         ("onnxruntime", "int8-static"),
         ("litert", "fp32"),
-        ("litert", "int8-dynamic"),
         ("litert", "int8-static"),
-    } <= measured
+    } == measured
 
 
 @pytest.mark.parametrize("runtime", ["torch", "onnxruntime", "litert"])
@@ -88,18 +85,11 @@ def test_fp32_is_the_reference_model_and_says_so(farm: Farm, runtime: str) -> No
 
 
 @pytest.mark.parametrize("runtime", ["onnxruntime", "litert"])
-@pytest.mark.parametrize("recipe", ["int8-dynamic", "int8-static"])
-def test_int8_runs_in_integers_and_is_smaller(farm: Farm, runtime: str, recipe: str) -> None:
-    row = farm.case(runtime, recipe)
+def test_int8_runs_in_integers_and_is_smaller(farm: Farm, runtime: str) -> None:
+    row = farm.case(runtime, "int8-static")
     assert row["quantised_flop_share"] > 0.9
     assert row["artifact_bytes"] < farm.case(runtime, "fp32")["artifact_bytes"] / 3
     assert 3 < row["fidelity"]["snr_db"] < 60
-
-
-def test_bf16_ran_in_bf16(farm: Farm) -> None:
-    row = farm.case("torch", "bf16")
-    assert row["precision"] == "bf16"
-    assert 10 < row["fidelity"]["snr_db"] < 60
 
 
 def test_a_row_holds_what_it_must(farm: Farm) -> None:
@@ -172,13 +162,14 @@ def test_a_second_run_converts_nothing_and_repeats_give_an_interval(farm: Farm, 
 
 
 def test_a_damaged_artifact_is_noticed_and_made_again(farm: Farm) -> None:
-    sha256 = farm.case("onnxruntime", "fp32")["artifact_sha256"]
+    before = farm.case("litert", "int8-static")
+    sha256 = before["artifact_sha256"]
     stored = farm.home / "artifacts" / sha256[:2] / sha256
-    stored.write_bytes(stored.read_bytes()[:-1] + b"\0")
-    again = call(farm.home, "run", MODEL, "--runtime", "onnxruntime", "--recipe", "fp32", *QUICK)
+    stored.write_bytes(stored.read_bytes()[:-1] + b"\xff")
+    again = call(farm.home, "run", MODEL, "--runtime", "litert", "--recipe", "int8-static", *QUICK)
     assert again.returncode == 0, again.stderr
     (row,) = document(again)["results"]
-    assert row["fidelity"]["snr_db"] > 60
+    assert row["fidelity"]["snr_db"] == pytest.approx(before["fidelity"]["snr_db"], abs=1)
     assert "try 2" in again.stderr
 
 

@@ -1,4 +1,4 @@
-"""Int8 programs of torch: the share of integer arithmetic is what ran, and what would run in fp32 is refused."""
+"""Programs of torch in int8 and bf16: the share of integer arithmetic is what ran, and what would run in fp32 is refused."""
 
 from __future__ import annotations
 
@@ -69,6 +69,17 @@ def test_compiled_static_int8_is_fused_into_integer_kernels(attempts: Attempts, 
     products = [op for op in result.profile.ops if op.flops]
     assert {op.precision for op in products} == {"int8"}
     assert [op.layers[0] for op in products[:2]] == ["stem", "body"]
+
+
+def test_a_program_in_bf16_multiplies_in_bf16(attempts: Attempts, perceptron: dict[str, str]) -> None:
+    converted = attempts.converted(perceptron, "workers.converters.torch_cast:TorchCast", "bf16")
+    measured = attempts.measure(converted, EAGER, "bf16").measurement
+    assert measured is not None
+    assert measured.runtime.precision == "bf16"
+    assert measured.runtime.quantised_flop_share == 0
+    assert measured.fidelity is not None
+    assert measured.fidelity.snr_db is not None
+    assert 10 < measured.fidelity.snr_db < 60
 
 
 def test_weights_that_are_int8_only_are_multiplied_in_fp32(attempts: Attempts, perceptron: dict[str, str]) -> None:

@@ -139,6 +139,15 @@ def test_what_cannot_be_converted_is_listed_and_not_converted() -> None:
     }
 
 
+def test_calibrated_int8_is_measured_wherever_integers_are_multiplied() -> None:
+    made = planned(recipes=("int8-static",), why_not=NO_COREML)
+    by_runtime = {item.task.runtime: item.task.format for item in made.measurements}
+    wanted = {"torch-compile": "pt2", "onnxruntime": "onnx", "openvino": "openvino", "litert": "tflite"}
+    assert by_runtime == wanted | {"executorch": "pte"}
+    chains = {item.variant.format for item in made.conversions if item.variant.recipe == "int8-static"}
+    assert chains == set(by_runtime.values())
+
+
 def test_a_file_is_measured_as_it_is_and_by_the_runtimes_that_take_it(onnx_file: Path) -> None:
     made = planned(models=(str(onnx_file),))
     assert ("onnxruntime", "original") in cases(made)
