@@ -62,10 +62,10 @@ def driver(home: Path) -> Iterator[subprocess.Popen[str]]:
 
 @dataclass(frozen=True)
 class Standing:
-    """A driver that has come up, for tests that leave it as it is."""
+    """A driver that has come up, for tests that leave it as it is; the last of them ends it."""
 
     home: Path
-    pid: int
+    process: subprocess.Popen[str]
 
     @property
     def session(self) -> str:
@@ -77,7 +77,7 @@ def standing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Standing]:
     home = tmp_path_factory.mktemp("standing") / "home"
     with started(home) as process:
         hello(process)
-        yield Standing(home, process.pid)
+        yield Standing(home, process)
 
 
 def hello(driver: subprocess.Popen[str]) -> Any:
@@ -102,7 +102,7 @@ def until_gone(session: str, timeout_s: float = 15) -> list[Process]:
 
 
 def test_every_listener_is_on_loopback(standing: Standing) -> None:
-    pids = [standing.pid, *(process.pid for process in members(standing.session))]
+    pids = [standing.process.pid, *(process.pid for process in members(standing.session))]
     listening = []
     for pid in pids:
         with suppress(psutil.NoSuchProcess):
@@ -139,14 +139,13 @@ def test_a_live_session_is_not_swept(standing: Standing) -> None:
     assert {process.pid for process in members(standing.session)} >= before
 
 
-def test_closing_ends_every_process(driver: subprocess.Popen[str], home: Path) -> None:
-    hello(driver)
-    session = session_of(home)
+def test_closing_ends_every_process(standing: Standing) -> None:
+    session = standing.session
     assert members(session)
-    driver.communicate("end\n", timeout=60)
-    assert driver.returncode == 0
+    standing.process.communicate("end\n", timeout=60)
+    assert standing.process.returncode == 0
     assert until_gone(session) == []
-    assert list((home / "spool" / "ray").iterdir()) == []
+    assert list((standing.home / "spool" / "ray").iterdir()) == []
 
 
 def test_a_killed_driver_leaves_what_the_sweep_ends(driver: subprocess.Popen[str], home: Path) -> None:

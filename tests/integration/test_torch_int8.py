@@ -1,4 +1,4 @@
-"""Programs of torch in int8 and bf16: the share of integer arithmetic is what ran, and what would run in fp32 is refused."""
+"""Programs of torch in int8 and bf16: what is said of the arithmetic is what ran; what would run in fp32 is refused."""
 
 from __future__ import annotations
 
