@@ -6,11 +6,11 @@ One process of torch does it all, for importing it is most of the time.
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from typing import Any
 
 import pytest
+
+from tests.warm import WarmTorch
 
 NETS = """
 import os
@@ -202,18 +202,17 @@ prune("flat", image, nets.Flat())
 prune("flipped", image, nets.Flipped())
 prune("fixed", image, nets.Fixed())
 prune("single", torch.randn(1, 8), torch.nn.Linear(8, 3))
-print(json.dumps(told))
+(root / "told.json").write_text(json.dumps(told))
 """
 
 
 @pytest.fixture(scope="module")
-def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+def told(tmp_path_factory: pytest.TempPathFactory, warm_torch: WarmTorch) -> dict[str, Any]:
     """What the script saw."""
     root = tmp_path_factory.mktemp("compressions")
     (root / "nets.py").write_text(NETS, encoding="utf-8")
-    finished = subprocess.run([sys.executable, "-c", SCRIPT, str(root)], capture_output=True, text=True, check=False)
-    assert finished.returncode == 0, finished.stderr[-4000:]
-    found: dict[str, Any] = json.loads(finished.stdout.splitlines()[-1])
+    warm_torch.run(SCRIPT, str(root), folder=root)
+    found: dict[str, Any] = json.loads((root / "told.json").read_bytes())
     return found
 
 
