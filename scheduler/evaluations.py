@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from itertools import islice
 from typing import Any
 
 from sqlalchemy import Connection, Row, func, select
@@ -29,11 +30,13 @@ def list_evaluations(
     connection: Connection, *, run_id: int | None = None, model: str | None = None, limit: int = 30
 ) -> list[dict[str, Any]]:
     """Evaluations, newest first; those of one run where it is given, in the order they ran."""
-    query = _query().order_by(evaluations.c.id.desc()).limit(limit)
     if run_id is not None:
         query = _query().where(evaluations.c.sweep_run_id == run_id).order_by(evaluations.c.id)
-    rows = [_summary(row) for row in connection.execute(query)]
-    return [row for row in rows if model is None or row["model"] == model]
+    else:
+        query = _query().order_by(evaluations.c.id.desc())
+        query = query if model is not None else query.limit(limit)  # whose it is stands in a document
+    rows = (_summary(row) for row in connection.execute(query) if model in (None, row.payload["evaluate"]["model"]))
+    return list(rows if run_id is not None else islice(rows, limit))
 
 
 def evaluation_record(connection: Connection, evaluation_id: int | None) -> dict[str, Any]:
@@ -148,8 +151,9 @@ def _skipped_files(connection: Connection, row: Row[Any]) -> list[str]:
     """What of the data set could not be read, and why: the first of them, as the program's facts name them."""
     if not row.skipped:
         return []
-    facts = connection.scalar(select(artifacts.c.facts).where(artifacts.c.sha256 == row.artifact_sha256).limit(1))
-    return list(((facts or {}).get("data") or {}).get("skipped_files", []))
+    query = select(artifacts.c.provenance).where(artifacts.c.sha256 == row.artifact_sha256).limit(1)
+    provenance = connection.scalar(query) or {}
+    return list(((provenance.get("facts") or {}).get("data") or {}).get("skipped_files", []))
 
 
 def _beside(row: Any) -> dict[str, Any]:

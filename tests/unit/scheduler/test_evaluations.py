@@ -8,14 +8,16 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from sqlalchemy import update
 
-from device_registry.database import reading
+from device_registry.database import reading, writing
 from device_registry.errors import UsageError
 from scheduler.comparisons import run_cases
 from scheduler.evaluations import compare_evaluations, evaluation_record, list_evaluations
 from scheduler.executors.scripted import Outcome, Succeed
 from scheduler.outcomes import evaluations
 from scheduler.plan import Plan, Request
+from scheduler.queue import artifacts
 from scheduler.states import jobs
 from scheduler.status import known_run
 from scheduler.sweeps.cells import run_cells
@@ -110,6 +112,30 @@ def test_accuracy_stands_beside_every_latency_of_its_artifact(make_farm: MakeFar
         ("d0", "int8-static", 2): 0.25,
         ("d1", "fp32", 1): None,  # nobody evaluated it there
     }
+
+
+def test_what_of_the_data_was_skipped_is_told_of_it_alone(make_farm: MakeFarm) -> None:
+    farm = make_farm()
+    farm.submit(evaluating(plan_of(farm.devices(), ONNX)), _REQUEST)
+    farm.settle()
+    with writing(farm.engine) as connection:
+        connection.execute(update(evaluations).values(skipped=1))
+        facts = {"data": {"skipped_files": ["cat/1.png is no image"]}}
+        connection.execute(update(artifacts).values(provenance={"facts": facts}))
+    with reading(farm.engine) as connection:
+        assert evaluation_record(connection, None)["skipped_files"] == ["cat/1.png is no image"]
+
+
+def test_a_list_of_one_model_looks_further_back_than_it_is_long(make_farm: MakeFarm) -> None:
+    farm = make_farm()
+    for number in range(2):
+        farm.submit(evaluating(plan_of(farm.devices(), ONNX, salt=str(number))), _REQUEST)
+        farm.settle()
+    with reading(farm.engine) as connection:
+        newest, oldest = list_evaluations(connection)
+        assert list_evaluations(connection, limit=1) == [newest]
+        assert list_evaluations(connection, model=oldest["model"], limit=1) == [newest]
+        assert not list_evaluations(connection, model="another")
 
 
 def test_the_latest_evaluation_of_an_artifact_counts(make_farm: MakeFarm) -> None:
