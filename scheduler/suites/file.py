@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from importlib.resources import files
@@ -23,6 +24,9 @@ from scheduler.sweeps.file import sweep_of, text_of
 
 #: The schema's file, in this package.
 FILE = "suite.schema.json"
+#: Models of a block, as the schema of sweeps has it; and cases of a suite, before anything is planned.
+_MOST_MODELS = 1000
+_MOST_CASES = 20_000
 
 
 def load_suite(path: Path, *, quick: bool = False) -> Suite:
@@ -60,6 +64,7 @@ def read_suite(text: str, folder: Path, *, source: str, quick: bool = False) -> 
             blocks.append(_block(document, number, folder, source, quick=quick))
         except SweepFileError as error:
             complaints += error.complaints
+    complaints += _immense(document, blocks)
     if complaints:
         raise SweepFileError(source, complaints)
     if not quick and (found := list(_strangers(document, blocks))):
@@ -126,6 +131,9 @@ def _expand(document: Document, made: Document, at: DataPath, source: str, *, qu
             Complaint(document.at((*grid_at, word), key=True), f"grid: no model has {{{word}}}")
             for word in sorted(words_of(grid) - used)
         ]
+    if len(points) > _MOST_MODELS:
+        sentence = f"models: with the grid they are {len(points)}; a block has {_MOST_MODELS} at most"
+        complaints.append(Complaint(made.at(("models",)), sentence))
     if complaints:
         raise SweepFileError(source, complaints)
     made.data["models"] = list(points)
@@ -174,6 +182,19 @@ def _twice(document: Document) -> Iterator[Complaint]:
             line = document.at(("blocks", first, "name")).line
             sentence = f"two blocks are called {block['name']}, the first in line {line}"
             yield Complaint(document.at(("blocks", number, "name")), sentence)
+
+
+def _immense(document: Document, blocks: Sequence[Block]) -> Iterator[Complaint]:
+    """The first block with which there are more cases than anybody would wait for: planning them alone takes long."""
+    cases = 0
+    for number, block in enumerate(blocks):
+        sweep = block.sweep
+        lists = (sweep.recipes or (), sweep.runtimes or (), sweep.threads, sweep.batches, sweep.modes)
+        cases += math.prod((len(sweep.models), *(max(1, len(found)) for found in lists)))
+        if cases > _MOST_CASES:
+            sentence = f"with block {block.name} there are {cases} cases or more; a suite has {_MOST_CASES} at most"
+            yield Complaint(document.at(("blocks", number)), sentence)
+            return
 
 
 def _strangers(document: Document, blocks: list[Block]) -> Iterator[Complaint]:

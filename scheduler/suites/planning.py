@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -13,6 +14,7 @@ from device_registry.registry import RegisteredDevice
 from device_registry.selectors import parse_selector
 from scheduler.farm import Farm, Ground
 from scheduler.suites.suite import Block, Suite
+from scheduler.sweeps.file import SweepFile
 from scheduler.sweeps.matrix import NothingToMeasureError
 from scheduler.sweeps.running import Prepared, prepare
 from scheduler.sweeps.submission import Submission
@@ -104,17 +106,20 @@ def plan_block(farm: Farm, block: Block, wishes: Wishes, ground: Ground, now: da
     """
     sweep = block.sweep
     if wishes.selector:
-        sweep = replace(sweep, selectors=(wishes.selector,))
+        sweep = _narrowed(replace(sweep, selectors=(wishes.selector,)), devices=[wishes.selector])
     if wishes.data is not None:
-        sweep = replace(sweep, data=wishes.data)
+        sweep = _narrowed(replace(sweep, data=wishes.data), data=wishes.data)
     if wishes.runtimes is not None:
         mine = [name for name in wishes.runtimes if sweep.runtimes is None or name in sweep.runtimes]
         if not mine:
             why = f"it is about {', '.join(sweep.runtimes or ())}, not {', '.join(wishes.runtimes)}"
             return PlannedBlock(block=block, prepared=None, why_not=why)
-        sweep = replace(sweep, runtimes=tuple(mine), runtime_options=_options_of(sweep.runtime_options, mine))
+        own = _options_of(sweep.runtime_options, mine)
+        sweep = replace(sweep, runtimes=tuple(mine), runtime_options=own)
+        sweep = _narrowed(sweep, runtimes=mine, runtime_options={name: list(values) for name, values in own.items()})
     most = _most_threads(ground.fleet.devices)
     fitting = tuple(count for count in sweep.threads if most is None or count <= most) or sweep.threads[:1]
+    sweep = _narrowed(replace(sweep, threads=fitting), options={"threads": list(fitting)})
     submission = Submission(
         owner=wishes.owner,
         allow_code=wishes.allow_code,
@@ -124,15 +129,24 @@ def plan_block(farm: Farm, block: Block, wishes: Wishes, ground: Ground, now: da
         own_points=True,
     )
     try:
-        prepared = prepare(farm, replace(sweep, threads=fitting), submission, now, ground=ground)
+        prepared = prepare(farm, sweep, submission, now, ground=ground)
     except NothingToMeasureError as error:
         why = error.why.removeprefix("nothing can be measured: ")
         return PlannedBlock(block=block, prepared=None, why_not=why, unsupported=error.unsupported)
     # What only another system's runtime could take is not made for the sake of this suite.
     prepared = replace(prepared, plan=replace(prepared.plan, spare_conversions=[]))
-    left_out = tuple(count for count in sweep.threads if count not in fitting)
+    left_out = tuple(count for count in block.sweep.threads if count not in fitting)
     unsupported = [entry for entry in prepared.plan.unsupported if entry.get("kind") != "evaluate"]
     return PlannedBlock(block=block, prepared=prepared, unsupported=unsupported, threads_left_out=left_out)
+
+
+def _narrowed(sweep: SweepFile, *, options: Mapping[str, Any] | None = None, **fields: Any) -> SweepFile:
+    """The sweep with fields of its text replaced: its run keeps the text, and is taken up as what it was."""
+    data = json.loads(sweep.text)  # a block's is JSON
+    data |= fields
+    if options is not None:
+        data["options"] = {**data.get("options", {}), **options}
+    return replace(sweep, text=json.dumps(data, indent=1, ensure_ascii=False))
 
 
 def _options_of(wanted: Mapping[str, tuple[str, ...]], runtimes: Sequence[str]) -> dict[str, tuple[str, ...]]:

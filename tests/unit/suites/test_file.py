@@ -113,3 +113,14 @@ def test_a_suite_of_ones_own_is_a_file(tmp_path: Path) -> None:
 def test_an_unknown_suite_is_refused_with_a_close_one() -> None:
     with pytest.raises(UsageError, match="unknown suite lader: did you mean ladder"):
         load_named("lader")
+
+
+def test_more_than_anybody_would_wait_for_is_refused_before_it_is_planned() -> None:
+    text = "suite: s\ntitle: t\nblocks:\n"
+    text += '  - {name: a, title: a, sweep: {models: ["sim/tiny@{n}"]}, grid: {n: {from: 1, to: 500}}}\n'
+    many = text.replace('["sim/tiny@{n}"]', "[{}]".format(", ".join(f'"{name}{{n}}"' for name in "abc")))
+    assert said(many) == ["s.yaml:4:41: models: with the grid they are 1500; a block has 1000 at most"]
+    large = text.replace(
+        "]}, ", "], options: {threads: [1, 2, 4, 8], batch: [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024]}}, "
+    )
+    assert said(large) == ["s.yaml:4:5: with block a there are 22000 cases or more; a suite has 20000 at most"]

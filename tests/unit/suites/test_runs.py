@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ from scheduler.suites.planning import PlannedBlock, Wishes, plan_block
 from scheduler.suites.running import insert_conversions, outcome, submit_suite
 from scheduler.suites.showing import plan_document
 from scheduler.suites.suite import Suite
+from scheduler.sweeps.file import read_sweep
 from tests.unit.scheduler.builders import CRASHED
 from tests.unit.scheduler.conftest import sqlite_databases
 from tests.unit.scheduler.databases import SqliteDatabases
@@ -75,6 +77,17 @@ def measured(lab: Lab, run_id: int | None) -> int:
     with reading(lab.engine) as connection:
         found = connection.execute(select(jobs.c.id).where(jobs.c.sweep_run_id == run_id, jobs.c.kind == "measure"))
         return len(found.all())
+
+
+def test_a_run_of_less_is_taken_up_as_what_it_was(lab: Lab) -> None:
+    one_block = suite("suite: lab\ntitle: t\nblocks: [{name: a, title: a, sweep: {models: [sim/tiny]}}]\n")
+    wishes = Wishes(selector="name=d0", runtimes=("sim",), data="digits")
+    prepared = plan_block(lab, one_block.blocks[0], wishes, lab.ground(), lab.clock()).prepared  # type: ignore[arg-type]
+    assert prepared is not None
+    sweep = prepared.sweep
+    again = replace(read_sweep(sweep.text, Path("/lab"), source="lab.yaml"), name=sweep.name)
+    assert again == sweep
+    assert (again.selectors, again.runtimes, again.data) == (("name=d0",), ("sim",), "digits")
 
 
 def test_one_sweep_run_for_each_block_and_none_for_what_nothing_here_can_run(lab: Lab) -> None:
