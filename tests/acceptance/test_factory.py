@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,18 +18,10 @@ def dense():
     layers = torch.nn.Sequential(torch.nn.Linear(32, 64), torch.nn.ReLU(), torch.nn.Linear(64, 4))
     return layers, {"features": torch.randn(1, 32)}
 """
-RUN = (
-    "run",
-    "mine:dense",
-    "--allow-code",
-    "--runtime",
-    "onnxruntime",
-    "--recipe",
-    "int8-static",
-    "--max-seconds",
-    "0.3",
-)
+RUN = ("run", "mine:dense", "--allow-code", "--runtime", "onnxruntime", "--max-seconds", "0.3")
 QUICK = ("--no-gate", "--executor", "local", "--json")
+INT8 = ("--recipe", "int8-static")
+FP32 = ("--recipe", "fp32")
 
 
 @pytest.fixture(scope="module")
@@ -42,36 +35,37 @@ def code(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_a_factory_is_quantised_with_the_users_own_inputs(code: Path) -> None:
-    snr_db = {}
-    for name in ("fitting", "tiny"):
-        finished = call(code / "home", *RUN, *QUICK, "--calibration", f"{name}.npz", cwd=code)
-        assert finished.returncode == 0, finished.stderr
-        (row,) = document(finished)["results"]
-        assert row["quantised_flop_share"] == 1.0
-        snr_db[name] = row["fidelity"]["snr_db"]
+@pytest.fixture(scope="module")
+def fitting(code: Path) -> dict[str, Any]:
+    """Recipe to row of a run whose calibration inputs are like the real ones."""
+    finished = call(code / "home", *RUN, *FP32, *INT8, *QUICK, "--calibration", "fitting.npz", cwd=code)
+    assert finished.returncode == 0, finished.stderr
+    return {row["recipe"]: row for row in document(finished)["results"]}
+
+
+def test_a_factory_is_quantised_with_the_users_own_inputs(code: Path, fitting: dict[str, Any]) -> None:
+    finished = call(code / "home", *RUN, *INT8, *QUICK, "--calibration", "tiny.npz", cwd=code)
+    assert finished.returncode == 0, finished.stderr
+    (tiny,) = document(finished)["results"]
+    assert fitting["int8-static"]["quantised_flop_share"] == tiny["quantised_flop_share"] == 1.0
     # Calibrated on inputs a hundred times too small, real ones saturate.
-    assert snr_db["fitting"] > snr_db["tiny"] + 6
+    assert fitting["int8-static"]["fidelity"]["snr_db"] > tiny["fidelity"]["snr_db"] + 6
 
 
 def test_calibration_of_another_shape_is_the_users_failure(code: Path) -> None:
     np.savez(code / "odd.npz", features=np.zeros((16, 1, 33), dtype=np.float32))
-    finished = call(code / "home", *RUN, *QUICK, "--calibration", "odd.npz", cwd=code)
+    finished = call(code / "home", *RUN, *INT8, *QUICK, "--calibration", "odd.npz", cwd=code)
     assert finished.returncode == 1
     failed = document(finished)["failed"]
     assert (failed[0]["cause"], failed[0]["code"]) == ("user", "bad_calibration")
     assert "features" in failed[0]["why"]
 
 
-def test_a_factory_that_changed_is_exported_again(code: Path) -> None:
-    plain = ("run", "mine:dense", "--allow-code", "--runtime", "onnxruntime", "--recipe", "fp32")
+def test_a_factory_that_changed_is_exported_again(code: Path, fitting: dict[str, Any]) -> None:
+    (code / "mine.py").write_text(FACTORY.replace("64", "128"))
     # What the model is exported with is part of what it is known by.
-    known = ("--calibration", "fitting.npz", "--max-seconds", "0.3", *QUICK)
-    sizes = []
-    for width in (64, 128):
-        (code / "mine.py").write_text(FACTORY.replace("64", str(width)))
-        finished = call(code / "home", *plain, *known, cwd=code)
-        assert finished.returncode == 0, finished.stderr
-        sizes.append(document(finished)["results"][0]["artifact_bytes"])
+    finished = call(code / "home", *RUN, *FP32, *QUICK, "--calibration", "fitting.npz", cwd=code)
     (code / "mine.py").write_text(FACTORY)
-    assert sizes[1] > sizes[0]
+    assert finished.returncode == 0, finished.stderr
+    (wider,) = document(finished)["results"]
+    assert wider["artifact_bytes"] > fitting["fp32"]["artifact_bytes"]
