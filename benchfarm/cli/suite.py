@@ -123,6 +123,8 @@ def run(
 
     suite = load_named(name, quick=quick)
     wishes = _wishes(device, runtime, block, data, again=again, allow_code=allow_code, owner=owner)
+    if output is not None:
+        _refuse_output(output, wait=wait)
     if not wait:
         with RunProgress() as progress:
             made = submit_suite(Farm(load_home()), suite, wishes, _Audience(progress))
@@ -224,6 +226,15 @@ def _wishes(
 def _told(one: BlockRun) -> dict[str, Any]:
     document = asdict(one)
     return {"block": document.pop("block"), "run": document.pop("sweep_run_id"), **document}
+
+
+def _refuse_output(path: Path, *, wait: bool) -> None:
+    from device_registry.errors import UsageError
+    from exporters.suites.page import refuse_report
+
+    if not wait:
+        raise UsageError("-o writes what was found, and --no-wait does not wait for it: benchfarm suite report NAME -o")
+    refuse_report(path)
 
 
 def _write_report(farm: Farm, suite: Suite, path: Path) -> None:

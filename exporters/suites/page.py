@@ -9,6 +9,7 @@ from pathlib import Path
 
 from sqlalchemy import Connection
 
+from device_registry.errors import UsageError
 from exporters.files import export_rows, whole_file
 from exporters.report.page import chart_library, json_text, script_text
 from exporters.suites.content import SuiteContent, content_of
@@ -16,6 +17,21 @@ from exporters.suites.document import document_of, suite_rows
 from exporters.suites.gather import gather
 from exporters.suites.tables import OURS, PUBLISHED
 from scheduler.suites.suite import Suite
+
+
+def refuse_report(path: Path) -> None:
+    """Refuse a report that could not be written: now, and not when a suite has run for hours.
+
+    Raises:
+        UsageError: the page would lie where another of its files goes or in no folder, or the extra `report` is not
+            installed.
+    """
+    if path.suffix.lower() in (".json", ".csv"):
+        raise UsageError(f"{path}: the report is a page, FILE.html; {path.suffix} is written beside it")
+    if path.is_dir() or not path.parent.is_dir():
+        what = f"{path} is a folder" if path.is_dir() else f"there is no folder {path.parent}"
+        raise UsageError(f"cannot write the report: {what}")
+    chart_library()
 
 
 def write_suite_report(connection: Connection, suite: Suite, path: Path, now: datetime) -> list[Path]:
@@ -31,9 +47,10 @@ def write_suite_report(connection: Connection, suite: Suite, path: Path, now: da
         The three files.
 
     Raises:
-        UsageError: no block of it was ever run, or the extra `report` is not installed.
+        UsageError: no block of it was ever run, or see `refuse_report`.
         BenchfarmError: a file cannot be written.
     """
+    refuse_report(path)
     library = chart_library()
     found = gather(connection, suite)
     page = render(content_of(found, now), library).encode()

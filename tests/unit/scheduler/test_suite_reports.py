@@ -14,7 +14,7 @@ from device_registry.database import reading
 from device_registry.errors import UsageError
 from exporters.suites.document import suite_document
 from exporters.suites.gather import gather
-from exporters.suites.page import write_suite_report
+from exporters.suites.page import refuse_report, write_suite_report
 from exporters.suites.terminal import suite_view
 from scheduler.suites.file import read_suite
 from tests.unit.scheduler.builders import INT8, ONNX, TORCH, Farm
@@ -40,6 +40,15 @@ def test_a_suite_that_was_never_run_has_no_report(farm: Farm, tmp_path: Path) ->
     with reading(farm.engine) as connection, pytest.raises(UsageError, match="benchfarm suite run small"):
         write_suite_report(connection, SUITE, tmp_path / "small.html", datetime.now(UTC))
     assert list(tmp_path.glob("small*")) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [("r.json", "FILE.html"), ("r.CSV", "FILE.html"), ("none/r.html", "no folder"), ("", "is a folder")],
+)
+def test_where_no_report_can_be_is_said_before_anything_runs(tmp_path: Path, name: str, says: str) -> None:
+    with pytest.raises(UsageError, match=says):
+        refuse_report(tmp_path / name)
 
 
 def test_a_report_is_three_files_of_the_same(farm: Farm, tmp_path: Path) -> None:
