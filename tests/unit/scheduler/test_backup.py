@@ -134,7 +134,7 @@ def test_a_farm_comes_back_as_it_was(ground: Ground, name: str) -> None:
     orphan = ground.farm.store.put_bytes(b"no row names it", ground.farm.folder)
     made = ground.back_up(name)
     assert made.rows == {name: len(rows) for name, rows in before.items()}
-    assert made.files == 8  # three variants, examples and calibration, a log, latencies, telemetry
+    assert made.files == 9  # three variants, examples, calibration and labelled data, a log, latencies, telemetry
     assert made.files_missing == 0
 
     home = ground.elsewhere()
