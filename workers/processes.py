@@ -203,8 +203,10 @@ def _with_environment_by_psutil(name: str, value: str) -> list[Process]:
 
 def resident_bytes(pid: int) -> int:
     """What a process and all it started have resident now; what they share counts for each."""
-    try:
+    total = 0
+    with suppress(psutil.Error):  # it ended meanwhile
         process = psutil.Process(pid)
-        return sum(one.memory_info().rss for one in (process, *process.children(recursive=True)))
-    except psutil.Error:  # it ended meanwhile
-        return 0
+        for one in (process, *process.children(recursive=True)):
+            with suppress(psutil.Error):  # only this one: the others hold what they hold
+                total += one.memory_info().rss
+    return total
