@@ -30,6 +30,8 @@ _LARGE: Any = BigInteger().with_variant(Integer(), "sqlite")
 
 #: Purpose of the runs that probe quarantined devices.
 CANARY = "canary"
+#: Purpose of a run that converts what the blocks of a suite need: nothing of it is a result.
+CONVERSIONS = "conversions"
 
 
 def reference(target: str) -> list[Any]:
@@ -59,7 +61,7 @@ class SweepRun(SQLModel, table=True):
     created_at: datetime = Field(sa_type=UtcDateTime)
     #: A run that somebody waits for is worked on until then, renewed by who waits; NULL: worked on until done.
     followed_until: datetime | None = Field(default=None, sa_type=UtcDateTime)
-    #: Why the farm runs it of its own accord: canary, confirmation, bridge, noise or gate; NULL: a user's.
+    #: Why the farm runs it of its own accord: canary, confirmation, bridge, noise, gate or conversions; NULL: a user's.
     purpose: str | None = Field(default=None, sa_type=String(20))
     #: Name of the sweep that it is one of; and whether its points belong to the history that is watched.
     sweep: str | None = Field(default=None, sa_type=String(200), index=True)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Protocol
 
-from sqlalchemy import Connection, exists, select
+from sqlalchemy import Connection, exists, select, update
 
 from device_registry.database import reading, writing
 from device_registry.errors import UsageError
@@ -27,6 +27,7 @@ from scheduler.suites.suite import Suite
 from scheduler.sweeps.following import Chores
 from scheduler.sweeps.listing import run_document
 from scheduler.sweeps.running import Prepared, insert_prepared
+from scheduler.tables import CONVERSIONS
 
 
 class Audience(Protocol):
@@ -142,6 +143,8 @@ def insert_conversions(farm: EmbeddedFarm, suite: Suite, planned: Sequence[Plann
             now=utc_now(),
             follow=True,
         )
+        made = sweep_runs.c.id == submitted.sweep_run_id
+        connection.execute(update(sweep_runs).where(made).values(purpose=CONVERSIONS))
     return submitted.sweep_run_id
 
 
