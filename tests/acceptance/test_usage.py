@@ -28,7 +28,7 @@ HEAVY = {"torch", "ray", "scipy", "onnx", "onnxruntime", "ai_edge_litert", "core
         (["folder.of:factory"], "--allow-code"),
         (["torchvision/resnet18", "--runtime", "lite"], "did you mean litert"),
         (["torchvision/resnet18", "--recipe", "int9"], "unknown recipe 'int9'"),
-        (["torchvision/resnet18", "--runtime", "torch", "--recipe", "palettize-4"], "torch has no palettize-4"),
+        (["torchvision/resnet18", "--runtime", "torch", "--recipe", "palettize-4"], "only mlpackage has palettize-4"),
         (["torchvision/resnet18", "--runtime", "torch", "--recipe", "int8-static"], "eager torch dequantises"),
         (["torchvision/resnet18", "--device", "kind=phone"], "no device matches 'kind=phone'"),
         (["torchvision/resnet18", "--device", "kind=="], "at position 1"),

@@ -86,7 +86,7 @@ def test_the_job_before_is_not_in_the_idle_baseline(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr("workers.devices.android.energy", spent)
     driver = driver_of()
     task = SimpleNamespace(runtime="benchmark-model", options=SimpleNamespace(batch=1))
-    order = SimpleNamespace(on_device=task, profile=None)
+    order = SimpleNamespace(on_device=task, profile=None, evaluate=None)
     errand: Any = SimpleNamespace(order=order, device=DEVICE, folder=None, ending=None, tell_started=None)
     began = time.time()
     for _ in range(2):

@@ -98,7 +98,7 @@ class Farm:
             for number in range(devices)
         ]
         host = HostDescription(
-            key=name, name=name, system="s", architecture="a", cpu_model="c", cpu_count=2, memory_bytes=10**9
+            key=name, name=name, system="s", architecture="a", cpu_model="c", cpu_count=2, memory_bytes=16 * 10**9
         )
         return ScriptedHost(self.store, self.folder, host, found)
 
