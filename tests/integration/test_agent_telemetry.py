@@ -69,7 +69,7 @@ def _measure(agent: HostAgent) -> dict[str, Any]:
         "artifact": agent._store.put_bytes(b"a program", folder),
         "examples": agent._store.put_bytes((folder / "examples.npz").read_bytes(), folder),
     }
-    return order("", convert=None, measure=task, place=place, gate="none", deadline_s=1.5, inputs=inputs)
+    return order("", convert=None, measure=task, place=place, gate="none", deadline_s=3.0, inputs=inputs)
 
 
 def _block(home: Path, report: Report) -> list[Reading]:

@@ -8,6 +8,7 @@ import os
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
@@ -56,7 +57,10 @@ class Site:
     def _way(self) -> AdbPhone | None:
         for listed in self.server.devices():
             if listed.serial == self.serial and listed.presence is Presence.ONLINE:
-                return self.server.phone(listed)
+                phone = self.server.phone(listed)
+                with suppress(PhoneLostError):  # the server may not have seen yet that its cable was pulled
+                    if phone.run("echo here", _SOON_S).stdout.strip() == "here":
+                        return phone
         return None
 
     def says(self, script: str) -> str:
