@@ -46,7 +46,8 @@ class Offer:
         self.variants = variants_of(subject.root, backends.converters, backends.converting)
         self._whys: dict[str, str] = {}
         for recipe in recipes:
-            if recipe.text not in {variant.recipe for variant in self.variants.values()}:
+            # What has no step is the program as it is: there, or there is none.
+            if recipe.steps and recipe.text not in {variant.recipe for variant in self.variants.values()}:
                 self._add(recipe)
 
     def why_not(self, recipe: str, formats: Sequence[str]) -> str | None:

@@ -61,12 +61,19 @@ def classify(error: BaseException, doing: str) -> AttemptError:
     """
     if isinstance(error, AttemptError):
         return error
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+    if _is_out_of_space(error):
         return AttemptError(Cause.INFRASTRUCTURE, "disk_full", f"no space left while {doing}")
     if is_out_of_memory(error):
         return AttemptError(Cause.MODEL, "out_of_memory", f"out of memory while {doing}")
     text = first_line(error)
     return AttemptError(Cause.MODEL, "raised", f"{type(error).__name__} while {doing}: {text}")
+
+
+def _is_out_of_space(error: BaseException) -> bool:
+    """Whether a write failed for want of room; torch's writer says so in words of its own."""
+    if isinstance(error, OSError):
+        return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    return "inline_container.cc" in str(error) and "unexpected pos" in str(error)
 
 
 def is_out_of_memory(error: BaseException) -> bool:

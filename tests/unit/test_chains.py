@@ -167,3 +167,10 @@ def test_another_teacher_makes_another_artifact() -> None:
     one = offer("distill(t)", details={"distill(t)": "weights 1"}).variants["pt2", "distill(t)"]
     other = offer("distill(t)", details={"distill(t)": "weights 2"}).variants["pt2", "distill(t)"]
     assert one.key != other.key
+
+
+def test_fp32_of_a_users_file_is_not_to_be_had_and_no_mistake() -> None:
+    made = offer("fp32", "int8-static", root=Variant("onnx", "original", "file-key", "files:File", None, {}))
+    assert ("onnx", "fp32") not in made.variants
+    assert ("onnx", "int8-static") in made.variants
+    assert made.why_not("fp32", ("onnx",)) is None
