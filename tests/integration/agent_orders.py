@@ -6,6 +6,7 @@ An order's entry may name anything that can be imported and called: `signal:paus
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -23,11 +24,16 @@ UNKNOWN = "workers.models.nothing:Nothing"
 _PATIENCE_S = 60.0
 
 
+def token_of(attempt_id: int) -> str:
+    """Of this process alone: an agent ends what carries its attempt's mark, whichever test's it is."""
+    return f"{os.getpid():08x}{attempt_id:024d}"
+
+
 def order(entry: str, *, attempt_id: int = 1, deadline_s: float = 120.0, **changes: Any) -> dict[str, Any]:
     """An attempt of a conversion, as plain data."""
     fields: dict[str, Any] = {
         "attempt_id": attempt_id,
-        "token": f"{attempt_id:032d}",
+        "token": token_of(attempt_id),
         "place": f"slot:1:{attempt_id}",
         "limits": Limits(deadline_s=deadline_s, memory_bytes=8 * 2**30),
         "convert": ConvertTask(entry=entry, format="pt2", recipe="fp32"),

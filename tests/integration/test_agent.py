@@ -20,7 +20,17 @@ from typing import Any
 import psutil
 import pytest
 
-from tests.integration.agent_orders import HANGS, UNKNOWN, event_of, failure_of, order, report_of, runner_of, until
+from tests.integration.agent_orders import (
+    HANGS,
+    UNKNOWN,
+    event_of,
+    failure_of,
+    order,
+    report_of,
+    runner_of,
+    token_of,
+    until,
+)
 from workers.agent import HostAgent
 from workers.artifacts import ArtifactStore
 from workers.contract import ConvertTask, Limits, MeasureTask, ModelRequest
@@ -90,7 +100,7 @@ def test_a_runner_that_fails_is_reported_with_its_cause_and_its_log(
     agent.start([order(entry)])
     assert failure_of(agent) == (cause, code)
     report = report_of(agent)
-    assert report.token == report.result.token == f"{1:032d}"
+    assert report.token == report.result.token == token_of(1)
     assert report.log_sha256 is not None
     if entry == UNKNOWN:
         assert "ModuleNotFoundError" in _log(home, report)
@@ -222,7 +232,7 @@ def test_what_a_killed_agent_left_is_ended_by_its_successor_and_told_as_lost(mak
     successor = make_agent()
     assert _is_gone(runner)
     event = event_of(successor, "lost")
-    assert event["token"] == f"{1:032d}"
+    assert event["token"] == token_of(1)
     successor.poll(event["sequence"], 0)
     assert list((home / "spool" / "attempts").iterdir()) == []
 

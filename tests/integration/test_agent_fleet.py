@@ -13,7 +13,17 @@ import pytest
 import workers.agent
 import workers.attempts
 from device_registry.errors import UsageError
-from tests.integration.agent_orders import HANGS, UNKNOWN, event_of, failure_of, order, report_of, runner_of, until
+from tests.integration.agent_orders import (
+    HANGS,
+    UNKNOWN,
+    event_of,
+    failure_of,
+    order,
+    report_of,
+    runner_of,
+    token_of,
+    until,
+)
 from workers.agent import AGENT_VERSION, HostAgent
 from workers.artifacts import ArtifactStore
 from workers.codec import ContractError, to_dict
@@ -71,7 +81,7 @@ def _measure(attempt_id: int = 1, place: str = PLACE, **changes: Any) -> dict[st
     )
     limits = Limits(deadline_s=600.0, memory_bytes=2**30)
     order = Order(
-        attempt_id=attempt_id, token=f"{attempt_id:032d}", place=place, limits=limits, measure=task, **changes
+        attempt_id=attempt_id, token=token_of(attempt_id), place=place, limits=limits, measure=task, **changes
     )
     return to_dict(order)
 
